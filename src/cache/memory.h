@@ -1,0 +1,130 @@
+// What sequences remember. A model states per layer *what* must be remembered
+// (CacheSpec); Memory decides how: paged pools, one per geometry, shared by all
+// sequences; per sequence a page table with reference-counted pages.
+//
+//   auto memory = make_memory(model.caches(), {.dtype = mx::float16});
+//   auto sequence = memory->sequence();
+//   sequence->begin(n);                          // room for n more tokens, or throws
+//   Step step({{sequence.get(), 0, n, sequence->length()}});
+//   auto logits = model(tokens, step, *memory);  // blocks attend through memory.layer(i)
+//   sequence->commit(n);                         // or rollback()
+#pragma once
+
+#include <mlx/array.h>
+
+#include <memory>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "cache/step.h"
+
+namespace mlxlm {
+
+// ---- what a layer remembers -------------------------------------------------
+struct FullKv {
+  int kv_heads, head_dim, v_dim = 0;  // v_dim 0: head_dim
+};
+struct SlidingKv {
+  int kv_heads, head_dim, window, v_dim = 0;  // a token sees itself and window - 1 before
+};
+// One shared row a token: `rank` latent values, then `rope` rotated ones. Keys are the
+// whole row, values its first `rank` entries (MLA, absorbed form).
+struct LatentKv {
+  int rank, rope;
+};
+// Arrays that summarise the past, each [1, shape...], zero at the start.
+struct Recurrent {
+  struct State {
+    mx::Shape shape;
+    mx::Dtype dtype;
+  };
+  std::vector<State> states;
+};
+// Borrows the keys and values of layer `source` (KV sharing).
+struct SharedKv {
+  int source;
+};
+using CacheSpec =
+    std::variant<std::monostate, FullKv, SlidingKv, LatentKv, Recurrent, SharedKv>;
+
+// ---- what a block calls -----------------------------------------------------
+struct AttendOptions {
+  float scale = 1;
+  float softcap = 0;                    // 0: none; else cap * tanh(score / cap)
+  std::optional<mx::array> sinks = {};  // [heads]: a logit per head that takes mass
+};
+
+// One layer's view of Memory. The functions a layer's spec does not provide throw
+// Error(internal).
+class LayerCache {
+ public:
+  virtual ~LayerCache() = default;
+
+  // Stores k, v of this pass' tokens and attends causally, within the window.
+  // q [1, N, H, D], k [1, N, Hkv, D], v [1, N, Hkv, Dv]; result [1, N, H, Dv].
+  virtual mx::array attend(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& k,
+      const mx::array& v,
+      const AttendOptions& options);
+  // Attends to what the layer it borrows from has stored in this pass and before.
+  virtual mx::array attend(
+      const Step& step, const mx::array& q, const AttendOptions& options);
+  // Latent: q [1, N, H, rank + rope], row [1, N, rank + rope] -> [1, N, H, rank].
+  virtual mx::array attend_latent(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& row,
+      const AttendOptions& options);
+
+  // Recurrent: state `index` of the segment's sequence, [1, shape...], and what it is
+  // after the segment's last token.
+  virtual mx::array state(const Segment& segment, int index);
+  virtual void set_state(const Segment& segment, int index, mx::array value);
+};
+
+// ---- memory -----------------------------------------------------------------
+struct MemoryOptions {
+  mx::Dtype dtype = mx::float16;  // of stored keys and values
+  int page_tokens = 64;
+  std::size_t max_bytes = 0;  // 0: unlimited
+};
+
+// One sequence's page tables and states. Destroying it frees its pages.
+class SequenceMemory {
+ public:
+  virtual ~SequenceMemory() = default;
+  virtual int length() const = 0;  // tokens remembered (committed)
+  // Makes room for `tokens` more. Throws Error(resource) when the pool is full;
+  // nothing has changed then.
+  virtual void begin(int tokens) = 0;
+  // Keeps the first `tokens` of those begun and forgets the rest.
+  virtual void commit(int tokens) = 0;
+  // Forgets everything since begin.
+  virtual void rollback() = 0;
+  // Shortens to `length` tokens; returns the length reached, less than asked when a
+  // window or a recurrent state forces going back further (0: start again).
+  virtual int trim(int length) = 0;
+  // A second sequence that shares these pages (copy on write).
+  virtual std::unique_ptr<SequenceMemory> fork() = 0;
+  virtual std::size_t bytes() const = 0;
+};
+
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  virtual std::unique_ptr<SequenceMemory> sequence() = 0;
+  virtual LayerCache& layer(int index) = 0;
+  virtual int layers() const = 0;
+  virtual std::size_t bytes() const = 0;  // pages in use
+  virtual std::size_t bytes_per_token() const = 0;
+};
+
+std::unique_ptr<Memory> make_memory(
+    std::vector<CacheSpec> specs, const MemoryOptions& options);
+// Remembers nothing: every segment sees only itself. For training and embedding.
+std::unique_ptr<Memory> make_stateless(std::vector<CacheSpec> specs);
+
+} // namespace mlxlm

@@ -1,0 +1,80 @@
+// The small operations of a layer, each one function with a plain MLX reference
+// (namespace `reference`) that defines the result, is used for autograd and on every
+// device without a fast path. On CPU one fused primitive runs (f32, f16, bf16).
+// Rows never influence each other.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <optional>
+#include <utility>
+
+namespace mlxlm::kernels {
+
+namespace mx = mlx::core;
+
+// x / sqrt(mean(x^2) + eps) * (weight + offset); no weight: ones (Gemma stores w - 1:
+// offset 1). Computed in f32, result in x's type.
+mx::array rms_norm(
+    const mx::array& x,
+    const std::optional<mx::array>& weight,
+    float eps,
+    float offset = 0);
+// h = x + residual and its norm in one pass: {h, norm(h)}.
+std::pair<mx::array, mx::array> add_rms_norm(
+    const mx::array& x,
+    const mx::array& residual,
+    const std::optional<mx::array>& weight,
+    float eps,
+    float offset = 0);
+mx::array layer_norm(
+    const mx::array& x,
+    const std::optional<mx::array>& weight,
+    const std::optional<mx::array>& bias,
+    float eps);
+
+// Rotary embedding of x [1, N, H, D] at positions [N] int32. Rotates the first `dims`
+// of D; `traditional` pairs (2i, 2i + 1), else (i, i + dims / 2). The angle of pair i
+// is position * inv_freq[i] (f32 [dims / 2]); cos and sin are times `magnitude`.
+mx::array rope(
+    const mx::array& x,
+    const mx::array& positions,
+    const mx::array& inv_freq,
+    int dims,
+    bool traditional,
+    float magnitude = 1);
+
+// silu(gate) * up, gelu(gate) * up
+mx::array swiglu(const mx::array& gate, const mx::array& up);
+mx::array geglu_tanh(const mx::array& gate, const mx::array& up);
+mx::array geglu_erf(const mx::array& gate, const mx::array& up);
+
+// {indices [..., k] uint32, values [..., k]} of the largest along the last axis, best
+// first, ties to the lower index.
+std::pair<mx::array, mx::array> top_k(const mx::array& x, int k);
+
+namespace reference {
+mx::array rms_norm(
+    const mx::array& x,
+    const std::optional<mx::array>& weight,
+    float eps,
+    float offset = 0);
+mx::array layer_norm(
+    const mx::array& x,
+    const std::optional<mx::array>& weight,
+    const std::optional<mx::array>& bias,
+    float eps);
+mx::array rope(
+    const mx::array& x,
+    const mx::array& positions,
+    const mx::array& inv_freq,
+    int dims,
+    bool traditional,
+    float magnitude = 1);
+mx::array swiglu(const mx::array& gate, const mx::array& up);
+mx::array geglu_tanh(const mx::array& gate, const mx::array& up);
+mx::array geglu_erf(const mx::array& gate, const mx::array& up);
+std::pair<mx::array, mx::array> top_k(const mx::array& x, int k);
+} // namespace reference
+
+} // namespace mlxlm::kernels
