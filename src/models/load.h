@@ -1,0 +1,48 @@
+// From a checkpoint to a model that runs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/fields.h"
+#include "nn/model.h"
+#include "weights/scope.h"
+
+namespace mlxlm {
+
+struct LoadOptions {
+  // Type of activations. None: float32 on CPU, the checkpoint's own on a GPU.
+  std::optional<mx::Dtype> dtype = {};
+  bool quantize_activations = false; // 8-bit activations in the CPU kernels
+  // Called while weights are read: done and total bytes.
+  std::function<void(std::size_t done, std::size_t total)> progress = {};
+};
+
+struct LoadedModel {
+  Fields
+      config; // config.json, or what a GGUF's metadata says in the same words
+  std::string model_type;
+  ModelPtr model;
+  std::shared_ptr<ParameterTable> parameters;
+  mx::Dtype compute_type;
+  mx::Dtype stored_type; // of the checkpoint's own plain tensors
+  std::string quantization; // "affine 4 bit, group 64", "Q4_1", "" when none
+  int max_positions = 0; // longest context the model was made for; 0: unknown
+  std::vector<int> eos_tokens; // generation_config.json, else config.json
+  std::vector<std::string> unknown_fields = {};
+};
+
+// `path`: a folder with config.json and *.safetensors, or one .gguf file. Call
+// it on the thread that will run the model. Throws Error(config | weights |
+// io); an unknown model_type names the nearest known ones.
+LoadedModel load_model(
+    const std::string& path,
+    const LoadOptions& options = {});
+
+// The model_type names that load_model knows, sorted.
+std::vector<std::string> supported_models();
+
+} // namespace mlxlm
