@@ -10,13 +10,13 @@ namespace mlxlm {
 
 // What kind of thing was wrong. Edges (CLI, HTTP, C ABI) translate it once.
 enum class ErrorKind {
-  config,    // config.json, tokenizer.json, generation_config.json ...
-  weights,   // safetensors, GGUF, tensor names and shapes
-  text,      // tokenizer, chat template, encoding
-  request,   // something the caller asked for
-  resource,  // memory, context length, queue
-  io,        // files, network
-  internal,  // a broken invariant: our own bug
+  config, // config.json, tokenizer.json, generation_config.json ...
+  weights, // safetensors, GGUF, tensor names and shapes
+  text, // tokenizer, chat template, encoding
+  request, // something the caller asked for
+  resource, // memory, context length, queue
+  io, // files, network
+  internal, // a broken invariant: our own bug
 };
 
 class Error : public std::runtime_error {

@@ -1,0 +1,141 @@
+// One generation: its parameters, its stream of events, its statistics.
+//
+//   auto generation = model->generate(prompt_ids, parameters);
+//   while (auto event = generation->next())
+//     if (auto* chunk = std::get_if<TextChunk>(&*event))
+//       std::cout << chunk->text << std::flush;
+//   std::cerr << generation->info().generation_tps();
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "mlxlm/sampling.h"
+
+namespace mlxlm {
+
+struct GenerateParameters {
+  SamplingParameters sampling;
+  // Nothing: until the model stops or its context is full.
+  std::optional<int> max_tokens = {};
+  // Nothing: taken from the system's entropy (reported in GenerateInfo).
+  std::optional<std::uint64_t> seed = {};
+  // Texts that end the answer; they are not part of it.
+  std::vector<std::string> stop = {};
+  // Token ids that end the answer, besides the model's own.
+  std::vector<int> extra_eos_tokens = {};
+  // Goes on when the model would stop (benchmarks).
+  bool ignore_eos = false;
+  // Report each token's log-probability (log-softmax of the processed logits).
+  bool logprobs = false;
+};
+
+// ---- the table of settings
+// --------------------------------------------------- Each setting is declared
+// once; command-line flags, JSON fields and manuals derive from this table.
+enum class SettingType {
+  integer,
+  real,
+  list, // may be repeated; each `set` appends
+  map, // "id:value" or "id:value,id:value"; each `set` appends
+};
+
+struct Setting {
+  std::string_view name; // JSON field, "top_p"
+  std::string_view flag; // command line, "--top-p"
+  SettingType type;
+  std::string_view value; // default of the library; "" for none
+  std::string_view program; // default of the command line (mlx-lm's)
+  double low, high; // inclusive range of numbers
+  std::string_view help; // one line
+};
+
+std::span<const Setting> generation_settings();
+// Sets one by its JSON name. Throws Error(request): unknown name, value of the
+// wrong kind or out of range.
+void set(
+    GenerateParameters& parameters,
+    std::string_view name,
+    std::string_view value);
+// Every setting at the command line's default.
+GenerateParameters program_defaults();
+// Throws Error(request) naming the first value out of its range.
+void validate(const GenerateParameters& parameters);
+
+// ---- events
+// -------------------------------------------------------------------
+enum class FinishReason {
+  stop, // a stop token or stop text
+  length, // max_tokens reached, or the context is full
+  cancelled,
+  error, // GenerateInfo::error says what
+};
+std::string_view to_string(FinishReason reason);
+
+// While the prompt is read; the last one has processed == total.
+struct PrefillProgress {
+  int processed = 0, total = 0; // tokens, those found in the cache included
+};
+// A piece of the answer: whole UTF-8 characters, stop texts held back. A token
+// whose text is incomplete gives an empty text.
+struct TextChunk {
+  std::string text;
+  std::vector<int> tokens; // the ids behind it, usually one
+  std::vector<float> logprobs; // as long as `tokens` when asked for, else empty
+};
+
+// What mlx-lm prints after an answer. Times in seconds.
+struct GenerateInfo {
+  int prompt_tokens = 0; // really read by the model
+  int cached_prompt_tokens = 0; // found in the cache
+  int generation_tokens = 0; // the stop token included
+  double queue_time = 0; // waiting for admission
+  double prompt_time = 0; // from admission to the first token
+  double generate_time = 0; // from the first token to the last
+  std::size_t peak_memory_bytes = 0; // of the process (resident), or of the GPU
+  std::uint64_t seed = 0;
+  FinishReason finish_reason = FinishReason::stop;
+  std::string stop_text; // the stop text met, if any
+  std::string error; // FinishReason::error: one line
+
+  int total_prompt_tokens() const {
+    return prompt_tokens + cached_prompt_tokens;
+  }
+  double prompt_tps() const {
+    return prompt_time > 0 ? prompt_tokens / prompt_time : 0;
+  }
+  double generation_tps() const {
+    return generate_time > 0 ? (generation_tokens - 1) / generate_time : 0;
+  }
+};
+
+using GenerateEvent = std::variant<PrefillProgress, TextChunk>;
+
+// A running generation. One thread reads it; any thread may cancel it.
+// Destroying it cancels it.
+class Generation {
+ public:
+  virtual ~Generation() = default;
+  // Waits for the next event; nothing when the generation has ended (info() is
+  // complete then). Never throws for what happens to the request itself: that
+  // is finish_reason `error`.
+  virtual std::optional<GenerateEvent> next() = 0;
+  // Honoured at the next step. Safe from any thread and from signal-driven
+  // ones.
+  virtual void cancel() = 0;
+  // Complete once next() has returned nothing.
+  virtual const GenerateInfo& info() const = 0;
+  // Reads to the end and returns the whole text. Throws Error(request) on
+  // FinishReason::error.
+  std::string text();
+};
+using GenerationPtr = std::unique_ptr<Generation>;
+
+} // namespace mlxlm

@@ -1,0 +1,186 @@
+// Loading a model and using it.
+//
+//   auto model = load("smollm2");
+//   auto generation = model->generate(model->encode("Once upon a time"), {});
+//   std::cout << generation->text();
+//
+// A reference is a folder, a .gguf file, a hub id "org/name[@revision]" found
+// in the Hugging Face cache, or a short name ("smollm2").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mlxlm/generate.h"
+#include "mlxlm/tokenizer.h"
+
+namespace mlxlm {
+
+// ---- finding
+// ------------------------------------------------------------------ Where a
+// reference leads: a folder or a .gguf file. Throws Error(io) or Error(request)
+// saying where it looked.
+std::string resolve(std::string_view reference);
+
+struct LocalModel {
+  std::string reference; // what to pass to load
+  std::string path;
+  std::size_t bytes = 0; // on disk
+};
+// Short names that are installed and everything in the Hugging Face cache.
+std::vector<LocalModel> local_models();
+
+// ---- what a model is --------------------------------------------------------
+struct Capabilities {
+  bool text = false, chat = false, vision = false, audio = false;
+  bool embedding = false, rerank = false;
+  bool tools = false; // its chat template takes tools
+  bool reasoning = false, thinking_switch = false, mtp = false;
+};
+
+struct TensorSummary {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::string format; // as stored: "Q4_1", "BF16", "affine 4 bit, group 64"
+  std::size_t bytes = 0;
+};
+
+// From file headers and config alone; the array engine is not started.
+struct ModelSummary {
+  std::string path;
+  std::string container; // "GGUF" or "safetensors"
+  std::string model_type; // "llama"
+  std::string quantization; // "Q4_1", "affine 4 bit, group 64", "none"
+  std::string config; // JSON text
+  std::vector<TensorSummary> tensors; // by name
+  std::size_t parameters = 0;
+  std::size_t weight_bytes = 0;
+  int layers = 0;
+  int vocab = 0;
+  int context_length = 0; // tokens the model was made for
+  std::size_t kv_bytes_per_token = 0;
+  std::size_t available_memory = 0; // of this machine now
+  int context_that_fits = 0; // tokens, weights included
+  Capabilities capabilities;
+};
+ModelSummary inspect(std::string_view reference);
+
+// ---- loading
+// ------------------------------------------------------------------ automatic:
+// the checkpoint's own type on a GPU, float32 activations on a CPU.
+enum class ComputeType { automatic, float32, bfloat16, float16 };
+
+struct LoadOptions {
+  ComputeType dtype = ComputeType::automatic;
+  // 8-bit activations in CPU matrix products: faster, less exact.
+  bool quantize_activations = false;
+  int threads = 0; // of the CPU kernels; 0: the machine's physical cores
+  // Tokens of one pass; 0: 512 on a CPU, 2048 elsewhere.
+  int prefill_step_size = 0;
+  int max_batch = 32; // sequences that run together
+  int max_queue = 512; // requests that wait; more are refused
+  int context_length = 0; // 0: the model's own
+  std::size_t max_kv_bytes = 0; // 0: what the machine has
+};
+
+struct LoadProgress {
+  std::string_view phase; // "weights"
+  std::size_t done = 0, total = 0; // bytes
+};
+// Called from a loading thread.
+using LoadProgressFunction = std::function<void(const LoadProgress&)>;
+
+struct MemoryFigures {
+  std::size_t weights = 0;
+  std::size_t kv = 0; // pages in use
+  std::size_t active = 0, cache = 0, peak = 0; // of the array engine
+  std::size_t resident = 0, peak_resident = 0; // of the process
+};
+
+// Mean negative log-likelihood of ids[1..n-1], each given all before it.
+struct Score {
+  double mean_nll = 0;
+  int tokens = 0; // predicted ones: n - 1
+  double seconds = 0;
+  double perplexity() const;
+};
+
+// Remembers what the model has read, so that a prompt that begins alike is read
+// from there on. For one request at a time; ChatSession has one.
+class PromptCache {
+ public:
+  virtual ~PromptCache() = default;
+  virtual std::vector<int> tokens() const = 0; // what it holds
+  virtual std::size_t bytes() const = 0;
+};
+using PromptCachePtr = std::shared_ptr<PromptCache>;
+
+struct BenchTrial {
+  double prompt_tps = 0; // all sequences together
+  double generation_tps = 0; // all sequences together
+  std::size_t peak_memory_bytes = 0;
+  double prompt_seconds = 0, generation_seconds = 0;
+};
+
+// A loaded model. All functions may be called from any thread; the model itself
+// lives on its engine's thread, where requests are batched together.
+class ModelContainer {
+ public:
+  virtual ~ModelContainer() = default;
+
+  virtual const std::string& path() const = 0;
+  virtual const std::string& model_type() const = 0;
+  virtual int context_length() const = 0;
+  virtual Capabilities capabilities() const = 0;
+  virtual const TextCodec& codec() const = 0;
+  virtual MemoryFigures memory() = 0;
+  virtual double load_seconds() const = 0;
+
+  std::vector<int> encode(std::string_view text, bool special = true) const {
+    return codec().encode(text, special);
+  }
+  std::string decode(std::span<const int> ids) const {
+    return codec().decode(ids);
+  }
+  std::vector<int> apply_chat_template(const TemplateInput& input) const {
+    return codec().apply_chat_template(input);
+  }
+
+  // Starts generating. Throws Error(request) for an empty prompt, ids outside
+  // the vocabulary, a prompt that leaves no room in the context, or parameters
+  // out of range; Error(resource) when the queue is full. `cache` may be null.
+  virtual GenerationPtr generate(
+      std::vector<int> prompt,
+      const GenerateParameters& parameters,
+      PromptCachePtr cache = nullptr) = 0;
+  virtual PromptCachePtr make_prompt_cache() = 0;
+
+  // Reads ids in windows of at most the context and scores them. Throws
+  // Error(request) for fewer than two ids.
+  virtual Score score(
+      std::span<const int> ids,
+      const std::function<void(int done, int total)>& progress = {}) = 0;
+
+  // One trial: `batch` prompts of random tokens together, then `generation`
+  // tokens each at the depth the prompts left, EOS ignored, greedy.
+  virtual BenchTrial bench(int prompt, int generation, int batch) = 0;
+
+  // Runs `work` on the engine's thread between two steps and waits for it.
+  // Exceptions come back to the caller.
+  virtual void perform(const std::function<void()>& work) = 0;
+};
+
+// Throws Error of the kind that fits; nothing is left half-loaded.
+std::shared_ptr<ModelContainer> load(
+    std::string_view reference,
+    const LoadOptions& options = {},
+    const LoadProgressFunction& progress = {});
+
+} // namespace mlxlm
