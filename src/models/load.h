@@ -13,7 +13,7 @@
 
 namespace mlxlm {
 
-struct LoadOptions {
+struct ModelOptions {
   // Type of activations. None: float32 on CPU, the checkpoint's own on a GPU.
   std::optional<mx::Dtype> dtype = {};
   bool quantize_activations = false; // 8-bit activations in the CPU kernels
@@ -40,7 +40,7 @@ struct LoadedModel {
 // io); an unknown model_type names the nearest known ones.
 LoadedModel load_model(
     const std::string& path,
-    const LoadOptions& options = {});
+    const ModelOptions& options = {});
 
 // The model_type names that load_model knows, sorted.
 std::vector<std::string> supported_models();
