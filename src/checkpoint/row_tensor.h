@@ -1,0 +1,104 @@
+// A tensor as models ask for it: a shape over rows of stored elements that may
+// lie anywhere in the mapped files. Slicing, stacking, transposing and
+// permuting rows only rearrange these references; no weight is read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/tensor.h"
+
+namespace mlxlm {
+
+using Shape64 = std::vector<std::int64_t>;
+
+// `count` rows: row i begins at bytes[offset + i * row_stride], its blocks lie
+// `block_stride` apart.
+struct RowSegment {
+  std::shared_ptr<const TensorView> view;
+  std::int64_t offset = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t block_stride = 0;
+  std::int64_t count = 0;
+};
+
+class RowTensor {
+ public:
+  RowTensor() = default;
+  explicit RowTensor(std::shared_ptr<const TensorView> view);
+
+  // The name it has after rewriting, and the one in the file (of its first
+  // part).
+  const std::string& name() const {
+    return name_;
+  }
+  const std::string& origin() const {
+    return origin_;
+  }
+  void set_name(std::string name) {
+    name_ = std::move(name);
+  }
+  Storage storage() const {
+    return storage_;
+  }
+  const Shape64& shape() const {
+    return shape_;
+  }
+  // Added to every value on reading (norm weights stored with or without the
+  // 1).
+  float offset() const {
+    return offset_;
+  }
+  std::int64_t elements() const;
+  std::int64_t rows() const; // over all dimensions but the last; 1 for a scalar
+  std::size_t row_bytes() const;
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(rows()) * row_bytes();
+  }
+  std::string where() const;
+
+  // The stored bytes of a row: where they lie, or gathered in `scratch`
+  // (row_bytes() long). Any alignment. Safe from several threads.
+  std::span<const std::byte> row(
+      std::int64_t index,
+      std::span<std::byte> scratch) const;
+  // Rows [begin, end) are not needed any more: their pages may go.
+  void drop(std::int64_t begin, std::int64_t end) const;
+
+  // Views; negative axes count from the end. Each throws Error(weights) naming
+  // the tensor when the storage or shape does not allow it.
+  RowTensor slice(
+      int axis,
+      std::int64_t begin,
+      std::int64_t end,
+      std::int64_t step = 1) const;
+  RowTensor permute(const std::vector<int>& axes) const;
+  RowTensor reshape(const Shape64& shape) const; // rows stay rows, or merge
+  RowTensor plus(float offset) const;
+  // Rows of each of `heads` heads go from interleaved pairs (GGUF) to halves.
+  RowTensor unpair_rows(std::int64_t heads) const;
+  static RowTensor stack(
+      const std::vector<RowTensor>& parts); // a new first axis
+  static RowTensor concat(
+      const std::vector<RowTensor>& parts); // along the first axis
+
+ private:
+  RowTensor with_rows(std::int64_t first, std::int64_t count, std::int64_t step)
+      const;
+  void append(RowSegment segment);
+  std::int64_t blocks() const; // of a row
+  [[noreturn]] void refuse(std::string_view operation) const;
+
+  std::string name_;
+  std::string origin_;
+  Storage storage_ = Storage::f32;
+  Shape64 shape_;
+  float offset_ = 0;
+  std::vector<RowSegment> segments_;
+  std::vector<std::int64_t> first_row_; // of each segment
+};
+
+} // namespace mlxlm
