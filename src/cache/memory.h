@@ -4,10 +4,10 @@
 //
 //   auto memory = make_memory(model.caches(), {.dtype = mx::float16});
 //   auto sequence = memory->sequence();
-//   sequence->begin(n);                          // room for n more tokens, or throws
+//   sequence->begin(n);  // room for n more tokens, or throws
 //   Step step({{sequence.get(), 0, n, sequence->length()}});
-//   auto logits = model(tokens, step, *memory);  // blocks attend through memory.layer(i)
-//   sequence->commit(n);                         // or rollback()
+//   auto logits = model(tokens, step, *memory);  // blocks use memory.layer(i)
+//   sequence->commit(n);  // or rollback()
 #pragma once
 
 #include <mlx/array.h>
@@ -23,13 +23,15 @@ namespace mlxlm {
 
 // ---- what a layer remembers -------------------------------------------------
 struct FullKv {
-  int kv_heads, head_dim, v_dim = 0;  // v_dim 0: head_dim
+  int kv_heads, head_dim, v_dim = 0; // v_dim 0: head_dim
 };
 struct SlidingKv {
-  int kv_heads, head_dim, window, v_dim = 0;  // a token sees itself and window - 1 before
+  int kv_heads, head_dim;
+  int window; // a token sees itself and window - 1 before
+  int v_dim = 0;
 };
-// One shared row a token: `rank` latent values, then `rope` rotated ones. Keys are the
-// whole row, values its first `rank` entries (MLA, absorbed form).
+// One shared row a token: `rank` latent values, then `rope` rotated ones. Keys
+// are the whole row, values its first `rank` entries (MLA, absorbed form).
 struct LatentKv {
   int rank, rope;
 };
@@ -45,18 +47,19 @@ struct Recurrent {
 struct SharedKv {
   int source;
 };
-using CacheSpec =
-    std::variant<std::monostate, FullKv, SlidingKv, LatentKv, Recurrent, SharedKv>;
+using CacheSpec = std::
+    variant<std::monostate, FullKv, SlidingKv, LatentKv, Recurrent, SharedKv>;
 
 // ---- what a block calls -----------------------------------------------------
 struct AttendOptions {
   float scale = 1;
-  float softcap = 0;                    // 0: none; else cap * tanh(score / cap)
-  std::optional<mx::array> sinks = {};  // [heads]: a logit per head that takes mass
+  float softcap = 0; // 0: none; else cap * tanh(score / cap)
+  // [heads]: a logit per head that takes mass
+  std::optional<mx::array> sinks = {};
 };
 
-// One layer's view of Memory. The functions a layer's spec does not provide throw
-// Error(internal).
+// One layer's view of Memory. The functions a layer's spec does not provide
+// throw Error(internal).
 class LayerCache {
  public:
   virtual ~LayerCache() = default;
@@ -69,44 +72,54 @@ class LayerCache {
       const mx::array& k,
       const mx::array& v,
       const AttendOptions& options);
-  // Attends to what the layer it borrows from has stored in this pass and before.
+  // Attends to what the layer it borrows from has stored in this pass and
+  // before.
   virtual mx::array attend(
-      const Step& step, const mx::array& q, const AttendOptions& options);
-  // Latent: q [1, N, H, rank + rope], row [1, N, rank + rope] -> [1, N, H, rank].
+      const Step& step,
+      const mx::array& q,
+      const AttendOptions& options);
+  // Latent: q [1, N, H, rank + rope], row [1, N, rank + rope] -> [1, N, H,
+  // rank].
   virtual mx::array attend_latent(
       const Step& step,
       const mx::array& q,
       const mx::array& row,
       const AttendOptions& options);
 
-  // Recurrent: state `index` of the segment's sequence, [1, shape...], and what it is
-  // after the segment's last token.
+  // Recurrent: state `index` of the segment's sequence, [1, shape...], and what
+  // it is after the segment's last token.
   virtual mx::array state(const Segment& segment, int index);
   virtual void set_state(const Segment& segment, int index, mx::array value);
 };
 
 // ---- memory -----------------------------------------------------------------
 struct MemoryOptions {
-  mx::Dtype dtype = mx::float16;  // of stored keys and values
+  mx::Dtype dtype = mx::float16; // of stored keys and values
   int page_tokens = 64;
-  std::size_t max_bytes = 0;  // 0: unlimited
+  std::size_t max_bytes = 0; // 0: unlimited
 };
 
 // One sequence's page tables and states. Destroying it frees its pages.
 class SequenceMemory {
  public:
   virtual ~SequenceMemory() = default;
-  virtual int length() const = 0;  // tokens remembered (committed)
+  virtual int length() const = 0; // tokens remembered (committed)
   // Makes room for `tokens` more. Throws Error(resource) when the pool is full;
   // nothing has changed then.
   virtual void begin(int tokens) = 0;
-  // Keeps the first `tokens` of those begun and forgets the rest.
+  // Keeps the first `tokens` of those begun and forgets the rest. Where
+  // Memory::partial_commit is false, all or none.
   virtual void commit(int tokens) = 0;
   // Forgets everything since begin.
   virtual void rollback() = 0;
-  // Shortens to `length` tokens; returns the length reached, less than asked when a
-  // window or a recurrent state forces going back further (0: start again).
+  // Shortens to `length` tokens; returns the length reached, less than asked
+  // when a window or a recurrent state forces going back further (0: start
+  // again).
   virtual int trim(int length) = 0;
+  // Remembers recurrent states as they are now, so that trim can come back here
+  // (the end of a message). Done by itself at page boundaries; the latest few
+  // are kept.
+  virtual void mark() = 0;
   // A second sequence that shares these pages (copy on write).
   virtual std::unique_ptr<SequenceMemory> fork() = 0;
   virtual std::size_t bytes() const = 0;
@@ -118,13 +131,24 @@ class Memory {
   virtual std::unique_ptr<SequenceMemory> sequence() = 0;
   virtual LayerCache& layer(int index) = 0;
   virtual int layers() const = 0;
-  virtual std::size_t bytes() const = 0;  // pages in use
+  virtual std::size_t bytes() const = 0; // pages and states in use
   virtual std::size_t bytes_per_token() const = 0;
+  // What a sequence of `tokens` takes, whole pages and states (windows not
+  // deducted).
+  virtual std::size_t bytes_for(int tokens) const = 0;
+  // The longest new sequence that fits in what is free now.
+  virtual int max_tokens() const = 0;
+  // Whether commit may keep a part of what was begun (recurrent states cannot).
+  virtual bool partial_commit() const = 0;
+  // Gives memory of pages no longer used back to the system.
+  virtual void release_unused() = 0;
 };
 
 std::unique_ptr<Memory> make_memory(
-    std::vector<CacheSpec> specs, const MemoryOptions& options);
-// Remembers nothing: every segment sees only itself. For training and embedding.
+    std::vector<CacheSpec> specs,
+    const MemoryOptions& options);
+// Remembers nothing: every segment sees only itself. For training and
+// embedding.
 std::unique_ptr<Memory> make_stateless(std::vector<CacheSpec> specs);
 
 } // namespace mlxlm

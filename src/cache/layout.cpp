@@ -1,0 +1,88 @@
+// Groups layers by geometry; see layout.h.
+#include "cache/layout.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+
+namespace mlxlm::cache {
+
+namespace {
+
+Geometry geometry(const FullKv& s) {
+  return {s.kv_heads, s.head_dim, s.v_dim ? s.v_dim : s.head_dim};
+}
+
+Geometry geometry(const SlidingKv& s) {
+  MLXLM_CHECK(s.window > 0, "a sliding layer needs a window");
+  return {s.kv_heads, s.head_dim, s.v_dim ? s.v_dim : s.head_dim, s.window};
+}
+
+Geometry geometry(const LatentKv& s) {
+  return {1, s.rank + s.rope, s.rank, 0, true};
+}
+
+struct Builder {
+  Layout& layout;
+
+  void operator()(std::monostate) {
+    layout.layers.push_back({});
+  }
+
+  void operator()(const Recurrent& spec) {
+    int slot = int(layout.recurrent.size());
+    layout.recurrent.push_back(spec);
+    layout.layers.push_back({Layer::Kind::recurrent, -1, slot, false});
+  }
+
+  void operator()(const SharedKv& spec) {
+    bool good = spec.source >= 0 && spec.source < int(layout.layers.size()) &&
+        layout.layers[spec.source].kind == Layer::Kind::keys_values;
+    if (!good) {
+      fail(
+          ErrorKind::internal,
+          "cache layout",
+          "expected layer {} to borrow from an earlier layer with keys, found {}",
+          layout.layers.size(),
+          spec.source);
+    }
+    auto layer = layout.layers[spec.source];
+    layer.borrows = true;
+    layout.layers.push_back(layer);
+  }
+
+  template <typename Spec>
+  void operator()(const Spec& spec) {
+    auto shape = geometry(spec);
+    MLXLM_CHECK(
+        shape.kv_heads > 0 && shape.k_dim > 0 && shape.v_dim > 0,
+        "a layer's keys and values need positive sizes");
+    auto& groups = layout.groups;
+    auto found = std::find_if(groups.begin(), groups.end(), [&](auto& group) {
+      return group.geometry == shape;
+    });
+    if (found == groups.end()) {
+      groups.push_back({shape, 0});
+      found = groups.end() - 1;
+    }
+    layout.layers.push_back(
+        {Layer::Kind::keys_values,
+         int(found - groups.begin()),
+         found->layers++,
+         false});
+  }
+};
+
+} // namespace
+
+std::size_t Geometry::bytes_per_token(mx::Dtype type) const {
+  return std::size_t(kv_heads) * (k_dim + (latent ? 0 : v_dim)) *
+      mx::size_of(type);
+}
+
+Layout::Layout(const std::vector<CacheSpec>& specs) {
+  for (auto& spec : specs)
+    std::visit(Builder{*this}, spec);
+}
+
+} // namespace mlxlm::cache

@@ -1,0 +1,46 @@
+// How the layers of a model map to memory: layers whose rows have one shape and
+// one window form a group; a sequence has one page table per group, and a page
+// holds its tokens' rows for every layer of the group.
+#pragma once
+
+#include <mlx/dtype.h>
+
+#include <cstddef>
+#include <vector>
+
+#include "cache/memory.h"
+
+namespace mlxlm::cache {
+
+struct Geometry {
+  int kv_heads, k_dim, v_dim;
+  int window = 0; // 0: everything
+  bool latent = false; // values are the first v_dim entries of the keys
+
+  bool operator==(const Geometry&) const = default;
+  std::size_t bytes_per_token(mx::Dtype type) const;
+};
+
+struct Group {
+  Geometry geometry;
+  int layers = 0;
+};
+
+struct Layer {
+  enum class Kind { none, keys_values, recurrent };
+  Kind kind = Kind::none;
+  int group = -1; // keys_values: its group
+  int slot = -1; // its place in the group, or among the recurrent layers
+  bool borrows = false; // group and slot are another layer's
+};
+
+struct Layout {
+  std::vector<Group> groups;
+  std::vector<Layer> layers;
+  std::vector<Recurrent> recurrent;
+
+  // Throws Error(internal) for specs that make no sense.
+  explicit Layout(const std::vector<CacheSpec>& specs);
+};
+
+} // namespace mlxlm::cache

@@ -1,0 +1,461 @@
+// Random scripts of begin, commit, rollback, trim, fork and attend for every
+// cache kind against an oracle that keeps every row of every token.
+#include "cache/memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <cmath>
+#include <random>
+
+#include "mlxlm/error.h"
+
+namespace mlxlm {
+namespace {
+
+using Floats = std::vector<float>;
+
+struct LayerShape {
+  int kv_heads, k_dim, v_dim, window; // window 0: none
+  bool latent = false;
+};
+
+// What the layers of one spec list look like to the oracle; -1: borrows from.
+struct Kind {
+  const char* name;
+  std::vector<CacheSpec> specs;
+  std::vector<LayerShape> shapes;
+  float softcap = 0;
+  bool sinks = false;
+};
+
+constexpr int queries_per_head = 3;
+
+mx::array to_array(const Floats& x, mx::Shape shape) {
+  return mx::array(x.data(), std::move(shape), mx::float32);
+}
+
+// Rows one sequence has stored in one layer, token after token.
+struct Rows {
+  Floats k, v;
+};
+
+struct OracleSequence {
+  std::vector<Rows> layers;
+  std::unique_ptr<SequenceMemory> memory;
+  int length = 0;
+};
+
+class Oracle {
+ public:
+  Oracle(const LayerShape& shape, const AttendOptions& options, Floats sinks)
+      : shape_(shape), options_(options), sinks_(std::move(sinks)) {}
+
+  // q: [H, k_dim] of the token at `position`, which `rows` already hold.
+  Floats attend(const Rows& rows, const float* q, int position) const {
+    Floats out;
+    for (int h = 0; h < shape_.kv_heads * queries_per_head; ++h) {
+      auto head = one_head(rows, q + h * shape_.k_dim, position, h);
+      out.insert(out.end(), head.begin(), head.end());
+    }
+    return out;
+  }
+
+ private:
+  Floats one_head(const Rows& rows, const float* q, int position, int h) const {
+    int first = shape_.window ? std::max(0, position - shape_.window + 1) : 0;
+    int kv = h / queries_per_head;
+    std::vector<double> scores;
+    for (int j = first; j <= position; ++j) {
+      auto* k = &rows.k[(j * shape_.kv_heads + kv) * shape_.k_dim];
+      double s = 0;
+      for (int d = 0; d < shape_.k_dim; ++d)
+        s += double(q[d]) * k[d];
+      s *= options_.scale;
+      if (options_.softcap > 0) {
+        s = options_.softcap * std::tanh(s / options_.softcap);
+      }
+      scores.push_back(s);
+    }
+    double total = sinks_.empty() ? 0 : std::exp(double(sinks_[h]));
+    for (auto& s : scores)
+      total += s = std::exp(s);
+    Floats out(shape_.v_dim);
+    for (int d = 0; d < shape_.v_dim; ++d) {
+      double sum = 0;
+      for (int j = first; j <= position; ++j) {
+        sum += scores[j - first] * value(rows, j, kv, d);
+      }
+      out[d] = float(sum / total);
+    }
+    return out;
+  }
+
+  float value(const Rows& rows, int j, int kv, int d) const {
+    if (shape_.latent) return rows.k[j * shape_.k_dim + d];
+    return rows.v[(j * shape_.kv_heads + kv) * shape_.v_dim + d];
+  }
+
+  LayerShape shape_;
+  AttendOptions options_;
+  Floats sinks_;
+};
+
+class Script {
+ public:
+  Script(const Kind& kind, mx::Dtype type, float tolerance, unsigned seed)
+      : kind_(kind),
+        tolerance_(tolerance),
+        random_(seed),
+        memory_(make_memory(kind.specs, {.dtype = type, .page_tokens = 4})) {
+    add_sequence();
+  }
+
+  void run(int steps) {
+    for (int i = 0; i < steps && !testing::Test::HasFailure(); ++i)
+      act();
+    sequences_.clear();
+    EXPECT_EQ(memory_->bytes(), 0u);
+  }
+
+ private:
+  int below(int n) {
+    return std::uniform_int_distribution<int>(0, n - 1)(random_);
+  }
+
+  Floats numbers(int n) {
+    std::normal_distribution<float> normal;
+    Floats x(n);
+    // Exact in f16 and bf16, so that the storage type does not matter.
+    for (auto& value : x)
+      value = std::round(normal(random_) * 32) / 32;
+    return x;
+  }
+
+  void add_sequence() {
+    auto& s = sequences_.emplace_back();
+    s.memory = memory_->sequence();
+    s.layers.resize(kind_.specs.size());
+  }
+
+  void act() {
+    auto& s = sequences_[below(int(sequences_.size()))];
+    switch (below(8)) {
+      case 0:
+        if (sequences_.size() < 4) return add_sequence();
+        return void(sequences_.erase(
+            sequences_.begin() + below(int(sequences_.size()) - 1)));
+      case 1:
+        return trim(s);
+      case 2:
+        return fork(s);
+      default:
+        return pass();
+    }
+  }
+
+  void trim(OracleSequence& s) {
+    int asked = below(s.length + 1);
+    s.length = s.memory->trim(asked);
+    EXPECT_LE(s.length, asked);
+    EXPECT_EQ(s.length, s.memory->length());
+    cut(s);
+  }
+
+  void fork(OracleSequence& s) {
+    if (sequences_.size() >= 5) return;
+    OracleSequence copy{s.layers, s.memory->fork(), s.length};
+    sequences_.push_back(std::move(copy));
+  }
+
+  void cut(OracleSequence& s) {
+    for (std::size_t i = 0; i < s.layers.size(); ++i) {
+      auto& shape = kind_.shapes[i];
+      s.layers[i].k.resize(s.length * shape.kv_heads * shape.k_dim);
+      if (!shape.latent) {
+        s.layers[i].v.resize(s.length * shape.kv_heads * shape.v_dim);
+      }
+    }
+  }
+
+  // One forward pass over some of the sequences, then commit or roll back.
+  void pass() {
+    std::vector<Segment> segments;
+    std::vector<int> members;
+    int tokens = 0;
+    for (std::size_t i = 0; i < sequences_.size(); ++i) {
+      if (below(3) == 0) continue;
+      int count = below(2) ? 1 : 1 + below(11);
+      auto& s = sequences_[i];
+      s.memory->begin(count);
+      segments.push_back({s.memory.get(), tokens, count, s.length});
+      members.push_back(int(i));
+      tokens += count;
+    }
+    if (segments.empty()) return;
+    Step step(segments);
+    for (int i = 0; i < memory_->layers(); ++i)
+      layer(i, step, members);
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      auto& s = sequences_[members[i]];
+      int count = segments[i].count;
+      if (below(4) == 0) {
+        s.memory->rollback();
+      } else {
+        int keep = below(3) ? count : below(count + 1);
+        s.memory->commit(keep);
+        s.length += keep;
+      }
+      EXPECT_EQ(s.memory->length(), s.length);
+      cut(s);
+    }
+  }
+
+  void append(
+      OracleSequence& s,
+      int i,
+      const Segment& g,
+      Floats& k,
+      Floats& v) {
+    auto& shape = kind_.shapes[i];
+    auto add = [&](Floats& to, const Floats& from, int row) {
+      auto start = from.begin() + g.first * row;
+      to.insert(to.end(), start, start + g.count * row);
+    };
+    add(s.layers[i].k, k, shape.kv_heads * shape.k_dim);
+    if (!shape.latent) add(s.layers[i].v, v, shape.kv_heads * shape.v_dim);
+  }
+
+  void layer(int i, const Step& step, const std::vector<int>& members) {
+    auto& shape = kind_.shapes[i];
+    int n = step.tokens, hkv = shape.kv_heads, heads = hkv * queries_per_head;
+    auto q = numbers(n * heads * shape.k_dim);
+    auto k = numbers(n * hkv * shape.k_dim), v = numbers(n * hkv * shape.v_dim);
+    auto sinks = kind_.sinks ? numbers(heads) : Floats{};
+    AttendOptions options{.scale = 0.3f, .softcap = kind_.softcap};
+    if (kind_.sinks) options.sinks = to_array(sinks, {heads});
+    auto qa = to_array(q, {1, n, heads, shape.k_dim});
+    auto ka = to_array(k, {1, n, hkv, shape.k_dim});
+    auto va = to_array(v, {1, n, hkv, shape.v_dim});
+    auto* shared = std::get_if<SharedKv>(&kind_.specs[i]);
+    auto& cache = memory_->layer(i);
+    auto out = shared ? cache.attend(step, qa, options)
+        : shape.latent
+        ? cache.attend_latent(step, qa, mx::squeeze(ka, 2), options)
+        : cache.attend(step, qa, ka, va, options);
+    out = mx::contiguous(out);
+    ASSERT_EQ(out.shape(), (mx::Shape{1, n, heads, shape.v_dim}));
+    // Now and then leave a pass unevaluated: a later one must still see its
+    // rows.
+    bool look = below(4) != 0;
+    if (look) mx::eval(out);
+    Oracle oracle(shape, options, sinks);
+    for (std::size_t m = 0; m < members.size(); ++m) {
+      auto& s = sequences_[members[m]];
+      auto& g = step.segments[m];
+      if (shared) {
+        s.layers[i] = s.layers[shared->source];
+      } else {
+        append(s, i, g, k, v);
+      }
+      for (int t = 0; look && t < g.count; ++t) {
+        auto want = oracle.attend(
+            s.layers[i], &q[(g.first + t) * heads * shape.k_dim], g.offset + t);
+        auto* got = out.data<float>() + (g.first + t) * heads * shape.v_dim;
+        for (std::size_t d = 0; d < want.size(); ++d) {
+          ASSERT_NEAR(got[d], want[d], tolerance_)
+              << kind_.name << " layer " << i << " token " << g.offset + t;
+        }
+      }
+    }
+  }
+
+  const Kind& kind_;
+  float tolerance_;
+  std::mt19937 random_;
+  std::unique_ptr<Memory> memory_;
+  std::vector<OracleSequence> sequences_;
+};
+
+std::vector<Kind> kinds() {
+  return {
+      {"full",
+       {FullKv{2, 20}, FullKv{2, 20}},
+       {{2, 20, 20, 0}, {2, 20, 20, 0}}},
+      {"uneven", {FullKv{1, 16, 24}}, {{1, 16, 24, 0}}, 2.5f},
+      {"sliding", {SlidingKv{2, 16, 6}}, {{2, 16, 16, 6}}, 0, true},
+      {"window of one", {SlidingKv{1, 8, 1}}, {{1, 8, 8, 1}}},
+      {"latent", {LatentKv{24, 8}}, {{1, 32, 24, 0, true}}},
+      {"mixed",
+       {FullKv{1, 8}, SlidingKv{1, 8, 9}, SharedKv{0}, SharedKv{1}},
+       {{1, 8, 8, 0}, {1, 8, 8, 9}, {1, 8, 8, 0}, {1, 8, 8, 9}},
+       0,
+       true},
+  };
+}
+
+class MemoryScripts : public testing::TestWithParam<unsigned> {};
+
+TEST_P(MemoryScripts, AgreeWithOracle) {
+  for (auto& kind : kinds()) {
+    Script(kind, mx::float32, 2e-5f, GetParam()).run(60);
+    if (HasFailure()) return;
+    Script(kind, mx::float16, 2e-5f, GetParam() + 100).run(30);
+    Script(kind, mx::bfloat16, 2e-5f, GetParam() + 200).run(30);
+    if (HasFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, MemoryScripts, testing::Range(1u, 7u));
+
+// ---- recurrent --------------------------------------------------------------
+
+float state_of(Memory& memory, SequenceMemory& s) {
+  Segment segment{&s, 0, 1, s.length()};
+  auto state = memory.layer(0).state(segment, 0);
+  mx::eval(state);
+  return state.data<float>()[0];
+}
+
+// The state counts the tokens seen.
+void run_recurrent(Memory& memory, SequenceMemory& s, int tokens) {
+  Segment segment{&s, 0, tokens, s.length()};
+  auto state = memory.layer(0).state(segment, 0);
+  memory.layer(0).set_state(segment, 0, state + mx::array(float(tokens)));
+}
+
+TEST(RecurrentMemory, StatesFollowTransactions) {
+  Recurrent spec{{{{2, 3}, mx::float32}}};
+  auto memory = make_memory({spec}, {.page_tokens = 4});
+  EXPECT_FALSE(memory->partial_commit());
+  auto s = memory->sequence();
+  auto advance = [&](int n) {
+    s->begin(n);
+    run_recurrent(*memory, *s, n);
+    s->commit(n);
+  };
+  advance(3);
+  s->begin(5);
+  run_recurrent(*memory, *s, 5);
+  s->rollback();
+  EXPECT_EQ(state_of(*memory, *s), 3);
+  advance(5); // 8: a boundary, remembered
+  advance(2);
+  auto other = s->fork();
+  EXPECT_EQ(s->trim(9), 8);
+  EXPECT_EQ(state_of(*memory, *s), 8);
+  EXPECT_EQ(state_of(*memory, *other), 10);
+  EXPECT_EQ(s->trim(7), 0);
+  EXPECT_EQ(state_of(*memory, *s), 0);
+  advance(5);
+  s->mark();
+  advance(1);
+  EXPECT_EQ(s->trim(5), 5);
+  EXPECT_EQ(state_of(*memory, *s), 5);
+  s.reset();
+  other.reset();
+  EXPECT_EQ(memory->bytes(), 0u);
+}
+
+// ---- accounting and refusals ------------------------------------------------
+
+TEST(Memory, RefusedBeginChangesNothing) {
+  // A page: 4 tokens x 2 layers x 2 x 8 values of 4 bytes.
+  constexpr std::size_t page = 4 * 2 * 2 * 8 * 4;
+  auto memory = make_memory(
+      {FullKv{1, 8}, FullKv{1, 8}},
+      {.dtype = mx::float32, .page_tokens = 4, .max_bytes = 3 * page});
+  EXPECT_EQ(memory->bytes_per_token(), page / 4);
+  EXPECT_EQ(memory->bytes_for(5), 2 * page);
+  EXPECT_EQ(memory->max_tokens(), 12);
+  auto a = memory->sequence(), b = memory->sequence();
+  a->begin(7);
+  a->commit(7);
+  EXPECT_EQ(memory->bytes(), 2 * page);
+  EXPECT_EQ(memory->max_tokens(), 4);
+  try {
+    b->begin(5);
+    FAIL() << "expected a refusal";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::resource);
+    EXPECT_THAT(e.what(), testing::HasSubstr("1024 of 1536 bytes in use"));
+  }
+  EXPECT_EQ(memory->bytes(), 2 * page);
+  EXPECT_EQ(b->length(), 0);
+  b->begin(4);
+  b->rollback();
+  EXPECT_EQ(memory->bytes(), 2 * page);
+  a->begin(1);
+  a->commit(1);
+  auto c = a->fork(); // shares both pages
+  EXPECT_EQ(memory->bytes(), 2 * page);
+  c->begin(1);
+  c->commit(1);
+  EXPECT_EQ(memory->bytes(), 3 * page);
+  a.reset();
+  EXPECT_EQ(memory->bytes(), 3 * page);
+  c.reset();
+  b.reset();
+  EXPECT_EQ(memory->bytes(), 0u);
+}
+
+TEST(Memory, WindowsGivePagesBack) {
+  auto memory = make_memory({SlidingKv{1, 8, 6}}, {.page_tokens = 4});
+  auto s = memory->sequence();
+  for (int i = 0; i < 50; ++i) {
+    s->begin(7);
+    s->commit(7);
+  }
+  EXPECT_LE(s->bytes(), 4 * memory->bytes_for(4)); // window, tail, one spare
+  EXPECT_EQ(s->trim(346), 346);
+  EXPECT_EQ(s->trim(300), 0);
+}
+
+TEST(Memory, RefusesWrongCalls) {
+  auto memory = make_memory({FullKv{2, 8}, std::monostate{}}, {});
+  auto s = memory->sequence();
+  s->begin(2);
+  Step step({{s.get(), 0, 2, 0}});
+  auto q = mx::zeros({1, 2, 4, 8}), k = mx::zeros({1, 2, 2, 8});
+  auto& layer = memory->layer(0);
+  EXPECT_THROW(layer.attend(step, q, q, q, {}), Error);
+  EXPECT_THROW(layer.attend_latent(step, q, mx::squeeze(k, 0), {}), Error);
+  EXPECT_THROW(layer.state(step.segments[0], 0), Error);
+  EXPECT_THROW(memory->layer(1).attend(step, q, k, k, {}), Error);
+  EXPECT_THROW(memory->layer(2), Error);
+  EXPECT_THROW(s->begin(1), Error);
+  EXPECT_THROW(s->commit(3), Error);
+  EXPECT_THROW(make_memory({SharedKv{0}}, {}), Error);
+  EXPECT_THROW(Step({{s.get(), 1, 2, 0}}), Error);
+  EXPECT_THROW(Step(std::vector<Segment>{}), Error);
+}
+
+TEST(Stateless, AgreesWithMemory) {
+  std::vector<CacheSpec> specs{FullKv{2, 8}, SlidingKv{2, 8, 3}, SharedKv{1}};
+  auto memory = make_memory(specs, {.dtype = mx::float32});
+  auto stateless = make_stateless(specs);
+  auto a = memory->sequence(), b = memory->sequence();
+  a->begin(5);
+  b->begin(4);
+  Step with({{a.get(), 0, 5, 0}, {b.get(), 5, 4, 0}});
+  Step without({{nullptr, 0, 5, 0}, {nullptr, 5, 4, 0}});
+  auto q = mx::sin(mx::reshape(mx::arange(9 * 4 * 8), {1, 9, 4, 8}));
+  auto k = mx::cos(mx::reshape(mx::arange(9 * 2 * 8), {1, 9, 2, 8}));
+  auto v = mx::square(k);
+  for (int i = 0; i < 3; ++i) {
+    bool borrows = i == 2;
+    auto run = [&](Memory& m, const Step& step) {
+      auto& layer = m.layer(i);
+      return borrows ? layer.attend(step, q, {})
+                     : layer.attend(step, q, k, v, {});
+    };
+    auto same =
+        mx::allclose(run(*memory, with), run(*stateless, without), 1e-5, 1e-6);
+    EXPECT_TRUE(same.item<bool>()) << i;
+  }
+}
+
+} // namespace
+} // namespace mlxlm

@@ -1,0 +1,279 @@
+// Layer views over paged pools; see paged_memory.h.
+#include "cache/paged_memory.h"
+
+#include <mlx/ops.h>
+
+#include <utility>
+
+#include "cache/sequence.h"
+#include "core/check.h"
+
+namespace mlxlm::cache {
+
+namespace {
+
+Sequence& sequence_of(const Shared& shared, const Segment& segment) {
+  MLXLM_CHECK(segment.sequence, "a segment without a sequence");
+  auto& sequence = static_cast<Sequence&>(*segment.sequence);
+  MLXLM_CHECK(&sequence.shared() == &shared, "a sequence of another memory");
+  return sequence;
+}
+
+class KvLayer final : public LayerCache {
+ public:
+  KvLayer(Shared& shared, Layer layer) : shared_(shared), layer_(layer) {}
+
+  mx::array attend(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& k,
+      const mx::array& v,
+      const AttendOptions& options) override {
+    if (layer_.borrows || geometry().latent) {
+      return LayerCache::attend(step, q, k, v, options);
+    }
+    return run(step, q, KeysValues{k, v}, options);
+  }
+
+  mx::array attend(
+      const Step& step,
+      const mx::array& q,
+      const AttendOptions& options) override {
+    return run(step, q, std::nullopt, options);
+  }
+
+  mx::array attend_latent(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& row,
+      const AttendOptions& options) override {
+    if (layer_.borrows || !geometry().latent || row.ndim() != 3) {
+      return LayerCache::attend_latent(step, q, row, options);
+    }
+    auto k = mx::reshape(row, {1, row.shape(1), 1, row.shape(2)});
+    return run(step, q, KeysValues{k, k}, options);
+  }
+
+ private:
+  const Geometry& geometry() const {
+    return shared_.layout.groups[layer_.group].geometry;
+  }
+
+  mx::array run(
+      const Step& step,
+      const mx::array& q,
+      const std::optional<KeysValues>& rows,
+      const AttendOptions& options) {
+    check_attend(step, q, rows ? &rows->k : nullptr, rows ? &rows->v : nullptr);
+    std::vector<View> views;
+    std::vector<mx::array> after;
+    views.reserve(step.segments.size());
+    for (auto& segment : step.segments) {
+      auto& sequence = sequence_of(shared_, segment);
+      views.push_back(sequence.view(layer_.group, segment));
+      auto& written = sequence.written(layer_.group, layer_.slot);
+      bool pending =
+          written && written->status() == mx::array::Status::unscheduled;
+      if (pending) after.push_back(*written);
+    }
+    auto done = shared_.stores[layer_.group]->attend(
+        layer_.slot, views, q, rows, options, after);
+    if (done.written) {
+      for (auto& segment : step.segments) {
+        auto& sequence = sequence_of(shared_, segment);
+        sequence.written(layer_.group, layer_.slot) = done.written;
+      }
+    }
+    return std::move(done.out);
+  }
+
+  // Shapes come from model code; a wrong one must not reach memory.
+  void check_attend(
+      const Step& step,
+      const mx::array& q,
+      const mx::array* k,
+      const mx::array* v) const {
+    auto& g = geometry();
+    bool good = q.ndim() == 4 && q.shape(0) == 1 && q.shape(1) == step.tokens &&
+        q.shape(2) > 0 && q.shape(2) % g.kv_heads == 0 && q.shape(3) == g.k_dim;
+    if (k) {
+      good =
+          good && k->shape() == mx::Shape{1, step.tokens, g.kv_heads, g.k_dim};
+    }
+    if (v && !g.latent) {
+      good =
+          good && v->shape() == mx::Shape{1, step.tokens, g.kv_heads, g.v_dim};
+    }
+    if (!good) {
+      fail(
+          ErrorKind::internal,
+          "attend",
+          "expected q [1, {}, H, {}] with H a multiple of {} and keys and values "
+          "of {} and {}, found q of {} dimensions and {} values",
+          step.tokens,
+          g.k_dim,
+          g.kv_heads,
+          g.k_dim,
+          g.v_dim,
+          q.ndim(),
+          q.size());
+    }
+  }
+
+  Shared& shared_;
+  Layer layer_;
+};
+
+class RecurrentLayer final : public LayerCache {
+ public:
+  RecurrentLayer(Shared& shared, int slot) : shared_(shared), slot_(slot) {}
+
+  mx::array state(const Segment& segment, int index) override {
+    check(index);
+    return sequence_of(shared_, segment).state(slot_, index);
+  }
+
+  void set_state(const Segment& segment, int index, mx::array value) override {
+    check(index);
+    auto& state = sequence_of(shared_, segment).state(slot_, index);
+    MLXLM_CHECK(
+        value.shape() == state.shape() && value.dtype() == state.dtype(),
+        "a state keeps its shape and type");
+    state = std::move(value);
+  }
+
+ private:
+  void check(int index) const {
+    int states = int(shared_.layout.recurrent[slot_].states.size());
+    MLXLM_CHECK(index >= 0 && index < states, "no such state");
+  }
+
+  Shared& shared_;
+  int slot_;
+};
+
+class PagedMemory final : public Memory {
+ public:
+  PagedMemory(const std::vector<CacheSpec>& specs, const MemoryOptions& options)
+      : shared_(std::make_shared<Shared>(specs, options)) {
+    for (auto& layer : shared_->layout.layers) {
+      switch (layer.kind) {
+        case Layer::Kind::none:
+          layers_.push_back(std::make_unique<LayerCache>());
+          break;
+        case Layer::Kind::keys_values:
+          layers_.push_back(std::make_unique<KvLayer>(*shared_, layer));
+          break;
+        case Layer::Kind::recurrent:
+          layers_.push_back(
+              std::make_unique<RecurrentLayer>(*shared_, layer.slot));
+          break;
+      }
+    }
+  }
+
+  std::unique_ptr<SequenceMemory> sequence() override {
+    return std::make_unique<Sequence>(shared_);
+  }
+
+  LayerCache& layer(int index) override {
+    MLXLM_CHECK(index >= 0 && index < layers(), "no such layer");
+    return *layers_[index];
+  }
+
+  int layers() const override {
+    return int(layers_.size());
+  }
+
+  std::size_t bytes() const override {
+    return shared_->bytes();
+  }
+
+  std::size_t bytes_per_token() const override {
+    std::size_t total = 0;
+    for (auto& group : shared_->layout.groups) {
+      total +=
+          group.layers * group.geometry.bytes_per_token(shared_->options.dtype);
+    }
+    return total;
+  }
+
+  std::size_t bytes_for(int tokens) const override {
+    auto& o = shared_->options;
+    std::size_t total = shared_->bytes_of_states();
+    for (std::size_t i = 0; i < shared_->pools.size(); ++i) {
+      std::size_t pages =
+          (std::size_t(tokens) + o.page_tokens - 1) / o.page_tokens;
+      total += pages * shared_->pools[i]->page_bytes();
+    }
+    return total;
+  }
+
+  int max_tokens() const override {
+    auto limit = shared_->options.max_bytes, used = shared_->bytes();
+    if (limit == 0) return unlimited;
+    std::size_t page = 0, states = shared_->bytes_of_states();
+    for (auto& pool : shared_->pools)
+      page += pool->page_bytes();
+    if (used + states >= limit) return 0;
+    if (page == 0) return unlimited;
+    auto pages = (limit - used - states) / page;
+    auto most = std::size_t(unlimited) / shared_->options.page_tokens;
+    return int(std::min(pages, most)) * shared_->options.page_tokens;
+  }
+
+  bool partial_commit() const override {
+    return shared_->layout.recurrent.empty();
+  }
+
+  void release_unused() override {
+    for (auto& pool : shared_->pools)
+      pool->release_spares();
+  }
+
+ private:
+  static constexpr int unlimited = 1 << 30;
+  std::shared_ptr<Shared> shared_;
+  std::vector<std::unique_ptr<LayerCache>> layers_;
+};
+
+} // namespace
+
+Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
+    : layout(specs), options(o) {
+  MLXLM_CHECK(options.page_tokens > 0, "a page holds at least one token");
+  for (auto& group : layout.groups) {
+    auto page = group.geometry.bytes_per_token(options.dtype) * group.layers *
+        options.page_tokens;
+    pools.push_back(std::make_shared<PagePool>(page, raw_pages()));
+    stores.push_back(make_store(group, {options.dtype, options.page_tokens}));
+  }
+}
+
+std::size_t Shared::bytes() const {
+  auto total = state_bytes;
+  for (auto& pool : pools)
+    total += pool->owned() * pool->page_bytes();
+  return total;
+}
+
+std::size_t Shared::bytes_of_states() const {
+  std::size_t total = 0;
+  for (auto& layer : layout.recurrent) {
+    for (auto& state : layer.states) {
+      std::size_t values = 1;
+      for (auto n : state.shape)
+        values *= n;
+      total += values * mx::size_of(state.dtype);
+    }
+  }
+  return total;
+}
+
+std::unique_ptr<Memory> make_paged_memory(
+    std::vector<CacheSpec> specs,
+    const MemoryOptions& options) {
+  return std::make_unique<PagedMemory>(specs, options);
+}
+
+} // namespace mlxlm::cache

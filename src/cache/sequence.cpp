@@ -1,0 +1,208 @@
+// Transactions of a sequence; see sequence.h.
+#include "cache/sequence.h"
+
+#include <mlx/ops.h>
+#include <mlx/stream.h>
+#include <mlx/transforms.h>
+
+#include <algorithm>
+
+#include "core/check.h"
+
+namespace mlxlm::cache {
+
+namespace {
+constexpr std::size_t most_checkpoints = 4;
+} // namespace
+
+Sequence::Sequence(std::shared_ptr<Shared> shared)
+    : shared_(std::move(shared)), states_(zero_states()) {
+  auto& layout = shared_->layout;
+  for (std::size_t i = 0; i < layout.groups.size(); ++i) {
+    auto& group = layout.groups[i];
+    tables_.emplace_back(
+        shared_->pools[i], shared_->options.page_tokens, group.geometry.window);
+    written_.emplace_back(group.layers);
+  }
+  shared_->state_bytes += shared_->bytes_of_states();
+}
+
+Sequence::Sequence(const Sequence& other)
+    : shared_(other.shared_),
+      length_(other.length_),
+      written_(other.written_),
+      states_(other.states_),
+      checkpoints_(other.checkpoints_) {
+  for (auto& table : other.tables_)
+    tables_.push_back(table.fork());
+  shared_->state_bytes +=
+      shared_->bytes_of_states() * (1 + checkpoints_.size());
+}
+
+Sequence::~Sequence() {
+  shared_->state_bytes -=
+      shared_->bytes_of_states() * (1 + checkpoints_.size());
+}
+
+Sequence::States Sequence::zero_states() const {
+  States states;
+  for (auto& layer : shared_->layout.recurrent) {
+    auto& mine = states.emplace_back();
+    for (auto& state : layer.states) {
+      auto shape = state.shape;
+      shape.insert(shape.begin(), 1);
+      mine.push_back(mx::zeros(shape, state.dtype));
+    }
+  }
+  return states;
+}
+
+void Sequence::begin(int tokens) {
+  MLXLM_CHECK(begun_ < 0, "begin inside begin");
+  MLXLM_CHECK(tokens >= 0, "begin of a negative number of tokens");
+  std::size_t needed = 0;
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    needed +=
+        tables_[i].missing(length_, tokens) * shared_->pools[i]->page_bytes();
+  }
+  auto used = shared_->bytes(), limit = shared_->options.max_bytes;
+  if (needed > 0 && limit > 0 && used + needed > limit) {
+    fail(
+        ErrorKind::resource,
+        "kv memory",
+        "expected room for {} tokens after {} ({} bytes more), found {} of {} "
+        "bytes in use",
+        tokens,
+        length_,
+        needed,
+        used,
+        limit);
+  }
+  try {
+    for (std::size_t i = 0; i < tables_.size(); ++i) {
+      copy_pages(int(i), tables_[i].reserve(length_, tokens));
+    }
+  } catch (...) {
+    for (auto& table : tables_)
+      table.shorten(length_);
+    throw;
+  }
+  begun_ = tokens;
+  states_at_begin_ = states_;
+}
+
+void Sequence::copy_pages(
+    int group,
+    const std::vector<PageTable::Copy>& copies) {
+  if (copies.empty()) return;
+  for (auto& written : written_[group]) {
+    if (written) mx::eval(*written);
+  }
+  if (raw_pages()) mx::synchronize();
+  for (auto& [from, to] : copies)
+    shared_->stores[group]->copy(*from, *to);
+}
+
+void Sequence::end() {
+  begun_ = -1;
+  states_at_begin_.clear();
+}
+
+void Sequence::commit(int tokens) {
+  MLXLM_CHECK(begun_ >= 0, "commit without begin");
+  MLXLM_CHECK(tokens >= 0 && tokens <= begun_, "commit of more than was begun");
+  MLXLM_CHECK(
+      tokens == begun_ || states_.empty(),
+      "recurrent states cannot commit a part: roll back and run it again");
+  length_ += tokens;
+  end();
+  for (auto& table : tables_) {
+    table.shorten(length_);
+    table.slide(length_);
+  }
+  bool boundary = length_ % shared_->options.page_tokens == 0;
+  if (tokens > 0 && boundary) add_checkpoint();
+}
+
+void Sequence::rollback() {
+  MLXLM_CHECK(begun_ >= 0, "rollback without begin");
+  states_ = states_at_begin_;
+  for (auto& layers : written_) {
+    for (auto& written : layers) {
+      bool pending =
+          written && written->status() == mx::array::Status::unscheduled;
+      if (pending) written.reset();
+    }
+  }
+  end();
+  for (auto& table : tables_)
+    table.shorten(length_);
+}
+
+void Sequence::mark() {
+  MLXLM_CHECK(begun_ < 0, "mark inside begin");
+  add_checkpoint();
+}
+
+void Sequence::add_checkpoint() {
+  if (states_.empty() || length_ == 0) return;
+  if (!checkpoints_.empty() && checkpoints_.back().length == length_) return;
+  checkpoints_.push_back({length_, states_});
+  shared_->state_bytes += shared_->bytes_of_states();
+  if (checkpoints_.size() > most_checkpoints) {
+    checkpoints_.erase(checkpoints_.begin());
+    shared_->state_bytes -= shared_->bytes_of_states();
+  }
+}
+
+void Sequence::drop_checkpoints(std::size_t keep) {
+  shared_->state_bytes -=
+      shared_->bytes_of_states() * (checkpoints_.size() - keep);
+  checkpoints_.resize(keep);
+}
+
+int Sequence::trim(int length) {
+  MLXLM_CHECK(begun_ < 0, "trim inside begin");
+  MLXLM_CHECK(length >= 0, "trim to a negative length");
+  if (length >= length_) return length_;
+  auto keep = checkpoints_.size();
+  if (!states_.empty()) {
+    while (keep > 0 && checkpoints_[keep - 1].length > length)
+      --keep;
+    length = keep > 0 ? checkpoints_[keep - 1].length : 0;
+  }
+  bool reached = std::all_of(tables_.begin(), tables_.end(), [&](auto& table) {
+    return table.reaches(length);
+  });
+  if (!reached) length = 0;
+  if (length == 0) keep = 0;
+  drop_checkpoints(keep);
+  if (!states_.empty()) {
+    states_ = length > 0 ? checkpoints_.back().states : zero_states();
+  }
+  for (auto& table : tables_)
+    table.shorten(length);
+  return length_ = length;
+}
+
+std::unique_ptr<SequenceMemory> Sequence::fork() {
+  MLXLM_CHECK(begun_ < 0, "fork inside begin");
+  return std::unique_ptr<SequenceMemory>(new Sequence(*this));
+}
+
+std::size_t Sequence::bytes() const {
+  std::size_t total = shared_->bytes_of_states() * (1 + checkpoints_.size());
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    total += tables_[i].owned() * shared_->pools[i]->page_bytes();
+  }
+  return total;
+}
+
+View Sequence::view(int group, const Segment& segment) const {
+  MLXLM_CHECK(
+      segment.offset == length_ && segment.count <= begun_,
+      "a segment must lie in what its sequence has begun");
+  return {tables_[group].pages(), segment.first, segment.count, segment.offset};
+}
+
+} // namespace mlxlm::cache

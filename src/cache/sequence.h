@@ -1,0 +1,64 @@
+// One sequence of a paged memory: page tables, recurrent states and their
+// checkpoints.
+#pragma once
+
+#include <optional>
+
+#include "cache/paged_memory.h"
+
+namespace mlxlm::cache {
+
+class Sequence final : public SequenceMemory {
+ public:
+  explicit Sequence(std::shared_ptr<Shared> shared);
+  ~Sequence() override;
+
+  int length() const override {
+    return length_;
+  }
+  void begin(int tokens) override;
+  void commit(int tokens) override;
+  void rollback() override;
+  int trim(int length) override;
+  void mark() override;
+  std::unique_ptr<SequenceMemory> fork() override;
+  std::size_t bytes() const override;
+
+  // For the layers.
+  const Shared& shared() const {
+    return *shared_;
+  }
+  View view(int group, const Segment& segment) const;
+  mx::array& state(int slot, int index) {
+    return states_[slot][index];
+  }
+  // The latest write of a layer that may not have been evaluated.
+  std::optional<mx::array>& written(int group, int slot) {
+    return written_[group][slot];
+  }
+
+ private:
+  using States =
+      std::vector<std::vector<mx::array>>; // [recurrent layer][index]
+  struct Checkpoint {
+    int length;
+    States states;
+  };
+
+  Sequence(const Sequence& other);
+  States zero_states() const;
+  void copy_pages(int group, const std::vector<PageTable::Copy>& copies);
+  void add_checkpoint();
+  void drop_checkpoints(std::size_t keep);
+  void end();
+
+  std::shared_ptr<Shared> shared_;
+  int length_ = 0;
+  int begun_ = -1; // tokens begun; -1: not begun
+  std::vector<PageTable> tables_;
+  std::vector<std::vector<std::optional<mx::array>>> written_;
+  States states_, states_at_begin_;
+  std::vector<Checkpoint> checkpoints_; // ascending length
+};
+
+} // namespace mlxlm::cache

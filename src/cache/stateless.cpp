@@ -1,0 +1,179 @@
+// Memory that remembers nothing: every segment sees only itself.
+// Differentiable.
+#include <mlx/ops.h>
+
+#include <utility>
+
+#include "cache/layout.h"
+#include "cache/memory.h"
+#include "core/check.h"
+#include "runtime/kernels/attention/reference.h"
+
+namespace mlxlm {
+
+namespace {
+
+using cache::Geometry;
+using cache::Layer;
+using cache::Layout;
+
+mx::array part(const mx::array& x, const Segment& s) {
+  return mx::slice(
+      x, {0, s.first, 0, 0}, {1, s.first + s.count, x.shape(2), x.shape(3)});
+}
+
+class StatelessKv final : public LayerCache {
+ public:
+  // source: the layer keys are borrowed from. lends: another layer borrows
+  // these.
+  StatelessKv(Geometry geometry, StatelessKv* source)
+      : geometry_(geometry), source_(source) {
+    if (source_) source_->lends_ = true;
+  }
+
+  mx::array attend(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& k,
+      const mx::array& v,
+      const AttendOptions& options) override {
+    if (lends_) lent_ = {k, v};
+    return run(step, q, k, v, options);
+  }
+
+  mx::array attend(
+      const Step& step,
+      const mx::array& q,
+      const AttendOptions& options) override {
+    MLXLM_CHECK(source_ && source_->lent_, "a layer to borrow from");
+    auto& [k, v] = *source_->lent_;
+    return run(step, q, k, v, options);
+  }
+
+  mx::array attend_latent(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& row,
+      const AttendOptions& options) override {
+    MLXLM_CHECK(geometry_.latent, "attend_latent on a latent layer");
+    int n = row.shape(1);
+    auto k = mx::reshape(row, {1, n, 1, geometry_.k_dim});
+    auto v = mx::slice(k, {0, 0, 0, 0}, {1, n, 1, geometry_.v_dim});
+    if (lends_) lent_ = {k, v};
+    return run(step, q, k, v, options);
+  }
+
+ private:
+  mx::array run(
+      const Step& step,
+      const mx::array& q,
+      const mx::array& k,
+      const mx::array& v,
+      const AttendOptions& options) const {
+    std::vector<mx::array> outs;
+    for (auto& s : step.segments) {
+      outs.push_back(kernels::reference::attention(
+          part(q, s),
+          part(k, s),
+          part(v, s),
+          {options.scale, options.softcap, geometry_.window},
+          options.sinks,
+          0,
+          0));
+    }
+    return outs.size() == 1 ? outs[0] : mx::concatenate(outs, 1);
+  }
+
+  Geometry geometry_;
+  StatelessKv* source_;
+  bool lends_ = false;
+  std::optional<std::pair<mx::array, mx::array>> lent_;
+};
+
+class StatelessRecurrent final : public LayerCache {
+ public:
+  explicit StatelessRecurrent(Recurrent spec) : spec_(std::move(spec)) {}
+
+  mx::array state(const Segment&, int index) override {
+    auto& state = spec_.states.at(index);
+    auto shape = state.shape;
+    shape.insert(shape.begin(), 1);
+    return mx::zeros(shape, state.dtype);
+  }
+
+  void set_state(const Segment&, int, mx::array) override {}
+
+ private:
+  Recurrent spec_;
+};
+
+class Stateless final : public Memory {
+ public:
+  explicit Stateless(const std::vector<CacheSpec>& specs) {
+    Layout layout(specs);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      auto& layer = layout.layers[i];
+      switch (layer.kind) {
+        case Layer::Kind::none:
+          layers_.push_back(std::make_unique<LayerCache>());
+          break;
+        case Layer::Kind::recurrent:
+          layers_.push_back(std::make_unique<StatelessRecurrent>(
+              layout.recurrent[layer.slot]));
+          break;
+        case Layer::Kind::keys_values:
+          layers_.push_back(std::make_unique<StatelessKv>(
+              layout.groups[layer.group].geometry, lender(specs, i)));
+          break;
+      }
+    }
+  }
+
+  std::unique_ptr<SequenceMemory> sequence() override {
+    fail(
+        ErrorKind::internal,
+        "stateless memory",
+        "expected a pass without sequences, found a request for one");
+  }
+  LayerCache& layer(int index) override {
+    return *layers_.at(index);
+  }
+  int layers() const override {
+    return int(layers_.size());
+  }
+  std::size_t bytes() const override {
+    return 0;
+  }
+  std::size_t bytes_per_token() const override {
+    return 0;
+  }
+  std::size_t bytes_for(int) const override {
+    return 0;
+  }
+  int max_tokens() const override {
+    return 1 << 30;
+  }
+  bool partial_commit() const override {
+    return true;
+  }
+  void release_unused() override {}
+
+ private:
+  StatelessKv* lender(const std::vector<CacheSpec>& specs, std::size_t i) {
+    bool borrows = std::holds_alternative<SharedKv>(specs[i]);
+    while (std::holds_alternative<SharedKv>(specs[i])) {
+      i = std::get<SharedKv>(specs[i]).source;
+    }
+    return borrows ? static_cast<StatelessKv*>(layers_[i].get()) : nullptr;
+  }
+
+  std::vector<std::unique_ptr<LayerCache>> layers_;
+};
+
+} // namespace
+
+std::unique_ptr<Memory> make_stateless(std::vector<CacheSpec> specs) {
+  return std::make_unique<Stateless>(specs);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,60 @@
+// Keys and values of one group of layers, addressed by pages. One
+// implementation a device; make_store is the only place that chooses.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "cache/layout.h"
+#include "cache/pages.h"
+
+namespace mlxlm::cache {
+
+// A segment of the pass and the pages its sequence has in the group.
+struct View {
+  std::shared_ptr<const PageList> pages;
+  int first, count, offset; // as in Segment
+};
+
+struct Attended {
+  mx::array out; // [1, N, H, Dv]
+  // Set when the rows are written as a side effect: evaluated after they are.
+  // What reads them must depend on it.
+  std::optional<mx::array> written;
+};
+
+struct KeysValues {
+  mx::array k, v; // v is not read when the geometry is latent
+};
+
+class KvStore {
+ public:
+  virtual ~KvStore() = default;
+  // Stores `rows`, if any, and attends. `after`: writes that must come first.
+  virtual Attended attend(
+      int slot,
+      const std::vector<View>& views,
+      const mx::array& q,
+      const std::optional<KeysValues>& rows,
+      const AttendOptions& options,
+      const std::vector<mx::array>& after) = 0;
+  // Copies a page of every layer; what was written to `from` has been
+  // evaluated.
+  virtual void copy(const Page& from, const Page& to) = 0;
+};
+
+struct StoreOptions {
+  mx::Dtype dtype;
+  int page_tokens;
+};
+
+// Whether pages are memory of their own on the default device.
+bool raw_pages();
+std::unique_ptr<KvStore> make_store(
+    const Group& group,
+    const StoreOptions& options);
+
+} // namespace mlxlm::cache

@@ -1,0 +1,73 @@
+// Plain MLX attention; see reference.h.
+#include "runtime/kernels/attention/reference.h"
+
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+
+#include <limits>
+
+namespace mlxlm::kernels::reference {
+
+namespace {
+
+// [L, S]: which keys each query sees.
+mx::array visible(int q_first, int queries, int k_first, int keys, int window) {
+  auto i = mx::reshape(
+      mx::arange(q_first, q_first + queries, mx::int32), {queries, 1});
+  auto j =
+      mx::reshape(mx::arange(k_first, k_first + keys, mx::int32), {1, keys});
+  auto mask = mx::less_equal(j, i);
+  if (window > 0) {
+    mask = mx::logical_and(mask, mx::greater(j, i - mx::array(window)));
+  }
+  return mask;
+}
+
+// Heads in front, grouped by the key head they share: [Hkv, H / Hkv, L, D].
+mx::array grouped(const mx::array& x, int kv_heads) {
+  int length = x.shape(1), heads = x.shape(2), dim = x.shape(3);
+  auto y = mx::transpose(mx::squeeze(x, 0), {1, 0, 2});
+  return mx::reshape(y, {kv_heads, heads / kv_heads, length, dim});
+}
+
+} // namespace
+
+mx::array attention(
+    const mx::array& q,
+    const mx::array& k,
+    const mx::array& v,
+    const AttentionShape& shape,
+    const std::optional<mx::array>& sinks,
+    int q_first,
+    int k_first) {
+  int queries = q.shape(1), heads = q.shape(2);
+  int keys = k.shape(1), kv_heads = k.shape(2), v_dim = v.shape(3);
+  auto qg = mx::astype(grouped(q, kv_heads), mx::float32);
+  auto kg = mx::astype(grouped(k, kv_heads), mx::float32);
+  auto vg = mx::astype(grouped(v, kv_heads), mx::float32);
+  auto scores =
+      mx::matmul(qg * mx::array(shape.scale), mx::swapaxes(kg, -1, -2));
+  if (shape.softcap > 0) {
+    auto cap = mx::array(shape.softcap);
+    scores = mx::tanh(scores / cap) * cap;
+  }
+  auto mask = visible(q_first, queries, k_first, keys, shape.window);
+  auto hidden = mx::array(-std::numeric_limits<float>::infinity());
+  scores = mx::where(mask, scores, hidden);
+  if (sinks) {
+    auto sink = mx::reshape(
+        mx::astype(*sinks, mx::float32), {kv_heads, heads / kv_heads, 1, 1});
+    sink = mx::broadcast_to(sink, {kv_heads, heads / kv_heads, queries, 1});
+    scores = mx::concatenate({sink, scores}, -1);
+  }
+  auto weights = mx::softmax(scores, -1, true);
+  if (sinks) {
+    weights = mx::slice(
+        weights, {0, 0, 0, 1}, {kv_heads, heads / kv_heads, queries, keys + 1});
+  }
+  auto out = mx::reshape(mx::matmul(weights, vg), {heads, queries, v_dim});
+  return mx::astype(
+      mx::expand_dims(mx::transpose(out, {1, 0, 2}), 0), q.dtype());
+}
+
+} // namespace mlxlm::kernels::reference
