@@ -76,6 +76,9 @@ struct TensorView {
 // The tensors of a checkpoint by name, whatever it consists of.
 class TensorSource {
  public:
+  TensorSource() = default;
+  TensorSource(const TensorSource&) = delete;
+  TensorSource& operator=(const TensorSource&) = delete;
   virtual ~TensorSource() = default;
   virtual const TensorView* find(std::string_view name) const = 0;
   virtual std::vector<std::string> names() const = 0;

@@ -29,7 +29,7 @@ struct Descriptor {
 };
 
 std::size_t open_regular(const std::string& path, Descriptor& file) {
-  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd < 0) fail_errno(path, "cannot open");
   struct stat info{};
   if (::fstat(file.fd, &info) != 0) fail_errno(path, "cannot stat");
