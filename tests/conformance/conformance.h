@@ -58,4 +58,6 @@ struct Family {
 };
 std::span<const Family> families();
 
+Outcome sampler_case(const Case&);
+
 } // namespace mlxlm::conformance

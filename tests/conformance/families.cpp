@@ -7,6 +7,7 @@ namespace mlxlm::conformance {
 
 std::span<const Family> families() {
   static const std::vector<Family> table = {
+      {"samplers", sampler_case},
       // {"text", text_case},
   };
   return table;

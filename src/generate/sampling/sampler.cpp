@@ -1,0 +1,151 @@
+#include "generate/sampling/sampler.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "generate/sampling/fast_exp.h"
+#include "generate/sampling/philox.h"
+#include "generate/sampling/stages.h"
+
+namespace mlxlm {
+namespace {
+
+constexpr std::size_t block = 256;
+
+std::size_t history_window(const SamplingParameters& p) {
+  int size = 0;
+  if (p.repetition_penalty) size = std::max(size, p.repetition_context_size);
+  if (p.presence_penalty) size = std::max(size, p.presence_context_size);
+  if (p.frequency_penalty) size = std::max(size, p.frequency_context_size);
+  return static_cast<std::size_t>(size);
+}
+
+} // namespace
+
+Sampler::Sampler(
+    SamplingParameters parameters,
+    std::uint64_t seed,
+    std::span<const int> prompt,
+    bool logprobs,
+    std::uint32_t sample)
+    : parameters_(std::move(parameters)),
+      seed_(seed),
+      sample_(sample),
+      position_(static_cast<std::uint32_t>(prompt.size())),
+      logprobs_(logprobs),
+      window_(history_window(parameters_)) {
+  auto all = processors();
+  processes_ = std::any_of(all.begin(), all.end(), [&](const Processor& p) {
+    return p.active(parameters_);
+  });
+  auto tail = prompt.last(std::min(prompt.size(), window_));
+  history_.assign(tail.begin(), tail.end());
+}
+
+std::span<const float> Sampler::process(std::span<const float> row) {
+  if (!processes_) return row;
+  row_.assign(row.begin(), row.end());
+  StageContext context{history_, seed_, sample_, position_};
+  for (const auto& processor : processors())
+    if (processor.active(parameters_))
+      processor.apply(row_, parameters_, context);
+  return row_;
+}
+
+Sampled Sampler::next(std::span<const float> row) {
+  auto logits = process(row);
+  Sampled result;
+  if (parameters_.greedy()) {
+    result.token = argmax(logits);
+    if (logprobs_) distribution_.reset(logits);
+  } else {
+    distribution_.reset(logits);
+    if (distribution_.finite()) result.token = draw();
+  }
+  if (result.token < 0) return result;
+  if (logprobs_)
+    result.logprob = static_cast<float>(
+        logits[result.token] - distribution_.log_normalizer());
+  remember(result.token);
+  return result;
+}
+
+void Sampler::narrow() {
+  StageContext context{history_, seed_, sample_, position_};
+  for (const auto& filter : filters())
+    if (filter.active(parameters_))
+      filter.apply(distribution_, parameters_, context);
+}
+
+// Fills weights_ with exp(logit / temperature - largest) and block_sums_ with
+// their sums over blocks of `block` entries; returns the total.
+double Sampler::weigh() {
+  auto x = distribution_.logits();
+  weights_.resize(x.size());
+  block_sums_.clear();
+  float scale = 1 / parameters_.temperature;
+  auto normalizer = static_cast<float>(distribution_.log_normalizer());
+  float max = (distribution_.max() - normalizer) * scale;
+  double total = 0;
+  for (std::size_t begin = 0; begin < x.size(); begin += block) {
+    std::size_t end = std::min(x.size(), begin + block);
+    for (std::size_t i = begin; i < end; ++i)
+      weights_[i] = exp_nonpositive((x[i] - normalizer) * scale - max);
+    double sum = 0;
+    for (std::size_t i = begin; i < end; ++i)
+      sum += weights_[i];
+    block_sums_.push_back(sum);
+    total += sum;
+  }
+  return total;
+}
+
+int Sampler::draw() {
+  narrow();
+  double left =
+      weigh() * uniform(seed_, sample_, position_, RandomStream::token);
+  std::size_t at = 0;
+  while (at + 1 < block_sums_.size() && left >= block_sums_[at])
+    left -= block_sums_[at++];
+  std::size_t last = 0;
+  for (std::size_t i = at * block; i < weights_.size(); ++i) {
+    if (weights_[i] == 0) continue;
+    last = i; // rounding may leave a little beyond the end
+    left -= weights_[i];
+    if (left < 0) break;
+  }
+  return distribution_.token(last);
+}
+
+void Sampler::remember(int token) {
+  ++position_;
+  if (window_ == 0) return;
+  // Trimmed now and then, so that a step costs nothing.
+  if (history_.size() >= 2 * window_ + 64)
+    history_.erase(
+        history_.begin(),
+        history_.end() - static_cast<std::ptrdiff_t>(window_));
+  history_.push_back(token);
+}
+
+std::vector<float> Sampler::processed(std::span<const float> row) {
+  auto result = process(row);
+  return {result.begin(), result.end()};
+}
+
+std::vector<TokenProbability> Sampler::probabilities(
+    std::span<const float> row) {
+  auto logits = process(row);
+  distribution_.reset(logits);
+  if (!distribution_.finite()) return {};
+  if (parameters_.greedy()) return {{argmax(logits), 1.0}};
+  narrow();
+  double total = weigh();
+  std::vector<TokenProbability> result;
+  for (std::size_t i = 0; i < weights_.size(); ++i)
+    if (weights_[i] > 0)
+      result.push_back({distribution_.token(i), weights_[i] / total});
+  return result;
+}
+
+} // namespace mlxlm
