@@ -1,7 +1,8 @@
 # mlxlm_room(NAME [MLX] [USES room...] [LINK target...])
 #
 # A room is a static library of every source below src/NAME. Files ending in
-# _test.cpp go to the room's test program, *_bench.cpp are one benchmark each.
+# _test.cpp go to the room's test program, *_bench.cpp are one benchmark each, and
+# main.cpp is left to mlxlm_program.
 # A room marked MLX exists only when MLXLM_MLX is on.
 function(mlxlm_room name)
   cmake_parse_arguments(ROOM "MLX" "" "USES;LINK" ${ARGN})
@@ -11,7 +12,7 @@ function(mlxlm_room name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*.cpp")
   set(tests ${sources})
   set(benches ${sources})
-  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "(_(test|bench)|/main)\\.cpp$")
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER benches INCLUDE REGEX "_bench\\.cpp$")
 
@@ -54,21 +55,16 @@ function(mlxlm_room name)
   endif()
 endfunction()
 
-# mlxlm_program(ROOM EXECUTABLE USES room...): the room plus src/ROOM/main.cpp.
+# mlxlm_program(ROOM EXECUTABLE USES room...): src/ROOM/main.cpp linked with the room
+# of the other sources, so that the room's tests link them as well.
 function(mlxlm_program room executable)
   cmake_parse_arguments(ROOM "" "" "USES" ${ARGN})
-  if(NOT MLXLM_MLX)
-    return()
-  endif()
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${room}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
-  if(NOT sources)
+  set(main "${PROJECT_SOURCE_DIR}/src/${room}/main.cpp")
+  if(NOT MLXLM_MLX OR NOT EXISTS "${main}")
     return()
   endif()
   find_package(CLI11 REQUIRED)
-  add_executable(${executable} ${sources})
-  target_link_libraries(${executable} PRIVATE CLI11::CLI11)
-  foreach(used ${ROOM_USES})
-    target_link_libraries(${executable} PRIVATE mlxlm_${used})
-  endforeach()
+  mlxlm_room(${room} MLX USES ${ROOM_USES} LINK CLI11::CLI11)
+  add_executable(${executable} "${main}")
+  target_link_libraries(${executable} PRIVATE mlxlm_${room})
 endfunction()

@@ -1,9 +1,10 @@
 # The Rust shim (tokenizers, minijinja, llguidance) as one static library with a
-# C header, built by cargo in the build folder.
+# C header, built by cargo once for all presets. scripts/setup puts the cargo to use
+# in .deps/bin; without it any cargo on PATH will do.
 #   mlxlm_rust_library(TARGET CRATE_DIR)
 function(mlxlm_rust_library target crate)
-  find_program(MLXLM_CARGO NAMES cargo-web cargo-1.85 cargo REQUIRED)
-  set(out "${CMAKE_BINARY_DIR}/rust")
+  find_program(MLXLM_CARGO NAMES cargo HINTS "${MLXLM_DEPS}/bin" REQUIRED)
+  set(out "${PROJECT_SOURCE_DIR}/build/rust")
   set(library "${out}/release/lib${target}.a")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${crate}/src/*.rs")
   add_custom_command(
