@@ -77,19 +77,14 @@ void Sampler::narrow() {
       filter.apply(distribution_, parameters_, context);
 }
 
-// Fills weights_ with exp(logprob / temperature - largest) and block_sums_ with
+// Fills weights_ with exp(logit / temperature - largest) and block_sums_ with
 // their sums over blocks of `block` entries; returns the total.
-// Log-probabilities are rounded to f32 before the temperature, as in mlx-lm. At
-// small temperatures that rounding shows, so the normalizer must be exact
-// there.
 double Sampler::weigh() {
   auto x = distribution_.logits();
   weights_.resize(x.size());
   block_sums_.clear();
-  auto scale = static_cast<float>(1 / parameters_.temperature);
-  auto normalizer = static_cast<float>(
-      scale > 10 ? distribution_.exact_log_normalizer()
-                 : distribution_.log_normalizer());
+  float scale = 1 / parameters_.temperature;
+  auto normalizer = static_cast<float>(distribution_.log_normalizer());
   float max = (distribution_.max() - normalizer) * scale;
   double total = 0;
   for (std::size_t begin = 0; begin < x.size(); begin += block) {

@@ -1,0 +1,147 @@
+#include "models/common.h"
+
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm::models {
+
+namespace {
+
+constexpr int most = 1 << 24; // of anything a config counts
+
+} // namespace
+
+int size_field(const Fields& f, std::string_view key) {
+  return f.range(key, 1, most);
+}
+
+int size_field(const Fields& f, std::string_view key, int fallback) {
+  return f.has(key) ? f.range(key, 0, most) : fallback;
+}
+
+Common Common::parse(const Fields& f, bool tied) {
+  Common c;
+  c.hidden = f.range("hidden_size", 1, 1 << 20);
+  c.depth = f.range("num_hidden_layers", 1, 4096);
+  c.heads = f.range("num_attention_heads", 1, 1 << 14);
+  c.kv_heads = f.range("num_key_value_heads", c.heads, 1, 1 << 14);
+  if (!f.has("head_dim") && c.hidden % c.heads != 0)
+    fail(
+        ErrorKind::config,
+        f.where("num_attention_heads"),
+        "expected a divisor of hidden_size {}, found {}",
+        c.hidden,
+        c.heads);
+  c.head_dim = f.range("head_dim", c.hidden / c.heads, 1, 1 << 13);
+  c.inner = f.range("intermediate_size", 0, 1, most);
+  c.vocab = f.range("vocab_size", 1, most);
+  c.eps = f.opt("rms_norm_eps", 1e-6f);
+  c.tied = f.opt("tie_word_embeddings", tied);
+  c.act = activation(f, "hidden_act", "silu");
+  return c;
+}
+
+AttentionOptions Common::attention() const {
+  AttentionOptions o;
+  o.hidden = hidden;
+  o.heads = heads;
+  o.kv_heads = kv_heads;
+  o.head_dim = head_dim;
+  return o;
+}
+
+MlpOptions Common::mlp() const {
+  return {.hidden = hidden, .inner = inner, .act = act};
+}
+
+DecoderOptions Common::decoder(const Scope& w) const {
+  DecoderOptions o;
+  o.hidden = hidden;
+  o.vocab = vocab;
+  o.depth = depth;
+  o.tied = tied;
+  o.norm = rms_norm(w, "model.norm", hidden, eps);
+  return o;
+}
+
+Fields with_defaults(const Fields& f, const Json& values) {
+  Json missing = Json::object();
+  for (const auto& [key, value] : values.items())
+    if (!f.has(key)) missing[key] = value;
+  return f.with(missing);
+}
+
+std::vector<std::string> layer_types(
+    const Fields& f,
+    int depth,
+    const std::vector<std::string>& allowed,
+    const std::function<std::string(int)>& kind) {
+  std::vector<std::string> out;
+  if (!f.has("layer_types")) {
+    for (int i = 0; i < depth; ++i)
+      out.push_back(kind(i));
+    return out;
+  }
+  out = f.req<std::vector<std::string>>("layer_types");
+  if (static_cast<int>(out.size()) != depth)
+    fail(
+        ErrorKind::config,
+        f.where("layer_types"),
+        "expected {} entries, one a layer, found {}",
+        depth,
+        out.size());
+  for (const auto& name : out)
+    if (std::find(allowed.begin(), allowed.end(), name) == allowed.end())
+      fail(
+          ErrorKind::config,
+          f.where("layer_types"),
+          "expected {}, found \"{}\"",
+          join(allowed, " or "),
+          printable(name));
+  return out;
+}
+
+std::vector<int> windows(
+    const Fields& f,
+    int depth,
+    const std::function<bool(int)>& sliding) {
+  auto types = layer_types(
+      f, depth, {"sliding_attention", "full_attention"}, [&](int i) {
+        return sliding(i) ? "sliding_attention" : "full_attention";
+      });
+  int window = size_field(f, "sliding_window", 0);
+  std::vector<int> out;
+  for (const auto& t : types)
+    out.push_back(t == "sliding_attention" ? window : 0);
+  return out;
+}
+
+Bias bias_if(bool present) {
+  return present ? Bias::required : Bias::none;
+}
+
+Layer pre_norm_layer(
+    const Scope& s,
+    const Common& c,
+    BlockPtr attention,
+    BlockPtr mlp,
+    float offset) {
+  return layer(
+      Sublayer{
+          rms_norm(s, "input_layernorm", c.hidden, c.eps, offset),
+          std::move(attention)},
+      Sublayer{
+          rms_norm(s, "post_attention_layernorm", c.hidden, c.eps, offset),
+          std::move(mlp)});
+}
+
+std::vector<Rule> drop_prediction_layers(const Fields& f) {
+  std::vector<Rule> out;
+  int depth = f.range("num_hidden_layers", 1, 4096);
+  int extra = f.range("num_nextn_predict_layers", 0, 0, 64);
+  for (int i = depth; i < depth + extra; ++i)
+    out.push_back(drop("model.layers." + std::to_string(i) + ".*"));
+  return out;
+}
+
+} // namespace mlxlm::models

@@ -1,0 +1,61 @@
+// The fields and the frame that nearly every decoder-only family shares.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/fields.h"
+#include "nn/attention.h"
+#include "nn/decoder.h"
+#include "nn/mlp.h"
+#include "nn/moe.h"
+
+namespace mlxlm::models {
+
+struct Common {
+  int hidden = 0, depth = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  int inner = 0; // 0 when the config has no intermediate_size
+  int vocab = 0;
+  float eps = 1e-6f;
+  bool tied = false;
+  Activation act = Activation::silu;
+
+  // Throws Error(config) naming the field for sizes out of range. `tied` is
+  // what a config without `tie_word_embeddings` means.
+  static Common parse(const Fields& f, bool tied = false);
+  // Options with these sizes; a family fills in what differs.
+  AttentionOptions attention() const;
+  MlpOptions mlp() const;
+  DecoderOptions decoder(const Scope& w) const; // with the norm `model.norm`
+};
+
+// A copy of `f` with the missing keys of `values` filled in.
+Fields with_defaults(const Fields& f, const Json& values);
+// One entry a layer: the window where layer i slides, else 0. Follows
+// `layer_types` where there is one, else `sliding(i)`.
+std::vector<int> windows(
+    const Fields& f,
+    int depth,
+    const std::function<bool(int)>& sliding);
+// `layer_types` (checked against `allowed`), or `kind(i)` for each layer.
+std::vector<std::string> layer_types(
+    const Fields& f,
+    int depth,
+    const std::vector<std::string>& allowed,
+    const std::function<std::string(int)>& kind);
+Bias bias_if(bool present);
+// h += attention(norm(h)); h += mlp(norm(h)), with the names nearly all use.
+Layer pre_norm_layer(
+    const Scope& s,
+    const Common& c,
+    BlockPtr attention,
+    BlockPtr mlp,
+    float offset = 0);
+// Sizes and counts from a config, within what any model has.
+int size_field(const Fields& f, std::string_view key);
+int size_field(const Fields& f, std::string_view key, int fallback);
+// Where the checkpoint of a depth-layer model keeps prediction layers for later
+// tokens: they are left out.
+std::vector<Rule> drop_prediction_layers(const Fields& f);
+
+} // namespace mlxlm::models

@@ -1,0 +1,52 @@
+#include "models/families.h"
+
+#include <array>
+
+namespace mlxlm::models {
+
+std::span<const Family> families() {
+  static const std::array table = {
+      Family{"deepseek_v3", deepseek_v3, deepseek_v3_rules},
+      Family{"gemma", gemma},
+      Family{"gemma2", gemma2},
+      Family{"gemma3_text", gemma3},
+      Family{"llama", llama},
+      Family{"ministral", mistral},
+      Family{"ministral3", mistral},
+      Family{"mistral", mistral},
+      Family{"nemotron_h", nemotron_h, nemotron_h_rules},
+      Family{"phi3", phi3},
+      Family{"qwen2", qwen2},
+      Family{"qwen3", qwen3},
+      Family{"qwen3_5_moe_text", qwen3_next, qwen3_next_rules},
+      Family{"qwen3_5_text", qwen3_next, qwen3_next_rules},
+      Family{"qwen3_moe", qwen3_moe, qwen_moe_rules},
+      Family{"qwen3_next", qwen3_next, qwen3_next_rules},
+      Family{"smollm3", smollm3},
+  };
+  return table;
+}
+
+std::span<const Wrapper> wrappers() {
+  static const std::array table = {
+      Wrapper{"gemma3", "gemma3_text"},
+      Wrapper{"mistral3", "mistral"},
+      Wrapper{"qwen3_5", "qwen3_5_text"},
+      Wrapper{"qwen3_5_moe", "qwen3_5_moe_text"},
+  };
+  return table;
+}
+
+const Family* find_family(std::string_view model_type) {
+  for (const auto& f : families())
+    if (f.model_type == model_type) return &f;
+  return nullptr;
+}
+
+const Wrapper* find_wrapper(std::string_view model_type) {
+  for (const auto& w : wrappers())
+    if (w.model_type == model_type) return &w;
+  return nullptr;
+}
+
+} // namespace mlxlm::models

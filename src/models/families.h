@@ -1,0 +1,62 @@
+// The table of families: what builds a model of each `model_type`, and how its
+// checkpoints' tensors are renamed first.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/rewrite.h"
+#include "checkpoint/tensor.h"
+#include "core/fields.h"
+#include "nn/model.h"
+#include "weights/scope.h"
+
+namespace mlxlm::models {
+
+using Build = ModelPtr (*)(const Fields& f, const Scope& w);
+// Most families need none. `source`: the tensors as stored, for layouts that
+// only they tell apart.
+using Rules =
+    std::vector<Rule> (*)(const Fields& f, const TensorSource& source);
+
+struct Family {
+  std::string_view model_type;
+  Build build;
+  Rules rules = nullptr;
+};
+std::span<const Family> families();
+// Null when there is none.
+const Family* find_family(std::string_view model_type);
+
+// Text towers of multimodal checkpoints: `model_type` of the wrapper, and the
+// family of a `text_config` that names none.
+struct Wrapper {
+  std::string_view model_type;
+  std::string_view text_type;
+};
+std::span<const Wrapper> wrappers();
+const Wrapper* find_wrapper(std::string_view model_type);
+
+// One declaration each; the definitions are the family files.
+ModelPtr llama(const Fields& f, const Scope& w);
+ModelPtr mistral(const Fields& f, const Scope& w);
+ModelPtr smollm3(const Fields& f, const Scope& w);
+ModelPtr qwen2(const Fields& f, const Scope& w);
+ModelPtr qwen3(const Fields& f, const Scope& w);
+ModelPtr qwen3_moe(const Fields& f, const Scope& w);
+std::vector<Rule> qwen_moe_rules(const Fields& f, const TensorSource& source);
+ModelPtr qwen3_next(const Fields& f, const Scope& w);
+std::vector<Rule> qwen3_next_rules(const Fields& f, const TensorSource& source);
+ModelPtr gemma(const Fields& f, const Scope& w);
+ModelPtr gemma2(const Fields& f, const Scope& w);
+ModelPtr gemma3(const Fields& f, const Scope& w);
+ModelPtr phi3(const Fields& f, const Scope& w);
+ModelPtr deepseek_v3(const Fields& f, const Scope& w);
+std::vector<Rule> deepseek_v3_rules(
+    const Fields& f,
+    const TensorSource& source);
+ModelPtr nemotron_h(const Fields& f, const Scope& w);
+std::vector<Rule> nemotron_h_rules(const Fields& f, const TensorSource& source);
+
+} // namespace mlxlm::models

@@ -1,0 +1,190 @@
+#include "models/load.h"
+
+#include <mlx/device.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "checkpoint/checkpoint.h"
+#include "core/check.h"
+#include "core/strings.h"
+#include "models/families.h"
+#include "quant/formats.h"
+#include "weights/loader.h"
+
+namespace mlxlm {
+
+namespace {
+
+using models::Family;
+
+// What is built, and from which part of the config.
+struct Target {
+  const Family* family;
+  Fields config;
+  bool wrapped; // the text tower of a multimodal checkpoint
+};
+
+[[noreturn]] void unknown(const Fields& config, const std::string& type) {
+  auto known = supported_models();
+  auto close = nearest(type, known, 3);
+  fail(
+      ErrorKind::config,
+      config.where("model_type"),
+      "expected a supported architecture, found \"{}\"; nearest: {}",
+      printable(type),
+      join(close.empty() ? known : close, ", "));
+}
+
+Target target(const Fields& config) {
+  auto type = config.req<std::string>("model_type");
+  if (const auto* family = models::find_family(type))
+    return {family, config, false};
+  const auto* wrapper = models::find_wrapper(type);
+  if (!wrapper) unknown(config, type);
+  if (!config.is_object("text_config"))
+    fail(
+        ErrorKind::config,
+        config.where("text_config"),
+        "expected an object, found nothing");
+  auto text = config.sub("text_config");
+  auto text_type = text.opt("model_type", std::string(wrapper->text_type));
+  const auto* family = models::find_family(text_type);
+  if (!family) unknown(text, text_type);
+  // The head's tying may be said outside only.
+  if (!text.has("tie_word_embeddings") && config.has("tie_word_embeddings"))
+    text = text.with(
+        {{"tie_word_embeddings", config.req<bool>("tie_word_embeddings")}});
+  return {family, text, true};
+}
+
+std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
+  auto rules = c.rules;
+  auto add = [&](std::vector<Rule> more) {
+    for (auto& r : more)
+      rules.push_back(std::move(r));
+  };
+  if (t.wrapped)
+    add(
+        {rename("model.language_model.*", "model.*"),
+         rename("language_model.model.*", "model.*"),
+         rename("language_model.lm_head.*", "lm_head.*"),
+         drop("*vision_tower.*"),
+         drop("*visual.*"),
+         drop("*vision_model.*"),
+         drop("*multi_modal_projector.*")});
+  add({drop("*.rotary_emb.inv_freq")});
+  if (t.family->rules) add(t.family->rules(t.config, *c.tensors));
+  return rules;
+}
+
+// The type most of the checkpoint's plain floating-point bytes have.
+mx::Dtype stored_type(const TensorSource& tensors) {
+  std::map<Storage, std::size_t> bytes;
+  for (const auto& name : tensors.names()) {
+    const auto* view = tensors.find(name);
+    auto s = view->storage;
+    if (s == Storage::f32 || s == Storage::f16 || s == Storage::bf16)
+      bytes[s] += view->bytes.size();
+  }
+  auto most = Storage::f32;
+  for (const auto& [storage, count] : bytes)
+    if (count > bytes[most]) most = storage;
+  return most == Storage::f16 ? mx::float16
+      : most == Storage::bf16 ? mx::bfloat16
+                              : mx::float32;
+}
+
+// The format that most of the weights have; empty when plain.
+std::string quantization(const ParameterTable& table) {
+  std::map<std::string, std::size_t> bytes;
+  for (const auto& entry : table.entries()) {
+    const auto* l = std::get_if<Linear>(&entry.handle);
+    if (l) bytes[l->kernel().format()] += l->kernel().bytes();
+  }
+  std::string most;
+  std::size_t count = 0;
+  for (const auto& [format, size] : bytes)
+    if (size > count) {
+      most = format;
+      count = size;
+    }
+  auto plain = lower_ascii(most);
+  if (plain == "f32" || plain == "f16" || plain == "bf16") return "";
+  return most;
+}
+
+// A number or a list of them.
+std::vector<int> token_ids(const Fields& f, std::string_view key) {
+  if (!f.has(key)) return {};
+  auto ids = f.req<Json>(key).is_array() ? f.req<std::vector<int>>(key)
+                                         : std::vector<int>{f.req<int>(key)};
+  for (int id : ids)
+    if (id < 0)
+      fail(ErrorKind::config, f.where(key), "expected token ids, found {}", id);
+  return ids;
+}
+
+std::vector<int> end_tokens(const std::string& path, const Fields& config) {
+  auto file = std::filesystem::path(path) / "generation_config.json";
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(file, ignored)) {
+    Fields generation(read_json(file.string()), "generation_config.json");
+    auto ids = token_ids(generation, "eos_token_id");
+    if (!ids.empty()) return ids;
+  }
+  auto ids = token_ids(config, "eos_token_id");
+  if (ids.empty() && config.is_object("text_config"))
+    ids = token_ids(config.sub("text_config"), "eos_token_id");
+  return ids;
+}
+
+} // namespace
+
+LoadedModel load_model(const std::string& path, const ModelOptions& options) {
+  auto checkpoint = open_checkpoint(path);
+  auto t = target(checkpoint.config);
+  bool cpu = mx::default_device() == mx::Device::cpu;
+  auto stored = stored_type(*checkpoint.tensors);
+  LoadOptions load;
+  load.type = options.dtype.value_or(cpu ? mx::float32 : stored);
+  load.packed = cpu;
+  load.activations = options.quantize_activations ? kernels::Activations::int8
+                                                  : kernels::Activations::exact;
+  load.progress = options.progress;
+
+  auto loader = Loader::open(
+      *checkpoint.tensors,
+      rules_of(t, checkpoint),
+      quant::formats(checkpoint.config),
+      load);
+  auto model = t.family->build(t.config, loader->root());
+  std::vector<std::string> ignored;
+  if (t.config.opt("tie_word_embeddings", true)) ignored.push_back("lm_head.*");
+  loader->finish(ignored);
+  auto table = std::make_shared<ParameterTable>(loader->take_table());
+  auto summary = quantization(*table);
+  return {
+      .config = checkpoint.config,
+      .model_type = std::string(t.family->model_type),
+      .model = std::move(model),
+      .parameters = std::move(table),
+      .compute_type = load.type,
+      .stored_type = stored,
+      .quantization = summary,
+      .max_positions = t.config.range("max_position_embeddings", 0, 1, 1 << 30),
+      .eos_tokens = end_tokens(path, checkpoint.config)};
+}
+
+std::vector<std::string> supported_models() {
+  std::vector<std::string> out;
+  for (const auto& f : models::families())
+    out.emplace_back(f.model_type);
+  for (const auto& w : models::wrappers())
+    out.emplace_back(w.model_type);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+} // namespace mlxlm

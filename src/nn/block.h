@@ -1,0 +1,51 @@
+// A block is what stands between two norms: attention, an MLP, a state-space
+// mixer. A layer is a list of residual parts, h += post(op(pre(h))); where the
+// norms stand and which parts share an input is data.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cache/memory.h"
+#include "cache/step.h"
+#include "nn/norm.h"
+
+namespace mlxlm {
+
+class Block {
+ public:
+  virtual ~Block() = default;
+  // x [1, N, hidden] -> the same shape. `cache` is this block's own view of
+  // memory, null when it remembers nothing. A block that remembers nothing
+  // treats rows independently and may be given fewer rows than the step has
+  // tokens.
+  virtual mx::array operator()(
+      const mx::array& x,
+      const Step& step,
+      LayerCache* cache) const = 0;
+  virtual CacheSpec cache() const {
+    return {};
+  }
+};
+using BlockPtr = std::unique_ptr<Block>;
+
+struct Sublayer {
+  Norm pre;
+  BlockPtr op;
+  Norm post = {};
+  float scale = 1; // of the branch before it joins the residual
+  bool beside = false; // takes the same input as the part before (parallel)
+};
+
+struct Layer {
+  std::vector<Sublayer> parts;
+};
+
+template <typename... Parts>
+Layer layer(Parts&&... parts) {
+  Layer out;
+  (out.parts.push_back(std::forward<Parts>(parts)), ...);
+  return out;
+}
+
+} // namespace mlxlm

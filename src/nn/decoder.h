@@ -1,0 +1,65 @@
+// The regular decoder: embed, layers, norm, head. A family that does not fit
+// writes its own Model from the same blocks.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "nn/block.h"
+#include "nn/model.h"
+#include "weights/scope.h"
+
+namespace mlxlm {
+
+struct DecoderOptions {
+  std::string embed = "model.embed_tokens";
+  std::string layers = "model.layers";
+  std::string head = "lm_head";
+  int hidden = 0, vocab = 0, depth = 0;
+  Norm norm = {}; // the last one
+  Norm embed_norm = {};
+  bool tied = false; // the head is the embedding
+  Bias head_bias = Bias::none;
+  float embed_scale = 1; // of embeddings
+  float logit_scale = 1;
+  float softcap = 0; // cap * tanh(logits / cap)
+};
+
+using BlockMaker = std::function<Layer(int index, const Scope& s)>;
+ModelPtr decoder(
+    const Scope& w,
+    DecoderOptions options,
+    const BlockMaker& block);
+
+// The layers alone, for models with a forward of their own: runs every part,
+// fusing each residual sum with the norm that follows.
+class Stack {
+ public:
+  explicit Stack(std::vector<Layer> layers);
+  const std::vector<CacheSpec>& caches() const {
+    return caches_;
+  }
+  // Returns last(h) after all parts. `rows`: the rows wanted; once nothing that
+  // remembers is left, only they are carried on.
+  mx::array operator()(
+      mx::array h,
+      const Step& step,
+      Memory& memory,
+      const std::vector<int>& rows,
+      const Norm& last) const;
+
+ private:
+  struct Part {
+    Sublayer sub;
+    int slot; // in caches_, -1: remembers nothing
+  };
+  std::vector<Part> parts_;
+  std::vector<CacheSpec> caches_;
+  std::size_t after_last_cache_ = 0; // parts from here on need only `rows`
+};
+
+// Rows of x [1, N, ...]; x itself when they are all of it.
+mx::array take_rows(const mx::array& x, const std::vector<int>& rows);
+
+} // namespace mlxlm

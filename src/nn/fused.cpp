@@ -1,0 +1,138 @@
+#include "nn/fused.h"
+
+#include <mlx/ops.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "core/check.h"
+#include "core/strings.h"
+#include "runtime/kernels/linear.h"
+#include "runtime/kernels/ops.h"
+
+namespace mlxlm {
+
+namespace {
+
+// Whether all are packed matrices that work on the same kind of activations.
+bool fusable(const std::vector<Linear>& layers) {
+  for (const auto& l : layers) {
+    const auto& k = l.kernel();
+    if (!k.packed() || k.activations() != layers[0].kernel().activations())
+      return false;
+  }
+  return true;
+}
+
+std::optional<kernels::Gate> fused_gate(Activation act) {
+  switch (act) {
+    case Activation::silu:
+      return kernels::Gate::silu;
+    case Activation::gelu_tanh:
+      return kernels::Gate::gelu_tanh;
+    case Activation::gelu_erf:
+      return kernels::Gate::gelu_erf;
+    default:
+      return std::nullopt;
+  }
+}
+
+mx::array constant(float value, const mx::array& like) {
+  return mx::array(value, like.dtype());
+}
+
+mx::array gelu_tanh(const mx::array& x) {
+  auto c = static_cast<float>(std::sqrt(2 / std::numbers::pi));
+  auto inner = constant(c, x) * (x + constant(0.044715f, x) * x * x * x);
+  return constant(0.5f, x) * x * (constant(1, x) + mx::tanh(inner));
+}
+
+mx::array gelu_erf(const mx::array& x) {
+  auto inner = x * constant(static_cast<float>(1 / std::numbers::sqrt2), x);
+  return constant(0.5f, x) * x * (constant(1, x) + mx::erf(inner));
+}
+
+} // namespace
+
+std::vector<mx::array> linears(
+    const mx::array& x,
+    const std::vector<Linear>& layers) {
+  std::vector<mx::array> out;
+  if (!fusable(layers)) {
+    for (const auto& l : layers)
+      out.push_back(l(x));
+    return out;
+  }
+  std::vector<kernels::MatrixPtr> matrices;
+  std::vector<std::optional<mx::array>> biases;
+  for (const auto& l : layers) {
+    matrices.push_back(l.kernel().packed());
+    biases.push_back(l.kernel().bias());
+  }
+  return kernels::linears(
+      x, matrices, biases, layers[0].kernel().activations());
+}
+
+Activation activation(
+    const Fields& f,
+    std::string_view key,
+    const char* fallback) {
+  auto name = f.opt(key, fallback);
+  if (name == "silu" || name == "swish") return Activation::silu;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new" ||
+      name == "gelu_fast" || name == "gelu_tanh")
+    return Activation::gelu_tanh;
+  if (name == "gelu") return Activation::gelu_erf;
+  if (name == "relu2") return Activation::relu2;
+  if (name == "relu") return Activation::relu;
+  fail(
+      ErrorKind::config,
+      f.where(key),
+      "expected silu, gelu, gelu_pytorch_tanh, relu or relu2, found \"{}\"",
+      printable(name));
+}
+
+mx::array apply(Activation act, const mx::array& x) {
+  switch (act) {
+    case Activation::silu:
+      return x * mx::sigmoid(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh(x);
+    case Activation::gelu_erf:
+      return gelu_erf(x);
+    case Activation::relu:
+      return mx::maximum(x, constant(0, x));
+    case Activation::relu2:
+      return mx::square(mx::maximum(x, constant(0, x)));
+  }
+  return x;
+}
+
+mx::array gate_up(Activation act, const mx::array& gate, const mx::array& up) {
+  switch (act) {
+    case Activation::silu:
+      return kernels::swiglu(gate, up);
+    case Activation::gelu_tanh:
+      return kernels::geglu_tanh(gate, up);
+    case Activation::gelu_erf:
+      return kernels::geglu_erf(gate, up);
+    default:
+      return apply(act, gate) * up;
+  }
+}
+
+mx::array gated(
+    Activation act,
+    const mx::array& x,
+    const Linear& gate,
+    const Linear& up) {
+  auto kind = fused_gate(act);
+  const auto &g = gate.kernel(), &u = up.kernel();
+  if (kind && fusable({gate, up}) && !g.bias() && !u.bias())
+    return kernels::gated_linear(
+        x, g.packed(), u.packed(), *kind, g.activations());
+  auto both = linears(x, {gate, up});
+  return gate_up(act, both[0], both[1]);
+}
+
+} // namespace mlxlm

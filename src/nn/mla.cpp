@@ -1,0 +1,142 @@
+#include "nn/mla.h"
+
+#include <mlx/ops.h>
+
+#include <cmath>
+#include <vector>
+
+#include "nn/fused.h"
+
+namespace mlxlm {
+
+namespace {
+
+// A matrix for every head: x [1, N, H, in] -> [1, N, H, out].
+class PerHead {
+ public:
+  // Stacked in the checkpoint.
+  explicit PerHead(Linear stacked, int heads)
+      : stacked_(std::move(stacked)), heads_(heads) {}
+  // w [H, out, in]
+  explicit PerHead(const mx::array& w)
+      : dense_(mx::swapaxes(w, 1, 2)), heads_(w.shape(0)) {}
+
+  mx::array operator()(const mx::array& x) const {
+    int n = x.shape(1);
+    if (dense_) {
+      auto by_head = mx::transpose(mx::squeeze(x, 0), {1, 0, 2});
+      auto y = mx::matmul(by_head, mx::astype(*dense_, x.dtype()));
+      return mx::expand_dims(mx::transpose(y, {1, 0, 2}), 0);
+    }
+    auto ids =
+        mx::broadcast_to(mx::arange(0, heads_, 1, mx::uint32), {n, heads_});
+    auto y = stacked_->kernel().gather(mx::squeeze(x, 0), ids);
+    return mx::expand_dims(y, 0);
+  }
+
+ private:
+  std::optional<Linear> stacked_;
+  std::optional<mx::array> dense_;
+  int heads_;
+};
+
+struct Absorbed {
+  PerHead embed_q, unembed_out;
+};
+
+Absorbed absorbed(const Scope& s, const MlaOptions& o) {
+  if (!s.has("kv_b_proj"))
+    return {
+        PerHead(
+            s.linear("embed_q", o.nope_dim, o.kv_rank, {.experts = o.heads}),
+            o.heads),
+        PerHead(
+            s.linear("unembed_out", o.kv_rank, o.v_dim, {.experts = o.heads}),
+            o.heads)};
+  int per_head = o.nope_dim + o.v_dim;
+  auto kv_b = s.linear("kv_b_proj", o.kv_rank, o.heads * per_head);
+  auto w = mx::reshape(
+      kv_b.kernel().dense(s.compute_type()), {o.heads, per_head, o.kv_rank});
+  auto parts = mx::split(w, mx::Shape{o.nope_dim}, 1);
+  return {PerHead(mx::swapaxes(parts[0], 1, 2)), PerHead(parts[1])};
+}
+
+class Mla : public Block {
+ public:
+  Mla(const Scope& s, const MlaOptions& o)
+      : o_(o),
+        q_(s.linear(
+            o.q_rank ? "q_b_proj" : "q_proj",
+            o.q_rank ? o.q_rank : o.hidden,
+            o.heads * (o.nope_dim + o.rope_dim),
+            {.split = Split::out, .units = o.heads})),
+        kv_a_(s.linear(
+            "kv_a_proj_with_mqa",
+            o.hidden,
+            o.kv_rank + o.rope_dim,
+            {.bias = o.bias})),
+        kv_norm_(rms_norm(s, "kv_a_layernorm", o.kv_rank, o.eps)),
+        absorbed_(absorbed(s, o)),
+        out_(s.linear(
+            "o_proj",
+            o.heads * o.v_dim,
+            o.hidden,
+            {.bias = o.bias, .split = Split::in, .units = o.heads})) {
+    if (o.q_rank) {
+      q_a_ = s.linear("q_a_proj", o.hidden, o.q_rank, {.bias = o.bias});
+      q_norm_ = rms_norm(s, "q_a_layernorm", o.q_rank, o.eps);
+    }
+  }
+
+  mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
+      const override {
+    int n = x.shape(1);
+    auto [q, kv] = projections(x);
+    q = mx::reshape(q, {1, n, o_.heads, o_.nope_dim + o_.rope_dim});
+    if (o_.temperature != 0) {
+      auto t = query_temperature(step, o_.temperature, o_.temperature_length);
+      q = q * mx::astype(t, q.dtype());
+    }
+    auto q_parts = mx::split(q, mx::Shape{o_.nope_dim}, -1);
+    auto kv_parts = mx::split(kv, mx::Shape{o_.kv_rank}, -1);
+    auto latent = kv_norm_(kv_parts[0]);
+    auto k_pe = mx::reshape(kv_parts[1], {1, n, 1, o_.rope_dim});
+    auto q_pe = o_.rope(q_parts[1], step);
+    k_pe = o_.rope(k_pe, step);
+    auto row =
+        mx::concatenate({latent, mx::reshape(k_pe, {1, n, o_.rope_dim})}, -1);
+    auto wide = mx::concatenate({absorbed_.embed_q(q_parts[0]), q_pe}, -1);
+    auto y = cache->attend_latent(step, wide, row, {.scale = o_.scale});
+    y = absorbed_.unembed_out(y);
+    return out_(mx::reshape(y, {1, n, o_.heads * o_.v_dim}));
+  }
+
+  CacheSpec cache() const override {
+    return LatentKv{o_.kv_rank, o_.rope_dim};
+  }
+
+ private:
+  std::pair<mx::array, mx::array> projections(const mx::array& x) const {
+    auto both = linears(x, {q_a_ ? *q_a_ : q_, kv_a_});
+    return {q_a_ ? q_(q_norm_(both[0])) : both[0], both[1]};
+  }
+
+  MlaOptions o_;
+  Linear q_, kv_a_;
+  Norm kv_norm_;
+  Absorbed absorbed_;
+  Linear out_;
+  std::optional<Linear> q_a_;
+  Norm q_norm_;
+};
+
+} // namespace
+
+BlockPtr mla(const Scope& s, const MlaOptions& options) {
+  auto o = options;
+  if (o.scale == 0)
+    o.scale = 1 / std::sqrt(static_cast<float>(o.nope_dim + o.rope_dim));
+  return std::make_unique<Mla>(s, o);
+}
+
+} // namespace mlxlm

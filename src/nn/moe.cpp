@@ -1,0 +1,165 @@
+#include "nn/moe.h"
+
+#include <mlx/ops.h>
+
+#include <limits>
+
+#include "core/check.h"
+#include "runtime/kernels/ops.h"
+
+namespace mlxlm {
+
+namespace {
+
+// -inf for every expert [T, E] outside the best groups.
+mx::array best_groups(const mx::array& scores, const RouterOptions& o) {
+  int tokens = scores.shape(0), size = o.experts / o.groups;
+  auto grouped = mx::reshape(scores, {tokens, o.groups, size});
+  auto rank = o.pairs
+      ? mx::sum(kernels::top_k(grouped, std::min(2, size)).second, -1)
+      : mx::max(grouped, -1);
+  auto best = kernels::top_k(rank, o.top_groups).first; // [T, top_groups]
+  auto all = mx::arange(0, o.groups, 1, mx::uint32);
+  auto kept =
+      mx::any(mx::equal(mx::expand_dims(best, -1), all), 1); // [T, groups]
+  auto outside = mx::array(-std::numeric_limits<float>::infinity());
+  auto out = mx::where(mx::expand_dims(kept, -1), grouped, outside);
+  return mx::reshape(out, {tokens, o.experts});
+}
+
+void check(const Scope& s, const RouterOptions& o) {
+  auto refuse = [&](const char* what, int value) {
+    fail(
+        ErrorKind::config,
+        s.path(),
+        "expected {} that fits {} experts in {} groups, found {}",
+        what,
+        o.experts,
+        o.groups,
+        value);
+  };
+  if (o.groups < 1 || o.experts % o.groups) refuse("a group count", o.groups);
+  if (o.top_groups < 1 || o.top_groups > o.groups)
+    refuse("a number of chosen groups", o.top_groups);
+  int reachable = o.experts / o.groups * o.top_groups;
+  if (o.top_k < 1 || o.top_k > reachable)
+    refuse("a number of experts a token", o.top_k);
+}
+
+} // namespace
+
+Router::Router(const Scope& s, const RouterOptions& o)
+    : o_((check(s, o), o)),
+      gate_(s.linear(o.name, o.hidden, o.experts, {.bias = o.bias})) {
+  if (!o.correction.empty())
+    correction_ = s.param(o.correction, {o.experts}, mx::float32);
+}
+
+Router::Choice Router::operator()(const mx::array& x) const {
+  auto logits = mx::astype(gate_(x), mx::float32);
+  std::optional<mx::array> correction;
+  if (correction_) correction = **correction_;
+  return choose(logits, correction, o_);
+}
+
+Router::Choice Router::choose(
+    const mx::array& logits,
+    const std::optional<mx::array>& correction,
+    const RouterOptions& o) {
+  auto scores = o.score == RouterOptions::Score::sigmoid
+      ? mx::sigmoid(logits)
+      : mx::softmax(logits, -1, true);
+  auto rank = correction ? scores + *correction : scores;
+  if (o.groups > 1) rank = best_groups(rank, o);
+  auto ids = kernels::top_k(rank, o.top_k).first;
+  auto weights = mx::take_along_axis(scores, ids, -1);
+  if (o.normalize)
+    weights =
+        weights / (mx::sum(weights, -1, true) + mx::array(o.normalize_eps));
+  if (o.scale != 1) weights = weights * mx::array(o.scale);
+  return {ids, weights};
+}
+
+Experts::Experts(const Scope& s, const ExpertOptions& o)
+    : o_(o),
+      up_(s.linear(
+          o.up,
+          o.hidden,
+          o.inner,
+          {.bias = o.bias, .split = Split::out, .experts = o.experts})),
+      down_(s.linear(
+          o.down,
+          o.inner,
+          o.hidden,
+          {.bias = o.bias, .split = Split::in, .experts = o.experts})) {
+  if (o.gated)
+    gate_ = s.linear(
+        o.gate,
+        o.hidden,
+        o.inner,
+        {.bias = o.bias, .split = Split::out, .experts = o.experts});
+}
+
+mx::array Experts::operator()(const mx::array& x, const mx::array& ids) const {
+  auto row = mx::expand_dims(x, 1); // the same for every choice
+  auto up = up_.kernel().gather(row, ids);
+  if (!gate_) return down_.kernel().gather(apply(o_.act, up), ids);
+  auto gate = gate_->kernel().gather(row, ids);
+  auto inner = o_.join ? o_.join(gate, up) : gate_up(o_.act, gate, up);
+  return down_.kernel().gather(inner, ids);
+}
+
+namespace {
+
+class Moe : public Block {
+ public:
+  Moe(const Scope& s,
+      const MoeOptions& o,
+      BlockPtr shared,
+      std::optional<Linear> shared_gate)
+      : router_(s, o.router),
+        experts_(s / o.at, o.experts),
+        shared_(std::move(shared)),
+        shared_gate_(std::move(shared_gate)) {}
+
+  mx::array operator()(const mx::array& x, const Step& step, LayerCache*)
+      const override {
+    auto rows = mx::squeeze(x, 0); // [T, hidden]
+    auto [ids, weights] = router_(rows);
+    auto parts = experts_(rows, ids); // [T, k, hidden]
+    auto w = mx::expand_dims(mx::astype(weights, parts.dtype()), -1);
+    auto y = mx::expand_dims(mx::sum(parts * w, 1), 0);
+    if (!shared_) return y;
+    auto common = (*shared_)(x, step, nullptr);
+    if (shared_gate_) common = common * mx::sigmoid((*shared_gate_)(x));
+    return y + common;
+  }
+
+ private:
+  Router router_;
+  Experts experts_;
+  BlockPtr shared_;
+  std::optional<Linear> shared_gate_;
+};
+
+} // namespace
+
+BlockPtr moe(
+    const Scope& s,
+    const MoeOptions& options,
+    BlockPtr shared,
+    std::optional<Linear> shared_gate) {
+  return std::make_unique<Moe>(
+      s, options, std::move(shared), std::move(shared_gate));
+}
+
+std::vector<Rule> expert_rules(
+    const std::vector<std::pair<std::string, std::string>>& names) {
+  std::vector<Rule> out;
+  for (const auto& [from, to] : names)
+    out.push_back(
+        stack("*.experts.#." + from + ".*", "*.switch_mlp." + to + ".*"));
+  return out;
+}
+
+} // namespace mlxlm

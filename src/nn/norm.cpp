@@ -1,0 +1,116 @@
+#include "nn/norm.h"
+
+#include <mlx/ops.h>
+
+#include "runtime/kernels/ops.h"
+
+namespace mlxlm {
+
+namespace {
+
+std::optional<mx::array> value(const std::optional<Param>& p) {
+  return p ? std::optional<mx::array>(**p) : std::nullopt;
+}
+
+mx::array silu(const mx::array& x) {
+  return x * mx::sigmoid(x);
+}
+
+} // namespace
+
+mx::array Norm::operator()(const mx::array& x) const {
+  switch (kind_) {
+    case Kind::none:
+      return x;
+    case Kind::rms:
+      return kernels::rms_norm(x, value(weight_), eps_, offset_);
+    case Kind::layer:
+      return kernels::layer_norm(x, value(weight_), value(bias_), eps_);
+  }
+  return x;
+}
+
+std::pair<mx::array, mx::array> Norm::add(
+    const mx::array& x,
+    const mx::array& residual) const {
+  if (kind_ == Kind::rms)
+    return kernels::add_rms_norm(x, residual, value(weight_), eps_, offset_);
+  auto sum = x + residual;
+  return {sum, (*this)(sum)};
+}
+
+Norm rms_norm(
+    const Scope& s,
+    std::string_view name,
+    int width,
+    float eps,
+    float offset) {
+  Norm n;
+  n.kind_ = Norm::Kind::rms;
+  n.weight_ = (s / name).param("weight", {width});
+  n.eps_ = eps;
+  n.offset_ = offset;
+  n.width_ = width;
+  return n;
+}
+
+Norm rms_norm(float eps) {
+  Norm n;
+  n.kind_ = Norm::Kind::rms;
+  n.eps_ = eps;
+  return n;
+}
+
+Norm layer_norm(
+    const Scope& s,
+    std::string_view name,
+    int width,
+    float eps,
+    Bias bias) {
+  Norm n;
+  n.kind_ = Norm::Kind::layer;
+  n.weight_ = (s / name).param("weight", {width});
+  if (bias == Bias::required)
+    n.bias_ = (s / name).param("bias", {width});
+  else if (bias == Bias::optional)
+    n.bias_ = (s / name).find_param("bias", {width});
+  n.eps_ = eps;
+  n.width_ = width;
+  return n;
+}
+
+Norm layer_norm(float eps) {
+  Norm n;
+  n.kind_ = Norm::Kind::layer;
+  n.eps_ = eps;
+  return n;
+}
+
+mx::array gated_rms_norm(
+    const mx::array& x,
+    const mx::array& gate,
+    const mx::array& weight,
+    float eps,
+    int groups,
+    bool gate_first) {
+  auto type = x.dtype();
+  auto v = mx::astype(x, mx::float32);
+  auto z = silu(mx::astype(gate, mx::float32));
+  if (gate_first) v = v * z;
+  if (groups > 1) {
+    auto grouped = v.shape();
+    int width = grouped.back() / groups;
+    grouped.back() = groups;
+    grouped.push_back(width);
+    v = mx::reshape(
+        kernels::rms_norm(mx::reshape(v, grouped), std::nullopt, eps),
+        x.shape());
+    v = v * weight;
+  } else {
+    v = kernels::rms_norm(v, mx::astype(weight, mx::float32), eps);
+  }
+  if (!gate_first) v = v * z;
+  return mx::astype(v, type);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,366 @@
+#include "nn/rope.h"
+
+#include <mlx/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/check.h"
+#include "core/strings.h"
+#include "runtime/kernels/ops.h"
+
+namespace mlxlm {
+
+namespace {
+
+constexpr double two_pi = 2 * std::numbers::pi;
+
+double positive(const Fields& f, std::string_view key, double value) {
+  if (!(value > 0) || !std::isfinite(value))
+    fail(
+        ErrorKind::config,
+        f.where(key),
+        "expected a positive number, found {}",
+        value);
+  return value;
+}
+double positive(const Fields& f, std::string_view key) {
+  return positive(f, key, f.req<double>(key));
+}
+
+// theta^(-2i / dims) for the first `pairs` pairs.
+std::vector<double> frequencies(int dims, double theta, int pairs) {
+  std::vector<double> out(pairs);
+  for (int i = 0; i < pairs; ++i)
+    out[i] = std::pow(theta, -2.0 * i / dims);
+  return out;
+}
+
+} // namespace
+
+double yarn_mscale(double scale, double mscale) {
+  return scale <= 1 ? 1 : 0.1 * mscale * std::log(scale) + 1;
+}
+
+// Frequencies of ordinary lengths, and how they change with the length.
+struct Rope::Plan {
+  enum class Growth { none, dynamic, longrope };
+
+  int dims = 0;
+  bool traditional = false;
+  float magnitude = 1;
+  Growth growth = Growth::none;
+  std::vector<float> base; // lengths up to `limit`
+  std::vector<float> long_factors_applied; // longrope beyond `limit`
+  int limit = 0;
+  double theta = 0, factor = 1; // of `dynamic`
+  mx::array base_array = mx::array(0.0f);
+  mx::array long_array = mx::array(0.0f);
+
+  std::vector<float> at(int length) const;
+  mx::array array_at(int length) const;
+  // Lengths of one class share their frequencies.
+  int length_class(int length) const {
+    if (growth == Growth::none || length <= limit) return 0;
+    return growth == Growth::longrope ? 1 : length;
+  }
+};
+
+namespace {
+
+std::vector<float> to_float(const std::vector<double>& v) {
+  return {v.begin(), v.end()};
+}
+
+mx::array to_array(const std::vector<float>& v) {
+  return mx::array(v.data(), {static_cast<int>(v.size())}, mx::float32);
+}
+
+// Where the parts of a config that concern rope are found.
+struct Source {
+  Fields fields; // type, factor ...
+  Fields config; // the whole config, for max_position_embeddings
+  std::string type;
+  double theta, partial;
+};
+
+Source locate(const Fields& f, const RopeOptions& o) {
+  if (f.is_object("rope_parameters")) {
+    auto r = f.sub("rope_parameters");
+    if (!o.layer_type.empty() && r.is_object(o.layer_type))
+      r = r.sub(o.layer_type);
+    auto type = r.opt("rope_type", r.opt("type", "default").c_str());
+    double theta =
+        r.opt<double>("rope_theta", f.opt<double>(o.theta_key, o.theta));
+    double partial = r.opt<double>(
+        "partial_rotary_factor",
+        f.opt<double>("partial_rotary_factor", o.partial));
+    return {r, f, type, theta, partial};
+  }
+  double theta = f.opt<double>(o.theta_key, o.theta);
+  double partial = f.opt<double>("partial_rotary_factor", o.partial);
+  if (!o.scaled)
+    return {Fields(Json::object(), f.where()), f, "default", theta, partial};
+  auto r = f.sub("rope_scaling");
+  auto type = r.opt("rope_type", r.opt("type", "default").c_str());
+  return {r, f, type, theta, partial};
+}
+
+int original_length(const Source& s) {
+  constexpr auto key = "original_max_position_embeddings";
+  int fallback = s.config.range("max_position_embeddings", 0, 1, 1 << 30);
+  fallback = s.config.range(key, fallback, 1, 1 << 30);
+  int length = s.fields.range(key, fallback, 1, 1 << 30);
+  if (length <= 0)
+    fail(
+        ErrorKind::config,
+        s.fields.where(key),
+        "expected an integer, found nothing");
+  return length;
+}
+
+double factor_of(const Source& s) {
+  if (s.fields.has("factor")) return positive(s.fields, "factor");
+  return static_cast<double>(
+             s.config.range("max_position_embeddings", 1, 1 << 30)) /
+      original_length(s);
+}
+
+std::vector<double> llama3(std::vector<double> inv, const Source& s) {
+  double factor = positive(s.fields, "factor");
+  double low = positive(s.fields, "low_freq_factor");
+  double high = positive(s.fields, "high_freq_factor");
+  double original = original_length(s);
+  for (auto& f : inv) {
+    double wavelength = two_pi / f;
+    if (wavelength < original / high) continue;
+    double smooth =
+        high == low ? 0 : (original / wavelength - low) / (high - low);
+    f = wavelength > original / low ? f / factor
+                                    : (1 - smooth) * f / factor + smooth * f;
+  }
+  return inv;
+}
+
+// YaRN: interpolates slow pairs, leaves fast ones, blends between.
+std::vector<double> yarn(std::vector<double> inv, int dims, const Source& s) {
+  double factor = factor_of(s), original = original_length(s);
+  double fast = s.fields.opt<double>("beta_fast", 32);
+  double slow = s.fields.opt<double>("beta_slow", 1);
+  auto dimension = [&](double rotations) {
+    return dims * std::log(original / (rotations * two_pi)) /
+        (2 * std::log(s.theta));
+  };
+  double low = dimension(fast), high = dimension(slow);
+  if (s.fields.opt("truncate", true)) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dims - 1.0);
+  if (low == high) high += 0.001;
+  for (int i = 0; i < static_cast<int>(inv.size()); ++i) {
+    double ramp = std::clamp((i - low) / (high - low), 0.0, 1.0);
+    inv[i] = inv[i] / factor * ramp + inv[i] * (1 - ramp);
+  }
+  return inv;
+}
+
+double yarn_magnitude(const Source& s) {
+  if (s.fields.has("attention_factor"))
+    return s.fields.req<double>("attention_factor");
+  double factor = factor_of(s);
+  double mscale = s.fields.opt<double>("mscale", 0);
+  double all = s.fields.opt<double>("mscale_all_dim", 0);
+  if (mscale != 0 && all != 0)
+    return yarn_mscale(factor, mscale) / yarn_mscale(factor, all);
+  return yarn_mscale(factor);
+}
+
+std::vector<double> divided(
+    const std::vector<double>& inv,
+    const Source& s,
+    const char* key) {
+  auto factors = s.fields.req<std::vector<double>>(key);
+  if (factors.size() != inv.size())
+    fail(
+        ErrorKind::config,
+        s.fields.where(key),
+        "expected {} numbers, found {}",
+        inv.size(),
+        factors.size());
+  auto out = inv;
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] /= positive(s.fields, key, factors[i]);
+  return out;
+}
+
+double longrope_magnitude(const Source& s) {
+  if (s.fields.has("attention_factor"))
+    return s.fields.req<double>("attention_factor");
+  double factor = factor_of(s);
+  return factor <= 1
+      ? 1
+      : std::sqrt(1 + std::log(factor) / std::log(original_length(s)));
+}
+
+// A quarter, say, of the head's pairs turn; the others have frequency 0.
+std::vector<double> proportional(int head_dim, const Source& s) {
+  int turning = static_cast<int>(s.partial * head_dim / 2);
+  double factor =
+      positive(s.fields, "factor", s.fields.opt<double>("factor", 1));
+  auto inv = frequencies(head_dim, s.theta, turning);
+  for (auto& f : inv)
+    f /= factor;
+  inv.resize(head_dim / 2, 0.0);
+  return inv;
+}
+
+} // namespace
+
+Rope Rope::from(const Fields& f, int head_dim, const RopeOptions& o) {
+  auto s = locate(f, o);
+  positive(s.fields, "rope_theta", s.theta);
+  if (!(s.partial > 0 && s.partial <= 1))
+    fail(
+        ErrorKind::config,
+        s.fields.where("partial_rotary_factor"),
+        "expected a number in (0, 1], found {}",
+        s.partial);
+  auto plan = std::make_shared<Plan>();
+  bool whole = s.type == "proportional";
+  plan->dims = o.dims > 0 ? o.dims
+      : whole             ? head_dim
+                          : static_cast<int>(head_dim * s.partial);
+  if (plan->dims < 2 || plan->dims % 2 || plan->dims > head_dim)
+    fail(
+        ErrorKind::config,
+        s.fields.where("partial_rotary_factor"),
+        "expected an even number of rotated dimensions up to {}, found {}",
+        head_dim,
+        plan->dims);
+  plan->traditional = o.traditional;
+  plan->theta = s.theta;
+  auto inv = frequencies(plan->dims, s.theta, plan->dims / 2);
+
+  if (s.type == "linear") {
+    double factor = positive(s.fields, "factor");
+    for (auto& v : inv)
+      v /= factor;
+  } else if (s.type == "dynamic") {
+    if (s.fields.opt<double>("alpha", 0) > 0) {
+      double power =
+          static_cast<double>(plan->dims) / std::max(plan->dims - 2, 1);
+      double theta = s.theta * std::pow(s.fields.req<double>("alpha"), power);
+      inv = frequencies(plan->dims, theta, plan->dims / 2);
+    } else {
+      plan->growth = Plan::Growth::dynamic;
+      plan->factor = positive(s.fields, "factor");
+      plan->limit = f.range("max_position_embeddings", 1, 1 << 30);
+    }
+  } else if (s.type == "llama3") {
+    inv = llama3(std::move(inv), s);
+  } else if (s.type == "yarn") {
+    inv = yarn(std::move(inv), plan->dims, s);
+    plan->magnitude = static_cast<float>(yarn_magnitude(s));
+  } else if (s.type == "longrope" || s.type == "su") {
+    plan->growth = Plan::Growth::longrope;
+    plan->limit = original_length(s);
+    plan->magnitude = static_cast<float>(longrope_magnitude(s));
+    plan->long_factors_applied = to_float(divided(inv, s, "long_factor"));
+    plan->long_array = to_array(plan->long_factors_applied);
+    inv = divided(inv, s, "short_factor");
+  } else if (whole) {
+    inv = proportional(head_dim, s);
+  } else if (s.type != "default" && s.type != "mrope") {
+    fail(
+        ErrorKind::config,
+        s.fields.where("rope_type"),
+        "expected default, linear, dynamic, llama3, yarn, longrope or proportional, "
+        "found \"{}\"",
+        printable(s.type));
+  }
+  plan->base = to_float(inv);
+  plan->base_array = to_array(plan->base);
+  return Rope(std::move(plan));
+}
+
+Rope Rope::plain(int dims, double theta, bool traditional) {
+  auto plan = std::make_shared<Plan>();
+  plan->dims = dims;
+  plan->traditional = traditional;
+  plan->base = to_float(frequencies(dims, theta, dims / 2));
+  plan->base_array = to_array(plan->base);
+  return Rope(std::move(plan));
+}
+
+std::vector<float> Rope::Plan::at(int length) const {
+  if (length_class(length) == 0) return base;
+  if (growth == Growth::longrope) return long_factors_applied;
+  double grown = factor * length / limit - (factor - 1);
+  double power = static_cast<double>(dims) / std::max(dims - 2, 1);
+  return to_float(frequencies(dims, theta * std::pow(grown, power), dims / 2));
+}
+
+mx::array Rope::Plan::array_at(int length) const {
+  int c = length_class(length);
+  if (c == 0) return base_array;
+  return growth == Growth::longrope ? long_array : to_array(at(length));
+}
+
+mx::array Rope::operator()(const mx::array& x, const Step& step) const {
+  if (!plan_) return x;
+  const auto& p = *plan_;
+  auto turn =
+      [&](const mx::array& part, const mx::array& positions, int length) {
+        return kernels::rope(
+            part,
+            positions,
+            p.array_at(length),
+            p.dims,
+            p.traditional,
+            p.magnitude);
+      };
+  auto length = [](const Segment& s) { return s.offset + s.count; };
+  int first = p.length_class(length(step.segments.front()));
+  bool same = std::all_of(
+      step.segments.begin(), step.segments.end(), [&](const Segment& s) {
+        return p.length_class(length(s)) == first;
+      });
+  if (same) return turn(x, step.positions, length(step.segments.front()));
+  // Sequences of different length classes in one pass.
+  std::vector<mx::array> parts;
+  auto stop = x.shape();
+  for (const auto& s : step.segments) {
+    stop[1] = s.first + s.count;
+    auto part = mx::slice(x, {0, s.first, 0, 0}, stop);
+    auto at = mx::slice(step.positions, {s.first}, {s.first + s.count});
+    parts.push_back(turn(part, at, length(s)));
+  }
+  return mx::concatenate(parts, 1);
+}
+
+int Rope::dims() const {
+  return plan_ ? plan_->dims : 0;
+}
+
+std::vector<float> Rope::inverse_frequencies(int length) const {
+  return plan_ ? plan_->at(length) : std::vector<float>();
+}
+
+float Rope::magnitude() const {
+  return plan_ ? plan_->magnitude : 1;
+}
+
+mx::array query_temperature(const Step& step, float beta, int original) {
+  std::vector<float> scale(step.tokens);
+  for (int i = 0; i < step.tokens; ++i) {
+    float turns =
+        std::floor(static_cast<float>(step.position_list[i]) / original);
+    scale[i] = 1 + beta * std::log1p(turns);
+  }
+  return mx::array(scale.data(), {1, step.tokens, 1, 1}, mx::float32);
+}
+
+} // namespace mlxlm
