@@ -1,0 +1,133 @@
+/* C interface of the Rust library: tokenizers and chat templates.
+ *
+ * Rules. Text in is UTF-8 as pointer and length (never NUL-terminated); text and
+ * numbers out are buffers that the caller frees with mlxlm_buffer_free. A function
+ * returning int gives 1 on success; on 0 it has put one line of UTF-8 in *error.
+ * Nothing is printed, no callback is taken, no panic crosses this line. Handles may be
+ * used from several threads at once as long as nobody frees them. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+  const char* data;
+  size_t size;
+} mlxlm_slice;
+
+/* Owned by Rust. `data` may be null when `size` is 0. */
+typedef struct {
+  uint8_t* data;
+  size_t size;
+  size_t capacity;
+} mlxlm_buffer;
+
+void mlxlm_buffer_free(mlxlm_buffer buffer);
+
+/* ---- tokenizers ------------------------------------------------------------- */
+
+typedef struct mlxlm_tokenizer mlxlm_tokenizer;
+
+/* From the text of a tokenizer.json. */
+int mlxlm_tokenizer_from_json(
+    mlxlm_slice json, mlxlm_tokenizer** out, mlxlm_buffer* error);
+
+/* A BPE vocabulary as flat arrays; everything is copied. */
+typedef struct {
+  const mlxlm_slice* tokens; /* index = id */
+  size_t token_count;
+  const mlxlm_slice* merges; /* "left right", best first; unused with scores */
+  size_t merge_count;
+  const float* scores; /* one a token, or null: merge by score (SentencePiece BPE) */
+  int byte_fallback;   /* unknown characters become <0xNN> tokens */
+  int ignore_merges;   /* a word that is a token as a whole is taken as it is */
+  int64_t unknown;     /* id of the unknown token, -1 for none */
+} mlxlm_bpe;
+
+/* `shell` is a tokenizer.json without its "model". */
+int mlxlm_tokenizer_from_bpe(
+    mlxlm_slice shell,
+    const mlxlm_bpe* bpe,
+    mlxlm_tokenizer** out,
+    mlxlm_buffer* error);
+
+void mlxlm_tokenizer_free(mlxlm_tokenizer* tokenizer);
+
+enum {
+  MLXLM_ADD_SPECIAL = 1,    /* what the post-processor adds: BOS, EOS ... */
+  MLXLM_SPECIAL_AS_TEXT = 2 /* special tokens written in the text stay text */
+};
+
+/* ids: uint32_t values. */
+int mlxlm_tokenizer_encode(
+    const mlxlm_tokenizer* tokenizer,
+    mlxlm_slice text,
+    uint32_t flags,
+    mlxlm_buffer* ids,
+    mlxlm_buffer* error);
+
+/* One text or a pair (`pair` may be null) with all that is known about each token:
+ * {"ids":[],"type_ids":[],"special_mask":[],"tokens":[],"offsets":[[begin,end]]},
+ * offsets in characters. */
+int mlxlm_tokenizer_analyze(
+    const mlxlm_tokenizer* tokenizer,
+    mlxlm_slice text,
+    const mlxlm_slice* pair,
+    uint32_t flags,
+    mlxlm_buffer* json,
+    mlxlm_buffer* error);
+
+int mlxlm_tokenizer_decode(
+    const mlxlm_tokenizer* tokenizer,
+    const uint32_t* ids,
+    size_t count,
+    int skip_special,
+    mlxlm_buffer* text,
+    mlxlm_buffer* error);
+
+/* The token's string as the decoder sees it; 0 when there is no such id. */
+int mlxlm_tokenizer_token(
+    const mlxlm_tokenizer* tokenizer, uint32_t id, mlxlm_buffer* text);
+/* The id of a token's string, -1 when there is none. */
+int64_t mlxlm_tokenizer_id(const mlxlm_tokenizer* tokenizer, mlxlm_slice token);
+/* Number of tokens, added ones included. */
+size_t mlxlm_tokenizer_size(const mlxlm_tokenizer* tokenizer);
+/* {"decoder":…,"added_tokens":[{"id","content","special"}]} */
+int mlxlm_tokenizer_describe(
+    const mlxlm_tokenizer* tokenizer, mlxlm_buffer* json, mlxlm_buffer* error);
+
+/* ---- chat templates (Jinja) -------------------------------------------------- */
+
+typedef struct mlxlm_template mlxlm_template;
+
+int mlxlm_template_compile(
+    mlxlm_slice source, mlxlm_template** out, mlxlm_buffer* error);
+void mlxlm_template_free(mlxlm_template* compiled);
+
+/* What strftime_now() tells: a local date and time. */
+typedef struct {
+  int32_t year, month, day, hour, minute, second;
+  int32_t microsecond;
+} mlxlm_clock;
+
+typedef struct {
+  mlxlm_clock now;
+  uint64_t fuel;       /* steps of the template machine */
+  size_t output_bytes; /* longest rendered text */
+} mlxlm_render_options;
+
+/* `variables`: a JSON object. */
+int mlxlm_template_render(
+    const mlxlm_template* compiled,
+    mlxlm_slice variables,
+    const mlxlm_render_options* options,
+    mlxlm_buffer* text,
+    mlxlm_buffer* error);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,10 @@
+//! The Rust pieces of mlx-cpp-lm behind `include/mlxlm_rust.h`.
+#![warn(clippy::all)]
+
+mod bpe;
+mod ffi;
+mod model;
+mod pystr;
+mod strftime;
+mod template;
+mod tokenizer;
