@@ -1,0 +1,124 @@
+// The target for any processor: plain C++, also what the others are tested
+// against.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "runtime/kernels/linear/floats.h"
+#include "runtime/kernels/linear/target.h"
+
+namespace mlxlm::kernels {
+namespace {
+
+struct Chunk;
+constexpr int record = unit_inputs * 2 + static_cast<int>(sizeof(UnitInfo));
+
+inline void load_f16(const std::uint8_t* p, float* out) {
+  for (int r = 0; r < panel_rows; r++) {
+    std::uint16_t bits;
+    std::memcpy(&bits, p + 2 * r, 2);
+    out[r] = from_f16(bits);
+  }
+}
+
+void lookup(const std::uint8_t* table, std::uint8_t* unit) {
+  for (int i = 0; i < unit_bytes; i++) {
+    unit[i] = table[unit[i]];
+  }
+}
+
+void store_values(const std::int16_t* values, bool, std::byte* out) {
+  std::memcpy(out, values, unit_inputs * 2);
+}
+
+template <int M, bool Halves, bool Int8>
+void multiply(const Chunk& chunk, const std::byte* const* x, float* out);
+template <int M, typename Element>
+void multiply_dense(
+    const Element* w,
+    int inputs,
+    const float* const* x,
+    float* out);
+
+#include "runtime/kernels/linear/panel-inl.h"
+
+template <int M, bool Halves, bool Int8>
+void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
+  constexpr int parts = Halves ? 2 : 1;
+  constexpr int vectors = 8 / parts;
+  for (int m = 0; m < M; m++) {
+    for (int u = 0; u < chunk.units; u++) {
+      std::int16_t values[unit_inputs];
+      UnitInfo info;
+      const auto* at = x[m] + std::size_t(u) * record;
+      std::memcpy(values, at, sizeof(values));
+      std::memcpy(&info, at + sizeof(values), sizeof(info));
+      for (int part = 0; part < parts; part++) {
+        const auto* codes = chunk.codes + u * unit_bytes + part * vectors * 64;
+        const auto* params = chunk.params +
+            (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
+        float sum = Halves ? info.half_sum[part] : info.sum;
+        for (int r = 0; r < panel_rows; r++) {
+          std::int32_t dot = 0;
+          for (int v = 0; v < vectors; v++) {
+            for (int j = 0; j < 4; j++) {
+              dot += codes[v * 64 + r * 4 + j] *
+                  values[(part * vectors + v) * 4 + j];
+            }
+          }
+          float* to = out + m * panel_rows + r;
+          *to += static_cast<float>(dot) * info.scale * params[r];
+          *to += params[panel_rows + r] * sum;
+        }
+      }
+    }
+  }
+}
+
+inline float value(float w) {
+  return w;
+}
+inline float value(Half w) {
+  return from_f16(w.bits);
+}
+inline float value(Brain w) {
+  return from_bf16(w.bits);
+}
+
+template <int M, typename Element>
+void multiply_dense(
+    const Element* w,
+    int inputs,
+    const float* const* x,
+    float* out) {
+  for (int m = 0; m < M; m++) {
+    float sums[panel_rows] = {};
+    for (int k = 0; k < inputs; k++) {
+      for (int r = 0; r < panel_rows; r++) {
+        sums[r] += value(w[k * panel_rows + r]) * x[m][k];
+      }
+    }
+    for (int r = 0; r < panel_rows; r++) {
+      out[m * panel_rows + r] += sums[r];
+    }
+  }
+}
+
+bool supported() {
+  return true;
+}
+
+} // namespace
+
+const Target portable_target = {
+    "portable",
+    supported,
+    record,
+    record,
+    quantize<record, record>,
+    panel<record, record>,
+    gate};
+
+} // namespace mlxlm::kernels

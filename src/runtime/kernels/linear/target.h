@@ -1,0 +1,68 @@
+// One instruction set's kernels behind a table. Every target multiplies in the
+// same fixed order for one row and for many.
+//
+// A product with integer codes reads activations as records: for each unit of
+// 32 inputs the quantized values in the target's own order, then UnitInfo. The
+// values are 16 bits (one byte with Activations::int8), scaled per unit.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/kernels/linear.h"
+#include "runtime/kernels/linear/packed.h"
+
+namespace mlxlm::kernels {
+
+// Of one unit: the scale of its quantized values and their sums times that
+// scale.
+struct UnitInfo {
+  float scale;
+  float sum;
+  float half_sum[2]; // of its inputs 0..15 and 16..31
+};
+
+constexpr int most_quantized =
+    127 * 256 + 127; // two signed bytes: 256 * high + low
+
+// A product of one panel with some rows of activations.
+struct PanelJob {
+  const Packed* matrix;
+  std::size_t panel;
+  const std::byte* x; // records, or f32 for matrices with float codes
+  std::size_t stride; // bytes from row to row of x
+  const int* index; // which rows; null: the first `rows`
+  int rows;
+  bool int8;
+  float* out; // [rows][16]
+};
+
+struct Target {
+  const char* name;
+  bool (*supported)();
+  int record_bytes;
+  int record_bytes_int8;
+  // Records of one row; inputs beyond `cols` are zero.
+  void (*quantize)(const float* x, int cols, bool int8, std::byte* out);
+  void (*panel)(const PanelJob& job);
+  // gate[i] = act(gate[i]) * up[i]
+  void (*gate)(Gate act, float* gate, const float* up, int count);
+};
+
+// Whether a matrix multiplies f32 activations (dense and float codes).
+inline bool multiplies_floats(const Packed& matrix) {
+  return matrix.spec().dense() || matrix.spec().codes == Codes::e4m3;
+}
+
+// The best target of this processor, or the one set.
+const Target& target();
+// Those this processor runs, best first.
+std::vector<std::string> target_names();
+// For tests and benchmarks; throws Error(config) for a name that is not among
+// them.
+void set_target(std::string_view name);
+
+extern const Target portable_target;
+
+} // namespace mlxlm::kernels
