@@ -76,21 +76,32 @@ class RowTensor {
       std::int64_t end,
       std::int64_t step = 1) const;
   RowTensor permute(const std::vector<int>& axes) const;
-  RowTensor reshape(const Shape64& shape) const; // rows stay rows, or merge
+  RowTensor reshape(const Shape64& shape) const;
   RowTensor plus(float offset) const;
-  // Rows of each of `heads` heads go from interleaved pairs (GGUF) to halves.
+  // Rows of each of `heads` heads go from interleaved rotary pairs to halves.
   RowTensor unpair_rows(std::int64_t heads) const;
-  static RowTensor stack(
-      const std::vector<RowTensor>& parts); // a new first axis
-  static RowTensor concat(
-      const std::vector<RowTensor>& parts); // along the first axis
+  static RowTensor stack(const std::vector<RowTensor>& parts); // new first axis
+  // A tensor in memory of its own.
+  static RowTensor from_bytes(
+      std::string name,
+      Storage storage,
+      Shape64 shape,
+      std::vector<std::byte> bytes);
 
  private:
-  RowTensor with_rows(std::int64_t first, std::int64_t count, std::int64_t step)
-      const;
-  void append(RowSegment segment);
-  std::int64_t blocks() const; // of a row
-  [[noreturn]] void refuse(std::string_view operation) const;
+  int axis_of(int axis) const; // 0 <= result < dimensions
+  std::int64_t last() const;
+  std::int64_t row_blocks() const;
+  // Appends rows first, first + step, ... of `other`.
+  void append_rows(
+      const RowTensor& other,
+      std::int64_t first,
+      std::int64_t count,
+      std::int64_t step = 1);
+  void append(const RowSegment& segment);
+  std::size_t segment_of(std::int64_t row) const;
+  RowTensor without_rows() const; // everything but shape and segments
+  [[noreturn]] void refuse(const std::string& operation) const;
 
   std::string name_;
   std::string origin_;

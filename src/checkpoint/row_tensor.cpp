@@ -1,0 +1,375 @@
+#include "checkpoint/row_tensor.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "checkpoint/checked.h"
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+
+RowTensor::RowTensor(std::shared_ptr<const TensorView> view)
+    : name_(view->name),
+      origin_(view->name),
+      storage_(view->storage),
+      shape_(view->shape) {
+  const auto stride = static_cast<std::int64_t>(row_bytes());
+  append({std::move(view), 0, stride, info(storage_).bytes, rows()});
+}
+
+RowTensor RowTensor::from_bytes(
+    std::string name,
+    Storage storage,
+    Shape64 shape,
+    std::vector<std::byte> bytes) {
+  struct Owned {
+    std::vector<std::byte> bytes;
+    TensorView view;
+  };
+  const auto& type = info(storage);
+  auto size = storage_bytes(shape, type.block, type.bytes);
+  MLXLM_CHECK(
+      size && *size == bytes.size(), "bytes of a tensor equal its shape");
+  auto owned = std::make_shared<Owned>();
+  owned->bytes = std::move(bytes);
+  owned->view.name = std::move(name);
+  owned->view.storage = storage;
+  owned->view.shape = std::move(shape);
+  owned->view.bytes = owned->bytes;
+  return RowTensor(std::shared_ptr<const TensorView>(owned, &owned->view));
+}
+
+std::int64_t RowTensor::last() const {
+  return shape_.empty() ? 1 : shape_.back();
+}
+
+std::int64_t RowTensor::row_blocks() const {
+  return last() / info(storage_).block;
+}
+
+std::int64_t RowTensor::rows() const {
+  if (shape_.empty()) return 1;
+  return std::accumulate(
+      shape_.begin(), shape_.end() - 1, std::int64_t{1}, std::multiplies<>());
+}
+
+std::int64_t RowTensor::elements() const {
+  return rows() * last();
+}
+
+std::size_t RowTensor::row_bytes() const {
+  return static_cast<std::size_t>(row_blocks() * info(storage_).bytes);
+}
+
+std::string RowTensor::where() const {
+  if (segments_.empty()) return printable(name_);
+  auto where = segments_.front().view->where();
+  if (name_ == origin_) return where;
+  return fmt::format("{} (as {})", where, printable(name_));
+}
+
+void RowTensor::refuse(const std::string& operation) const {
+  fail(
+      ErrorKind::weights,
+      where(),
+      "expected a tensor that allows {}, found [{}] of {}",
+      operation,
+      fmt::join(shape_, ", "),
+      info(storage_).name);
+}
+
+int RowTensor::axis_of(int axis) const {
+  const int dimensions = static_cast<int>(shape_.size());
+  if (axis < -dimensions || axis >= dimensions)
+    refuse(fmt::format("axis {}", axis));
+  return axis < 0 ? axis + dimensions : axis;
+}
+
+RowTensor RowTensor::without_rows() const {
+  RowTensor out;
+  out.name_ = name_;
+  out.origin_ = origin_;
+  out.storage_ = storage_;
+  out.offset_ = offset_;
+  return out;
+}
+
+std::size_t RowTensor::segment_of(std::int64_t row) const {
+  auto after = std::upper_bound(first_row_.begin(), first_row_.end(), row);
+  return static_cast<std::size_t>(after - first_row_.begin()) - 1;
+}
+
+// Joins neighbours that lie in one arithmetic sequence.
+void RowTensor::append(const RowSegment& segment) {
+  if (segment.count == 0) return;
+  if (!segments_.empty()) {
+    auto& before = segments_.back();
+    const bool same = before.view == segment.view &&
+        before.block_stride == segment.block_stride;
+    const auto gap = segment.offset - before.offset;
+    if (same && before.count == 1 &&
+        (segment.count == 1 || segment.row_stride == gap)) {
+      before.row_stride = gap;
+      before.count += segment.count;
+      return;
+    }
+    if (same && gap == before.row_stride * before.count &&
+        (segment.count == 1 || segment.row_stride == before.row_stride)) {
+      before.count += segment.count;
+      return;
+    }
+  }
+  first_row_.push_back(
+      segments_.empty() ? 0 : first_row_.back() + segments_.back().count);
+  segments_.push_back(segment);
+}
+
+void RowTensor::append_rows(
+    const RowTensor& other,
+    std::int64_t first,
+    std::int64_t count,
+    std::int64_t step) {
+  while (count > 0) {
+    const auto at = other.segment_of(first);
+    const auto& from = other.segments_[at];
+    const auto inside = first - other.first_row_[at];
+    const auto here = std::min(count, (from.count - inside + step - 1) / step);
+    append(
+        {from.view,
+         from.offset + inside * from.row_stride,
+         from.row_stride * step,
+         from.block_stride,
+         here});
+    first += here * step;
+    count -= here;
+  }
+}
+
+std::span<const std::byte> RowTensor::row(
+    std::int64_t index,
+    std::span<std::byte> scratch) const {
+  const auto at = segment_of(index);
+  const auto& s = segments_[at];
+  const auto begin = static_cast<std::size_t>(
+      s.offset + (index - first_row_[at]) * s.row_stride);
+  const auto block = static_cast<std::size_t>(info(storage_).bytes);
+  if (s.block_stride == static_cast<std::int64_t>(block))
+    return s.view->bytes.subspan(begin, row_bytes());
+  const auto blocks = static_cast<std::size_t>(row_blocks());
+  for (std::size_t i = 0; i < blocks; ++i)
+    std::memcpy(
+        scratch.data() + i * block,
+        s.view->bytes.data() + begin +
+            i * static_cast<std::size_t>(s.block_stride),
+        block);
+  return scratch.first(row_bytes());
+}
+
+void RowTensor::drop(std::int64_t begin, std::int64_t end) const {
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    const auto& s = segments_[i];
+    const auto from = std::max(begin, first_row_[i]) - first_row_[i];
+    const auto to = std::min(end, first_row_[i] + s.count) - first_row_[i];
+    if (from >= to || s.view->file == nullptr || s.row_stride <= 0 ||
+        s.block_stride != info(storage_).bytes)
+      continue;
+    s.view->file->drop(
+        s.view->offset +
+            static_cast<std::size_t>(s.offset + from * s.row_stride),
+        static_cast<std::size_t>((to - from) * s.row_stride));
+  }
+}
+
+RowTensor RowTensor::slice(
+    int axis,
+    std::int64_t begin,
+    std::int64_t end,
+    std::int64_t step) const {
+  axis = axis_of(axis);
+  const auto dim = shape_[static_cast<std::size_t>(axis)];
+  if (begin < 0 || begin > end || end > dim || step < 1)
+    refuse(fmt::format("a slice [{}, {}) of axis {}", begin, end, axis));
+  const auto taken = (end - begin + step - 1) / step;
+  auto out = without_rows();
+  out.shape_ = shape_;
+  out.shape_[static_cast<std::size_t>(axis)] = taken;
+  if (axis + 1 == static_cast<int>(shape_.size())) {
+    const std::int64_t block = info(storage_).block;
+    if (begin % block != 0 || end % block != 0 || (block > 1 && step > 1))
+      refuse(fmt::format("a slice [{}, {}) of its rows", begin, end));
+    for (auto s : segments_) {
+      s.offset += begin / block * s.block_stride;
+      s.block_stride *= step;
+      out.append(s);
+    }
+    return out;
+  }
+  std::int64_t inner = 1; // rows below one index of the axis
+  for (std::size_t i = static_cast<std::size_t>(axis) + 1;
+       i + 1 < shape_.size();
+       ++i)
+    inner *= shape_[i];
+  const auto outer = inner * dim == 0 ? 0 : rows() / (inner * dim);
+  for (std::int64_t o = 0; o < outer; ++o) {
+    const auto base = o * dim * inner;
+    if (step == 1) {
+      out.append_rows(*this, base + begin * inner, taken * inner);
+    } else if (inner == 1) {
+      out.append_rows(*this, base + begin, taken, step);
+    } else {
+      for (std::int64_t k = 0; k < taken; ++k)
+        out.append_rows(*this, base + (begin + k * step) * inner, inner);
+    }
+  }
+  return out;
+}
+
+RowTensor RowTensor::permute(const std::vector<int>& axes) const {
+  const std::size_t n = shape_.size();
+  std::vector<std::size_t> order; // new axis -> old axis
+  for (int axis : axes)
+    order.push_back(static_cast<std::size_t>(axis_of(axis)));
+  auto sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i)
+    if (sorted[i] != i || sorted.size() != n) refuse("such a permutation");
+  if (n < 2) return *this;
+  auto out = without_rows();
+  for (auto axis : order)
+    out.shape_.push_back(shape_[axis]);
+  const bool rows_stay = order.back() + 1 == n;
+  if (!rows_stay && info(storage_).block != 1) refuse("a transposition");
+  if (elements() == 0) return out;
+
+  // Rows each old axis steps over; the old last axis steps inside a row.
+  std::vector<std::int64_t> step(n, 0);
+  std::int64_t rows_below = 1;
+  for (std::size_t i = n - 1; i-- > 0;) {
+    step[i] = rows_below;
+    rows_below *= shape_[i];
+  }
+  std::vector<std::int64_t> index(n, 0); // in the new order
+  const auto total = out.rows();
+  for (std::int64_t r = 0; r < total; ++r) {
+    std::int64_t old_row = 0, inside = 0;
+    for (std::size_t i = 0; i + 1 < n; ++i)
+      (order[i] + 1 == n ? inside : old_row) +=
+          index[i] * (order[i] + 1 == n ? 1 : step[order[i]]);
+    if (rows_stay) {
+      out.append_rows(*this, old_row, 1);
+    } else {
+      const auto at = segment_of(old_row);
+      const auto& s = segments_[at];
+      const auto along = step[order.back()];
+      if (segment_of(old_row + (out.last() - 1) * along) != at)
+        refuse("a transposition");
+      out.append(
+          {s.view,
+           s.offset + (old_row - first_row_[at]) * s.row_stride +
+               inside * s.block_stride,
+           0,
+           s.row_stride * along,
+           1});
+    }
+    for (std::size_t i = n - 1; i-- > 0;) {
+      if (++index[i] < out.shape_[i]) break;
+      index[i] = 0;
+    }
+  }
+  return out;
+}
+
+RowTensor RowTensor::reshape(const Shape64& shape) const {
+  const auto count = std::accumulate(
+      shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  const auto old_last = last();
+  const auto new_last = shape.empty() ? 1 : shape.back();
+  if (count != elements() || new_last % info(storage_).block != 0)
+    refuse(fmt::format("the shape [{}]", fmt::join(shape, ", ")));
+  auto out = without_rows();
+  out.shape_ = shape;
+  if (new_last == old_last || count == 0) {
+    out.segments_ = segments_;
+    out.first_row_ = first_row_;
+    return out;
+  }
+  // Rows join or divide only where they follow each other in the file.
+  for (auto s : segments_) {
+    const bool packed = s.block_stride == info(storage_).bytes &&
+        (s.count == 1 ||
+         s.row_stride == static_cast<std::int64_t>(row_bytes()));
+    const auto elements_here = s.count * old_last;
+    if (!packed || elements_here % new_last != 0)
+      refuse(fmt::format("the shape [{}]", fmt::join(shape, ", ")));
+    s.row_stride = static_cast<std::int64_t>(out.row_bytes());
+    s.count = elements_here / new_last;
+    out.append(s);
+  }
+  return out;
+}
+
+RowTensor RowTensor::plus(float offset) const {
+  auto out = *this;
+  out.offset_ += offset;
+  return out;
+}
+
+RowTensor RowTensor::unpair_rows(std::int64_t heads) const {
+  if (shape_.empty() || heads < 1 || shape_[0] % (2 * heads) != 0)
+    refuse(fmt::format("{} heads of rotary pairs", heads));
+  const auto width = shape_[0] / heads;
+  if (shape_.size() ==
+      1) { // a bias: its elements move, so it gets its own memory
+    const auto size = static_cast<std::size_t>(info(storage_).bytes);
+    std::vector<std::byte> scratch(row_bytes()), moved(row_bytes());
+    auto from = row(0, scratch);
+    std::size_t at = 0;
+    for (std::int64_t head = 0; head < heads; ++head)
+      for (std::int64_t half = 0; half < 2; ++half)
+        for (std::int64_t i = 0; i < width / 2; ++i)
+          std::memcpy(
+              moved.data() + size * at++,
+              from.data() +
+                  size * static_cast<std::size_t>(head * width + 2 * i + half),
+              size);
+    auto out = from_bytes(origin_, storage_, shape_, std::move(moved));
+    out.name_ = name_;
+    out.offset_ = offset_;
+    return out;
+  }
+  auto out = without_rows();
+  out.shape_ = shape_;
+  const auto inner = rows() / shape_[0];
+  if (inner != 1) refuse("rotary pairs of rows");
+  for (std::int64_t head = 0; head < heads; ++head)
+    for (std::int64_t half = 0; half < 2; ++half)
+      out.append_rows(*this, head * width + half, width / 2, 2);
+  return out;
+}
+
+RowTensor RowTensor::stack(const std::vector<RowTensor>& parts) {
+  MLXLM_CHECK(!parts.empty(), "a stack has parts");
+  auto out = parts.front().without_rows();
+  out.shape_ = parts.front().shape_;
+  out.shape_.insert(
+      out.shape_.begin(), static_cast<std::int64_t>(parts.size()));
+  for (const auto& part : parts) {
+    if (part.shape_ != parts.front().shape_ || part.storage_ != out.storage_ ||
+        part.offset_ != out.offset_)
+      fail(
+          ErrorKind::weights,
+          part.where(),
+          "expected [{}] of {} like {}, found [{}] of {}",
+          fmt::join(parts.front().shape_, ", "),
+          info(out.storage_).name,
+          printable(parts.front().origin_),
+          fmt::join(part.shape_, ", "),
+          info(part.storage_).name);
+    if (part.elements() > 0) out.append_rows(part, 0, part.rows());
+  }
+  return out;
+}
+
+} // namespace mlxlm
