@@ -22,7 +22,7 @@
 
 namespace mlxlm {
 
-struct LoadOptions {
+struct LoaderOptions {
   // Of activations, norms, biases: what Scope::compute_type() says.
   mx::Dtype type = mx::float32;
   // true: matrices are repacked for our CPU kernels. false (GPUs): MLX arrays,
@@ -48,13 +48,13 @@ class Loader : public std::enable_shared_from_this<Loader> {
       const TensorSource& source,
       const std::vector<Rule>& rules,
       std::vector<WeightFormatPtr> formats,
-      LoadOptions options);
+      LoaderOptions options);
   static std::shared_ptr<Loader> random(
       RandomWeights weights,
-      LoadOptions options);
+      LoaderOptions options);
 
   Scope root();
-  const LoadOptions& options() const {
+  const LoaderOptions& options() const {
     return options_;
   }
   // Throws Error(weights) naming tensors nobody asked for, unless a glob of
@@ -79,7 +79,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
   Loader(
       TensorMap tensors,
       std::vector<WeightFormatPtr> formats,
-      LoadOptions options);
+      LoaderOptions options);
   class Module;
   const RowTensor* find(std::string_view name) const;
   const RowTensor& take(const std::string& name, const Shape64& expected);
@@ -90,7 +90,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
 
   TensorMap tensors_;
   std::vector<WeightFormatPtr> formats_;
-  LoadOptions options_;
+  LoaderOptions options_;
   std::optional<RandomWeights> random_;
   std::set<std::string, std::less<>> used_;
   ParameterTable table_;

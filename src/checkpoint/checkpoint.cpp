@@ -1,0 +1,69 @@
+#include "checkpoint/checkpoint.h"
+
+#include "checkpoint/gguf.h"
+#include "checkpoint/gguf_names.h"
+#include "checkpoint/safetensors.h"
+#include "core/check.h"
+#include "core/json.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+namespace {
+
+Checkpoint open_gguf(const std::string& path) {
+  auto file = std::make_shared<const GgufFile>(path);
+  auto model = gguf_model(*file);
+  return {
+      path,
+      Fields(std::move(model.config), file_name(path)),
+      file,
+      std::move(model.rules),
+      file,
+      {}};
+}
+
+Checkpoint open_folder(const std::string& path) {
+  JsonLimits limits;
+  limits.nonfinite = true;
+  Fields config(
+      read_json(join_path(path, "config.json"), limits), "config.json");
+  auto source = open_safetensors(path);
+  auto metadata = source->metadata();
+  return {
+      path,
+      std::move(config),
+      std::move(source),
+      {},
+      nullptr,
+      std::move(metadata)};
+}
+
+// The one GGUF file (or first part of a split one) of a folder.
+std::optional<std::string> only_gguf(const std::string& folder) {
+  std::vector<std::string> found;
+  for (const auto& name : list_directory(folder))
+    if (ends_with(lower_ascii(name), ".gguf") &&
+        (!glob_match("*-*-of-*.gguf", name) ||
+         glob_match("*-00001-of-*.gguf", name)))
+      found.push_back(name);
+  if (found.empty()) return std::nullopt;
+  if (found.size() > 1)
+    fail(
+        ErrorKind::io,
+        folder,
+        "expected one GGUF file, found {}: {}; name one of them",
+        found.size(),
+        fmt::join(found, ", "));
+  return join_path(folder, found[0]);
+}
+
+} // namespace
+
+Checkpoint open_checkpoint(const std::string& path) {
+  if (!is_directory(path)) return open_gguf(path);
+  if (!is_file(join_path(path, "config.json")))
+    if (auto file = only_gguf(path)) return open_gguf(*file);
+  return open_folder(path);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,356 @@
+#include "checkpoint/gguf_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "checkpoint/values.h"
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+
+std::optional<std::int64_t> GgufConfig::find_size(
+    std::string_view name,
+    std::int64_t low,
+    std::int64_t high) const {
+  auto full = key(name);
+  if (!metadata_.has(full)) return std::nullopt;
+  std::int64_t value;
+  if (metadata_.is_list(full)) {
+    auto list = metadata_.integers(full);
+    if (list.empty() ||
+        std::count(list.begin(), list.end(), list[0]) !=
+            static_cast<std::int64_t>(list.size()))
+      fail(
+          ErrorKind::weights,
+          metadata_.where(full),
+          "expected one value for all layers, found a list of {} that differ",
+          list.size());
+    value = list[0];
+  } else {
+    value = metadata_.req<std::int64_t>(full);
+  }
+  if (value < low || value > high)
+    fail(
+        ErrorKind::weights,
+        metadata_.where(full),
+        "expected an integer from {} to {}, found {}",
+        low,
+        high,
+        value);
+  return value;
+}
+
+std::int64_t GgufConfig::size(
+    std::string_view name,
+    std::int64_t low,
+    std::int64_t high) const {
+  auto value = find_size(name, low, high);
+  if (!value)
+    fail(
+        ErrorKind::weights,
+        metadata_.where(key(name)),
+        "expected an integer, found nothing");
+  return *value;
+}
+
+std::optional<double> GgufConfig::number(std::string_view name) const {
+  return metadata_.get<double>(key(name));
+}
+
+std::vector<double> GgufConfig::floats(std::string_view name) const {
+  const auto* view = file_.find(name);
+  if (view == nullptr) return {};
+  if (view->elements() > 65'536)
+    fail(
+        ErrorKind::weights,
+        view->where(),
+        "expected at most 65536 values, found {}",
+        view->elements());
+  auto values =
+      read_floats(RowTensor(std::make_shared<const TensorView>(*view)));
+  for (float v : values)
+    if (!std::isfinite(v) || v == 0)
+      fail(
+          ErrorKind::weights,
+          view->where(),
+          "expected finite factors, found {}",
+          v);
+  return {values.begin(), values.end()};
+}
+
+Json GgufConfig::common() const {
+  Json config = Json::object();
+  add_sizes(config);
+  add_rope(config);
+  add_tokens(config);
+  return config;
+}
+
+void GgufConfig::add_sizes(Json& config) const {
+  const auto hidden = size("embedding_length");
+  const auto heads = size("attention.head_count", 1, 65'536);
+  const auto kv_heads =
+      find_size("attention.head_count_kv", 1, heads).value_or(heads);
+  auto head_dim = find_size("attention.key_length", 1, 65'536);
+  if (!head_dim && hidden % heads != 0)
+    fail(
+        ErrorKind::weights,
+        metadata_.where(key("attention.head_count")),
+        "expected a divisor of {}, found {}",
+        hidden,
+        heads);
+  config["hidden_size"] = hidden;
+  config["num_hidden_layers"] = size("block_count", 1, 65'536);
+  config["num_attention_heads"] = heads;
+  config["num_key_value_heads"] = kv_heads;
+  config["head_dim"] = head_dim.value_or(hidden / heads);
+  config["intermediate_size"] = find_size("feed_forward_length", 0).value_or(0);
+  config["max_position_embeddings"] =
+      size("context_length", 1, std::int64_t{1} << 31);
+  if (auto eps = number("attention.layer_norm_rms_epsilon"))
+    config["rms_norm_eps"] = *eps;
+  if (auto eps = number("attention.layer_norm_epsilon"))
+    config["layer_norm_eps"] = *eps;
+  if (auto window = find_size("attention.sliding_window", 0, INT32_MAX);
+      window.value_or(0) > 0)
+    config["sliding_window"] = *window;
+  config["attention_bias"] =
+      has_tensor("blk.0.attn_q.bias") || has_tensor("blk.0.attn_qkv.bias");
+  config["mlp_bias"] = has_tensor("blk.0.ffn_up.bias");
+  config["tie_word_embeddings"] = !has_tensor("output.weight");
+}
+
+void GgufConfig::add_rope(Json& config) const {
+  const auto base = number("rope.freq_base").value_or(10'000.0);
+  if (!(base > 0))
+    fail(
+        ErrorKind::weights,
+        metadata_.where(key("rope.freq_base")),
+        "expected a positive number, found {}",
+        base);
+  config["rope_theta"] = base;
+  const auto head_dim = config["head_dim"].get<std::int64_t>();
+  if (auto rotated = find_size("rope.dimension_count", 1, 65'536);
+      rotated && *rotated < head_dim)
+    config["partial_rotary_factor"] =
+        static_cast<double>(*rotated) / static_cast<double>(head_dim);
+
+  const auto type =
+      metadata_.get<std::string_view>(key("rope.scaling.type")).value_or("");
+  auto factor = number("rope.scaling.factor");
+  if (!factor) factor = number("rope.scale_linear");
+  const auto original = find_size(
+      "rope.scaling.original_context_length", 1, std::int64_t{1} << 31);
+  const auto length = config["max_position_embeddings"].get<std::int64_t>();
+  if (auto factors = floats("rope_freqs.weight"); !factors.empty()) {
+    // Llama 3's scaling, worked out per frequency: longrope with the same
+    // factors for all lengths.
+    config["rope_scaling"] = {
+        {"rope_type", "longrope"},
+        {"factor", 1.0},
+        {"attention_factor", 1.0},
+        {"original_max_position_embeddings", length},
+        {"short_factor", factors},
+        {"long_factor", factors}};
+    config["original_max_position_embeddings"] = length;
+  } else if (auto longs = floats("rope_factors_long.weight"); !longs.empty()) {
+    config["rope_scaling"] = {
+        {"rope_type", "longrope"},
+        {"original_max_position_embeddings", original.value_or(length)},
+        {"short_factor", floats("rope_factors_short.weight")},
+        {"long_factor", longs}};
+    config["original_max_position_embeddings"] = original.value_or(length);
+  } else if (factor && *factor > 0 && *factor != 1 && type == "yarn") {
+    config["rope_scaling"] = {
+        {"rope_type", "yarn"},
+        {"factor", *factor},
+        {"original_max_position_embeddings", original.value_or(length)}};
+    auto& scaling = config["rope_scaling"];
+    if (auto v = number("rope.scaling.yarn_attn_factor"))
+      scaling["attention_factor"] = *v;
+    if (auto v = number("rope.scaling.yarn_beta_fast"))
+      scaling["beta_fast"] = *v;
+    if (auto v = number("rope.scaling.yarn_beta_slow"))
+      scaling["beta_slow"] = *v;
+  } else if (
+      factor && *factor > 0 && *factor != 1 &&
+      (type == "linear" || type.empty())) {
+    config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", *factor}};
+  } else if (
+      !type.empty() && type != "none" && type != "linear" && type != "yarn" &&
+      type != "longrope") {
+    fail(
+        ErrorKind::weights,
+        metadata_.where(key("rope.scaling.type")),
+        "expected none, linear, yarn or longrope, found \"{}\"",
+        printable(type));
+  }
+}
+
+void GgufConfig::add_tokens(Json& config) const {
+  const auto* embedding = file_.find("token_embd.weight");
+  if (embedding == nullptr || embedding->shape.size() != 2)
+    fail(
+        ErrorKind::weights,
+        file_.metadata().where("token_embd.weight"),
+        "expected a matrix, found {}",
+        embedding == nullptr ? "nothing" : "another shape");
+  const auto vocabulary = embedding->shape[0];
+  config["vocab_size"] = vocabulary;
+  auto count_of = [&](const char* name) -> std::optional<std::uint64_t> {
+    const auto* value = metadata_.find(name);
+    if (value == nullptr) return std::nullopt;
+    const auto* list = std::get_if<GgufArray>(value);
+    if (list == nullptr)
+      fail(
+          ErrorKind::weights,
+          metadata_.where(name),
+          "expected a list, found {}",
+          describe(*value));
+    return list->count;
+  };
+  for (const char* name :
+       {"tokenizer.ggml.tokens",
+        "tokenizer.ggml.scores",
+        "tokenizer.ggml.token_type"}) {
+    auto count = count_of(name);
+    if (count && *count != static_cast<std::uint64_t>(vocabulary))
+      fail(
+          ErrorKind::weights,
+          metadata_.where(name),
+          "expected {} entries, one per row of token_embd.weight, found {}",
+          vocabulary,
+          *count);
+  }
+  auto id = [&](const char* name) -> std::optional<std::int64_t> {
+    auto full = fmt::format("tokenizer.ggml.{}_token_id", name);
+    auto value = metadata_.get<std::int64_t>(full);
+    if (!value || *value == UINT32_MAX) return std::nullopt;
+    if (*value < 0 || *value >= vocabulary)
+      fail(
+          ErrorKind::weights,
+          metadata_.where(full),
+          "expected a token id below {}, found {}",
+          vocabulary,
+          *value);
+    return value;
+  };
+  if (auto bos = id("bos")) config["bos_token_id"] = *bos;
+  if (auto pad = id("padding")) config["pad_token_id"] = *pad;
+  Json ends = Json::array();
+  for (const char* name : {"eos", "eot", "eom"})
+    if (auto end = id(name);
+        end && std::find(ends.begin(), ends.end(), *end) == ends.end())
+      ends.push_back(*end);
+  if (ends.size() == 1) config["eos_token_id"] = ends[0];
+  if (ends.size() > 1) config["eos_token_id"] = ends;
+}
+
+void llama_extra(const GgufConfig& source, Json& config) {
+  const auto experts = source.find_size("expert_count", 0, 65'536).value_or(0);
+  if (experts == 0) return;
+  config["model_type"] = "mixtral";
+  config["num_local_experts"] = experts;
+  config["num_experts_per_tok"] = source.size("expert_used_count", 1, experts);
+}
+
+void smollm3_extra(const GgufConfig&, Json& config) {
+  config["no_rope_layer_interval"] = 4;
+}
+
+void granite_extra(const GgufConfig& source, Json& config) {
+  const auto head_dim = config["head_dim"].get<double>();
+  config["attention_multiplier"] =
+      source.number("attention.scale").value_or(1 / std::sqrt(head_dim));
+  config["embedding_multiplier"] = source.number("embedding_scale").value_or(1);
+  config["residual_multiplier"] = source.number("residual_scale").value_or(1);
+  config["logits_scaling"] = source.number("logit_scale").value_or(1);
+}
+
+void qwen_moe_extra(const GgufConfig& source, Json& config) {
+  const auto experts = source.size("expert_count", 1, 65'536);
+  config["num_experts"] = experts;
+  config["num_experts_per_tok"] = source.size("expert_used_count", 1, experts);
+  const auto* stacked = source.tensor("blk.0.ffn_gate_exps.weight");
+  const auto inner = source.find_size("expert_feed_forward_length", 1);
+  if (inner)
+    config["moe_intermediate_size"] = *inner;
+  else if (stacked != nullptr && stacked->shape.size() == 3)
+    config["moe_intermediate_size"] = stacked->shape[1];
+  const auto* shared = source.tensor("blk.0.ffn_gate_shexp.weight");
+  if (shared != nullptr && shared->shape.size() == 2)
+    config["shared_expert_intermediate_size"] = shared->shape[0];
+  config["decoder_sparse_step"] = 1;
+  config["mlp_only_layers"] = Json::array();
+  config["norm_topk_prob"] = config["model_type"] == "qwen3_moe";
+}
+
+void gemma_extra(const GgufConfig&, Json& config) {
+  config["hidden_activation"] = "gelu_pytorch_tanh";
+  config["hidden_act"] = "gelu_pytorch_tanh";
+}
+
+namespace {
+
+// The 27B models scale queries by the width of hidden / heads, all others by
+// the head's (llama.cpp tells them apart by depth, too).
+double query_scalar(const Json& config, int depth_of_27b) {
+  if (config["num_hidden_layers"] == depth_of_27b)
+    return config["hidden_size"].get<double>() /
+        config["num_attention_heads"].get<double>();
+  return config["head_dim"].get<double>();
+}
+
+} // namespace
+
+void gemma2_extra(const GgufConfig& source, Json& config) {
+  gemma_extra(source, config);
+  config["query_pre_attn_scalar"] = query_scalar(config, 46);
+  config["attn_logit_softcapping"] =
+      source.number("attn_logit_softcapping").value_or(50);
+  config["final_logit_softcapping"] =
+      source.number("final_logit_softcapping").value_or(30);
+  if (!config.contains("sliding_window")) config["sliding_window"] = 4096;
+}
+
+void gemma3_extra(const GgufConfig& source, Json& config) {
+  gemma_extra(source, config);
+  config["query_pre_attn_scalar"] = query_scalar(config, 62);
+  if (auto cap = source.number("final_logit_softcapping"); cap.value_or(0) > 0)
+    config["final_logit_softcapping"] = *cap;
+  config["rope_local_base_freq"] =
+      source.number("rope.freq_base_swa").value_or(10'000.0);
+  const auto pattern_key = source.key("attention.sliding_window_pattern");
+  std::int64_t pattern = 6;
+  if (source.metadata().has(pattern_key) &&
+      !source.metadata().is_list(pattern_key))
+    pattern = source.size("attention.sliding_window_pattern", 1, 65'536);
+  if (!config.contains("sliding_window")) pattern = 1;
+  config["sliding_window_pattern"] = pattern;
+}
+
+void phi3_extra(const GgufConfig&, Json& config) {
+  if (!config.contains("original_max_position_embeddings"))
+    config["original_max_position_embeddings"] =
+        config["max_position_embeddings"];
+}
+
+void olmo2_extra(const GgufConfig& source, Json& config) {
+  if (!config.contains("sliding_window")) return;
+  config["model_type"] = "olmo3";
+  const auto depth = config["num_hidden_layers"].get<std::int64_t>();
+  Json kinds = Json::array();
+  for (std::int64_t i = 0; i < depth; ++i)
+    kinds.push_back((i + 1) % 4 == 0 ? "full_attention" : "sliding_attention");
+  config["layer_types"] = kinds;
+}
+
+void starcoder2_extra(const GgufConfig&, Json& config) {
+  config["norm_epsilon"] =
+      config.contains("layer_norm_eps") ? config["layer_norm_eps"] : Json(1e-5);
+  config["use_bias"] = config["mlp_bias"];
+  config["hidden_act"] = "gelu_pytorch_tanh";
+}
+
+} // namespace mlxlm

@@ -1,0 +1,178 @@
+#include "checkpoint/gguf_names.h"
+
+#include <algorithm>
+
+#include "checkpoint/gguf_config.h"
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+namespace {
+
+using Names = std::vector<std::pair<std::string_view, std::string_view>>;
+
+// Below `blk.N.` and `model.layers.N.`; whatever follows (weight, bias) stays.
+const Names llama_block = {
+    {"attn_norm", "input_layernorm"},
+    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},
+    {"attn_qkv", "self_attn.qkv_proj"},
+    {"attn_output", "self_attn.o_proj"},
+    {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"},
+    {"ffn_norm", "post_attention_layernorm"},
+    {"ffn_gate", "mlp.gate_proj"},
+    {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},
+};
+// Norms on both sides of attention and MLP.
+const Names sandwich_block = {
+    {"ffn_norm", "pre_feedforward_layernorm"},
+    {"post_attention_norm", "post_attention_layernorm"},
+    {"post_ffw_norm", "post_feedforward_layernorm"},
+};
+const Names mixtral_block = {
+    {"ffn_gate_inp", "block_sparse_moe.gate"},
+    {"ffn_gate_exps", "block_sparse_moe.switch_mlp.gate_proj"},
+    {"ffn_up_exps", "block_sparse_moe.switch_mlp.up_proj"},
+    {"ffn_down_exps", "block_sparse_moe.switch_mlp.down_proj"},
+};
+const Names qwen_moe_block = {
+    {"ffn_gate_inp", "mlp.gate"},
+    {"ffn_gate_exps", "mlp.switch_mlp.gate_proj"},
+    {"ffn_up_exps", "mlp.switch_mlp.up_proj"},
+    {"ffn_down_exps", "mlp.switch_mlp.down_proj"},
+    {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
+    {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+    {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+    {"ffn_down_shexp", "mlp.shared_expert.down_proj"},
+};
+const Names phi3_block = {{"ffn_up", "mlp.gate_up_proj"}};
+const Names starcoder2_block = {
+    {"ffn_up", "mlp.c_fc"},
+    {"ffn_down", "mlp.c_proj"}};
+
+struct Architecture {
+  std::string_view name; // general.architecture
+  std::string_view model_type;
+  std::vector<const Names*> blocks; // later ones win
+  // Rows of q and k are stored for interleaved rotary pairs.
+  bool paired = false;
+  // Norm weights are stored with 1 added.
+  bool norms_plus_one = false;
+  void (*extra)(const GgufConfig&, Json&) = nullptr;
+};
+
+const std::vector<Architecture>& architectures() {
+  static const std::vector<Architecture> table = {
+      {"llama",
+       "llama",
+       {&llama_block, &mixtral_block},
+       true,
+       false,
+       llama_extra},
+      {"mistral3", "ministral3", {&llama_block}, true, false, nullptr},
+      {"smollm3", "smollm3", {&llama_block}, true, false, smollm3_extra},
+      {"granite", "granite", {&llama_block}, true, false, granite_extra},
+      {"qwen2", "qwen2", {&llama_block}},
+      {"qwen2moe",
+       "qwen2_moe",
+       {&llama_block, &qwen_moe_block},
+       false,
+       false,
+       qwen_moe_extra},
+      {"qwen3", "qwen3", {&llama_block}},
+      {"qwen3moe",
+       "qwen3_moe",
+       {&llama_block, &qwen_moe_block},
+       false,
+       false,
+       qwen_moe_extra},
+      {"gemma", "gemma", {&llama_block}, false, true, gemma_extra},
+      {"gemma2",
+       "gemma2",
+       {&llama_block, &sandwich_block},
+       false,
+       true,
+       gemma2_extra},
+      {"gemma3",
+       "gemma3_text",
+       {&llama_block, &sandwich_block},
+       false,
+       true,
+       gemma3_extra},
+      {"phi3", "phi3", {&llama_block, &phi3_block}, false, false, phi3_extra},
+      {"olmo2",
+       "olmo2",
+       {&llama_block, &sandwich_block},
+       false,
+       false,
+       olmo2_extra},
+      {"starcoder2",
+       "starcoder2",
+       {&llama_block, &starcoder2_block},
+       false,
+       false,
+       starcoder2_extra},
+  };
+  return table;
+}
+
+const Architecture& architecture_of(const GgufMetadata& metadata) {
+  auto name = metadata.req<std::string_view>("general.architecture");
+  std::vector<std::string> known;
+  for (const auto& row : architectures()) {
+    if (row.name == name) return row;
+    known.emplace_back(row.name);
+  }
+  auto near = nearest(name, known);
+  fail(
+      ErrorKind::weights,
+      metadata.where("general.architecture"),
+      "expected an architecture that is supported, found \"{}\"; {}: {}",
+      printable(name),
+      near.empty() ? "there are" : "nearest",
+      fmt::join(near.empty() ? known : near, ", "));
+}
+
+std::vector<Rule> rules_of(const Architecture& arch, const Json& config) {
+  std::vector<Rule> rules = {
+      drop("rope_freqs.weight"),
+      drop("rope_factors_*.weight"),
+      drop("blk.*.attn_rot_embd.*"),
+      rename("token_embd.*", "model.embed_tokens.*"),
+      rename("output_norm.*", "model.norm.*"),
+      rename("output.*", "lm_head.*"),
+  };
+  std::map<std::string_view, std::string_view> names;
+  for (const auto* block : arch.blocks)
+    for (auto [from, to] : *block)
+      names[from] = to;
+  for (auto [from, to] : names)
+    rules.push_back(rename(
+        fmt::format("blk.*.{}.*", from),
+        fmt::format("model.layers.*.{}.*", to)));
+  if (arch.paired) {
+    rules.push_back(
+        unpair_rows("*.self_attn.q_proj.*", config.at("num_attention_heads")));
+    rules.push_back(
+        unpair_rows("*.self_attn.k_proj.*", config.at("num_key_value_heads")));
+  }
+  if (arch.norms_plus_one) rules.push_back(offset("*norm.weight", -1));
+  return rules;
+}
+
+} // namespace
+
+GgufModel gguf_model(const GgufFile& file) {
+  const auto& arch = architecture_of(file.metadata());
+  GgufConfig source(file, arch.name);
+  Json config = source.common();
+  config["model_type"] = arch.model_type;
+  if (arch.extra != nullptr) arch.extra(source, config);
+  auto rules = rules_of(arch, config);
+  return {std::move(config), std::move(rules)};
+}
+
+} // namespace mlxlm
