@@ -147,7 +147,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   auto t = target(checkpoint.config);
   bool cpu = mx::default_device() == mx::Device::cpu;
   auto stored = stored_type(*checkpoint.tensors);
-  LoadOptions load;
+  LoaderOptions load;
   load.type = options.dtype.value_or(cpu ? mx::float32 : stored);
   load.packed = cpu;
   load.activations = options.quantize_activations ? kernels::Activations::int8
