@@ -45,17 +45,11 @@ RowMax row_max(std::span<const float> row) {
 }
 
 double exp_sum(std::span<const float> x, float max) {
+  std::array<float, 512> scratch;
   double sum = 0;
-  for (std::size_t begin = 0; begin < x.size(); begin += 512) {
-    std::array<float, lanes> part{};
-    std::size_t end = std::min(x.size(), begin + 512), i = begin;
-    for (; i + lanes <= end; i += lanes)
-      for (int j = 0; j < lanes; ++j)
-        part[j] += exp_nonpositive(x[i + j] - max);
-    for (; i < end; ++i)
-      part[0] += exp_nonpositive(x[i] - max);
-    for (float p : part)
-      sum += p;
+  for (std::size_t i = 0; i < x.size(); i += scratch.size()) {
+    auto count = std::min(scratch.size(), x.size() - i);
+    sum += exp_block(x.data() + i, scratch.data(), count, max);
   }
   return sum;
 }
@@ -107,11 +101,15 @@ void Distribution::finish_narrowing() {
 
 float mass_threshold(const Distribution& d, double fraction) {
   std::array<double, buckets> mass{};
-  for (float logit : d.logits())
-    mass[bucket(logit, d.max())] += exp_nonpositive(logit - d.max());
+  std::array<float, 512> weights;
+  auto x = d.logits();
   double total = 0;
-  for (double m : mass)
-    total += m;
+  for (std::size_t i = 0; i < x.size(); i += weights.size()) {
+    auto count = std::min(weights.size(), x.size() - i);
+    total += exp_block(x.data() + i, weights.data(), count, d.max());
+    for (std::size_t j = 0; j < count; ++j)
+      mass[bucket(x[i + j], d.max())] += weights[j];
+  }
 
   double limit = fraction * total, above = 0;
   int at = 0;

@@ -12,6 +12,19 @@ namespace {
 
 constexpr std::size_t block = 256;
 
+// out = exp((x - shift) * scale - max); returns the sum.
+float exp_block(
+    const float* x,
+    float* __restrict out,
+    std::size_t count,
+    float shift,
+    float scale,
+    float max) {
+  for (std::size_t i = 0; i < count; ++i)
+    out[i] = exp_nonpositive((x[i] - shift) * scale - max);
+  return sum_lanes(out, count);
+}
+
 std::size_t history_window(const SamplingParameters& p) {
   int size = 0;
   if (p.repetition_penalty) size = std::max(size, p.repetition_context_size);
@@ -77,25 +90,30 @@ void Sampler::narrow() {
       filter.apply(distribution_, parameters_, context);
 }
 
-// Fills weights_ with exp(logit / temperature - largest) and block_sums_ with
-// their sums over blocks of `block` entries; returns the total.
+// Fills weights_ with exp(logprob / temperature - largest) and block_sums_ with
+// their sums over blocks of `block` entries; returns the total. mlx-lm rounds
+// the log-probabilities to f32 before the temperature; at small temperatures
+// that rounding shows, so it is repeated there.
 double Sampler::weigh() {
   auto x = distribution_.logits();
   weights_.resize(x.size());
   block_sums_.clear();
-  float scale = 1 / parameters_.temperature;
-  auto normalizer = static_cast<float>(distribution_.log_normalizer());
+  auto scale = static_cast<float>(1 / parameters_.temperature);
+  float normalizer = scale > 10
+      ? static_cast<float>(distribution_.exact_log_normalizer())
+      : distribution_.max();
   float max = (distribution_.max() - normalizer) * scale;
   double total = 0;
   for (std::size_t begin = 0; begin < x.size(); begin += block) {
-    std::size_t end = std::min(x.size(), begin + block);
-    for (std::size_t i = begin; i < end; ++i)
-      weights_[i] = exp_nonpositive((x[i] - normalizer) * scale - max);
-    double sum = 0;
-    for (std::size_t i = begin; i < end; ++i)
-      sum += weights_[i];
-    block_sums_.push_back(sum);
-    total += sum;
+    auto count = std::min(block, x.size() - begin);
+    block_sums_.push_back(exp_block(
+        x.data() + begin,
+        weights_.data() + begin,
+        count,
+        normalizer,
+        scale,
+        max));
+    total += block_sums_.back();
   }
   return total;
 }
