@@ -4,6 +4,8 @@
 #include <mlx/ops.h>
 
 #include "core/check.h"
+#include "runtime/kernels/ops/fused.h"
+#include "runtime/kernels/primitive.h"
 
 namespace mlxlm::kernels {
 
@@ -37,20 +39,34 @@ void check_same_shape(const char* op, const mx::array& a, const mx::array& b) {
   }
 }
 
+// The types the CPU primitives take; anything else runs the reference.
+bool fast(const mx::array& x) {
+  return on_cpu() && x.size() > 0 && float_type(x.dtype());
+}
+
+bool fast(const mx::array& x, const std::optional<mx::array>& vector) {
+  return fast(x) && (!vector || float_type(vector->dtype()));
+}
+
 void check_rope(
-    const mx::array& x,
+    const RopeInput& in,
     const mx::array& positions,
     const mx::array& inv_freq,
     int dims) {
-  bool good = x.ndim() == 4 && x.shape(0) == 1 && positions.ndim() == 1 &&
-      positions.shape(0) == x.shape(1) && dims > 0 && dims % 2 == 0 &&
-      dims <= x.shape(3) && inv_freq.ndim() == 1 &&
-      inv_freq.shape(0) == dims / 2 && inv_freq.dtype() == mx::float32;
+  auto& x = in.x;
+  bool good = (x.ndim() == 3 || x.ndim() == 4) && x.shape(0) == 1 &&
+      positions.ndim() == 1 && positions.dtype() == mx::int32 &&
+      positions.shape(0) == x.shape(1) && in.head_dim > 0 &&
+      x.shape(-1) % in.head_dim == 0 &&
+      (x.ndim() == 3 || x.shape(3) == in.head_dim) && dims > 0 &&
+      dims % 2 == 0 && dims <= in.head_dim && inv_freq.ndim() == 1 &&
+      inv_freq.shape(0) == dims / 2 && inv_freq.dtype() == mx::float32 &&
+      (!in.norm_weight || in.norm_weight->shape() == mx::Shape{in.head_dim});
   if (!good) {
     fail(
         ErrorKind::internal,
         "rope",
-        "expected x [1, N, H, D], positions [N] and inv_freq f32 [{} / 2], "
+        "expected x [1, N, H, D], positions int32 [N] and inv_freq f32 [{} / 2], "
         "found {} dimensions, {} positions and {} frequencies",
         dims,
         x.ndim(),
@@ -67,7 +83,8 @@ mx::array rms_norm(
     float eps,
     float offset) {
   check_row_vector("rms_norm", "weight", x, weight);
-  return reference::rms_norm(x, weight, eps, offset);
+  return fast(x, weight) ? fused::rms_norm(x, weight, eps, offset)
+                         : reference::rms_norm(x, weight, eps, offset);
 }
 
 std::pair<mx::array, mx::array> add_rms_norm(
@@ -78,6 +95,9 @@ std::pair<mx::array, mx::array> add_rms_norm(
     float offset) {
   check_row_vector("add_rms_norm", "weight", x, weight);
   check_same_shape("add_rms_norm", x, residual);
+  if (fast(x, weight)) {
+    return fused::add_rms_norm(x, residual, weight, eps, offset);
+  }
   auto h = x + residual;
   return {h, reference::rms_norm(h, weight, eps, offset)};
 }
@@ -89,7 +109,9 @@ mx::array layer_norm(
     float eps) {
   check_row_vector("layer_norm", "weight", x, weight);
   check_row_vector("layer_norm", "bias", x, bias);
-  return reference::layer_norm(x, weight, bias, eps);
+  return fast(x, weight) && fast(x, bias)
+      ? fused::layer_norm(x, weight, bias, eps)
+      : reference::layer_norm(x, weight, bias, eps);
 }
 
 mx::array rope(
@@ -99,23 +121,44 @@ mx::array rope(
     int dims,
     bool traditional,
     float magnitude) {
-  check_rope(x, positions, inv_freq, dims);
-  return reference::rope(x, positions, inv_freq, dims, traditional, magnitude);
+  MLXLM_CHECK(x.ndim() == 4, "rope takes x [1, N, H, D]");
+  return rope(
+      {{x, x.shape(3)}},
+      positions,
+      inv_freq,
+      {dims, traditional, magnitude})[0];
+}
+
+std::vector<mx::array> rope(
+    const std::vector<RopeInput>& inputs,
+    const mx::array& positions,
+    const mx::array& inv_freq,
+    const RopeShape& shape) {
+  bool all_fast = true;
+  for (auto& in : inputs) {
+    check_rope(in, positions, inv_freq, shape.dims);
+    all_fast = all_fast && fast(in.x, in.norm_weight);
+  }
+  return all_fast ? fused::rope(inputs, positions, inv_freq, shape)
+                  : reference::rope(inputs, positions, inv_freq, shape);
 }
 
 mx::array swiglu(const mx::array& gate, const mx::array& up) {
   check_same_shape("swiglu", gate, up);
-  return reference::swiglu(gate, up);
+  return fast(gate) ? fused::glu(Activation::silu, gate, up)
+                    : reference::swiglu(gate, up);
 }
 
 mx::array geglu_tanh(const mx::array& gate, const mx::array& up) {
   check_same_shape("geglu_tanh", gate, up);
-  return reference::geglu_tanh(gate, up);
+  return fast(gate) ? fused::glu(Activation::gelu_tanh, gate, up)
+                    : reference::geglu_tanh(gate, up);
 }
 
 mx::array geglu_erf(const mx::array& gate, const mx::array& up) {
   check_same_shape("geglu_erf", gate, up);
-  return reference::geglu_erf(gate, up);
+  return fast(gate) ? fused::glu(Activation::gelu_erf, gate, up)
+                    : reference::geglu_erf(gate, up);
 }
 
 std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
@@ -126,7 +169,7 @@ std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
         "expected k from 1 to the last axis, found {}",
         k);
   }
-  return reference::top_k(x, k);
+  return fast(x) ? fused::top_k(x, k) : reference::top_k(x, k);
 }
 
 } // namespace mlxlm::kernels

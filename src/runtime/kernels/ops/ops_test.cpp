@@ -57,6 +57,160 @@ TEST(OpsReference, AgreesWithMlx) {
   }
 }
 
+// ---- fast paths -------------------------------------------------------------
+
+// Twice the error of rounding to the type once, and what f32 sums differ by.
+float allowed(mx::Dtype type) {
+  if (type == mx::float16) return 1e-3f;
+  return type == mx::bfloat16 ? 8e-3f : 2e-6f;
+}
+
+class FusedOps : public testing::TestWithParam<std::tuple<mx::Dtype, int>> {
+ protected:
+  mx::Dtype type() const {
+    return std::get<0>(GetParam());
+  }
+  int dim() const {
+    return std::get<1>(GetParam());
+  }
+  mx::array x(int rows, int seed) const {
+    return normal({1, rows, dim()}, seed, type());
+  }
+  void same(const mx::array& got, const mx::array& want) const {
+    EXPECT_LE(distance(got, want), allowed(type())) << "dim " << dim();
+  }
+};
+
+TEST_P(FusedOps, Norms) {
+  auto a = x(5, 1), b = x(5, 2), w = normal({dim()}, 3, type());
+  auto bias = normal({dim()}, 4);
+  same(rms_norm(a, w, 1e-5f), reference::rms_norm(a, w, 1e-5f));
+  same(rms_norm(a, w, 1e-5f, 1), reference::rms_norm(a, w, 1e-5f, 1));
+  same(
+      rms_norm(a, std::nullopt, 0.1f),
+      reference::rms_norm(a, std::nullopt, 0.1f));
+  same(layer_norm(a, w, bias, 1e-5f), reference::layer_norm(a, w, bias, 1e-5f));
+  same(
+      layer_norm(a, std::nullopt, std::nullopt, 1e-5f),
+      reference::layer_norm(a, std::nullopt, std::nullopt, 1e-5f));
+  auto [sum, norm] = add_rms_norm(a, b, w, 1e-5f);
+  EXPECT_TRUE(mx::array_equal(sum, a + b).item<bool>());
+  same(norm, reference::rms_norm(a + b, w, 1e-5f));
+}
+
+TEST_P(FusedOps, GatedActivations) {
+  auto a = x(5, 1) * mx::array(4, type()), b = x(5, 2);
+  same(swiglu(a, b), reference::swiglu(a, b));
+  same(geglu_tanh(a, b), reference::geglu_tanh(a, b));
+  same(geglu_erf(a, b), reference::geglu_erf(a, b));
+}
+
+TEST_P(FusedOps, StridedRows) {
+  auto a = normal({dim(), 6}, 1, type());
+  auto t = mx::transpose(a); // elements of a row lie apart
+  same(
+      rms_norm(t, std::nullopt, 1e-5f),
+      reference::rms_norm(t, std::nullopt, 1e-5f));
+  auto wide = normal({4, 3, 2 * dim()}, 2, type());
+  auto parts = mx::split(mx::swapaxes(wide, 0, 1), 2, -1);
+  same(swiglu(parts[0], parts[1]), reference::swiglu(parts[0], parts[1]));
+}
+
+TEST_P(FusedOps, RowsAreIndependent) {
+  auto a = x(300, 1), w = normal({dim()}, 3);
+  auto all = rms_norm(a, w, 1e-5f);
+  auto one = mx::slice(a, {0, 217, 0}, {1, 218, dim()});
+  auto row = mx::slice(all, {0, 217, 0}, {1, 218, dim()});
+  EXPECT_TRUE(mx::array_equal(rms_norm(one, w, 1e-5f), row).item<bool>());
+}
+
+TEST_P(FusedOps, TopK) {
+  auto a = mx::round(x(5, 1) * mx::array(8, type())); // many ties
+  for (int k : {1, 2, dim() / 2, dim()}) {
+    if (k < 1 || k > dim()) continue;
+    auto [index, value] = top_k(a, k);
+    auto [want_index, want_value] = reference::top_k(a, k);
+    EXPECT_TRUE(mx::array_equal(index, want_index).item<bool>()) << k;
+    EXPECT_TRUE(mx::array_equal(value, want_value).item<bool>()) << k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    TypesAndSizes,
+    FusedOps,
+    testing::Combine(
+        testing::Values(mx::float32, mx::float16, mx::bfloat16),
+        testing::Values(1, 7, 64, 131, 576)));
+
+TEST(FusedRope, AgreesWithReference) {
+  auto positions = mx::array({0, 3, 1000, 131071, 7});
+  for (auto type : {mx::float32, mx::float16, mx::bfloat16}) {
+    for (int dims : {2, 22, 32}) {
+      for (bool traditional : {false, true}) {
+        auto freqs =
+            mx::exp(mx::arange(0, dims / 2, mx::float32) * mx::array(-0.4f));
+        RopeShape shape{dims, traditional, 1.25f};
+        auto q = normal({1, 5, 4 * 32}, 1, type);
+        auto k = normal({1, 5, 3, 32}, 2, type);
+        auto w = normal({32}, 3, type);
+        std::vector<RopeInput> in{{q, 32, w, 1e-5f, 1}, {k, 32}};
+        auto got = rope(in, positions, freqs, shape);
+        auto want = reference::rope(in, positions, freqs, shape);
+        for (int i : {0, 1}) {
+          EXPECT_EQ(got[i].dtype(), type);
+          EXPECT_LE(
+              distance(got[i], want[i]),
+              type == mx::float32 ? 2e-5f : 2 * allowed(type))
+              << dims << traditional << type;
+        }
+        auto single = rope(k, positions, freqs, dims, traditional, 1.25f);
+        EXPECT_TRUE(mx::array_equal(single, got[1]).item<bool>());
+      }
+    }
+  }
+}
+
+TEST(FusedRope, AnglesAreExact) {
+  // One pair a position at frequency 1: cos and sin of the position.
+  std::vector<int> list{0, 1, 2, 3, 100, 4097, 99999, 131072, 999999};
+  int n = int(list.size());
+  auto positions = mx::array(list.begin(), {n}, mx::int32);
+  auto x = mx::broadcast_to(mx::array({1.f, 0.f}, {1, 1, 1, 2}), {1, n, 1, 2});
+  auto got = mx::contiguous(rope(x, positions, mx::array({1.f}), 2, false));
+  mx::eval(got);
+  for (int i = 0; i < n; ++i) {
+    EXPECT_NEAR(got.data<float>()[2 * i], std::cos(double(list[i])), 2e-7);
+    EXPECT_NEAR(got.data<float>()[2 * i + 1], std::sin(double(list[i])), 2e-7);
+  }
+}
+
+TEST(FusedOpsGradient, IsTheReferences) {
+  auto x = normal({1, 3, 8}, 1), w = normal({8}, 2);
+  auto positions = mx::array({1, 2, 3}), freqs = mx::array({1.f, .1f});
+  auto run = [&](const std::vector<mx::array>& in, bool fast) {
+    auto y = fast ? rms_norm(in[0], in[1], 1e-5f)
+                  : reference::rms_norm(in[0], in[1], 1e-5f);
+    auto [h, z] = add_rms_norm(y, in[0], in[1], 1e-5f);
+    if (!fast) {
+      h = y + in[0];
+      z = reference::rms_norm(h, in[1], 1e-5f);
+    }
+    auto g = fast ? swiglu(h, z) : reference::swiglu(h, z);
+    std::vector<RopeInput> parts{{g, 4, std::nullopt}};
+    auto r = fast ? rope(parts, positions, freqs, {4})
+                  : reference::rope(parts, positions, freqs, {4});
+    return mx::sum(mx::sin(r[0]));
+  };
+  for (int arg : {0, 1}) {
+    auto gradient = [&](bool fast) {
+      return mx::grad(
+          [&](const std::vector<mx::array>& in) { return run(in, fast); },
+          std::vector<int>{arg})({x, w})[0];
+    };
+    EXPECT_LE(distance(gradient(true), gradient(false)), 1e-5f);
+  }
+}
+
 TEST(TopK, BestFirstTiesToLowerIndex) {
   auto x = mx::array({1.f, 5.f, 3.f, 5.f, 3.f, -1.f}, {1, 6});
   auto [index, value] = top_k(x, 4);

@@ -91,6 +91,28 @@ mx::array rope(
   return mx::concatenate({y, rest}, -1);
 }
 
+std::vector<mx::array> rope(
+    const std::vector<RopeInput>& inputs,
+    const mx::array& positions,
+    const mx::array& inv_freq,
+    const RopeShape& shape) {
+  std::vector<mx::array> out;
+  for (auto& in : inputs) {
+    auto x = mx::reshape(in.x, {1, positions.shape(0), -1, in.head_dim});
+    if (in.norm_weight) {
+      x = rms_norm(x, in.norm_weight, in.norm_eps, in.norm_offset);
+    }
+    out.push_back(rope(
+        x,
+        positions,
+        inv_freq,
+        shape.dims,
+        shape.traditional,
+        shape.magnitude));
+  }
+  return out;
+}
+
 mx::array swiglu(const mx::array& gate, const mx::array& up) {
   auto g = f32(gate);
   return mx::astype(g * mx::sigmoid(g) * f32(up), up.dtype());
