@@ -4,7 +4,7 @@
 // The filters act on the distribution *before* the temperature (as mlx-lm and
 // mlx-swift-lm do; llama.cpp and vLLM temper at other places).
 //
-//   SamplingParameters p{.temperature = 0.7f, .top_p = 0.9f};
+//   SamplingParameters p{.temperature = 0.7, .top_p = 0.9f};
 #pragma once
 
 #include <optional>
@@ -14,7 +14,7 @@
 namespace mlxlm {
 
 struct SamplingParameters {
-  float temperature = 0.6f; // 0: the most likely token, lowest index first
+  double temperature = 0.6; // 0: the most likely token, lowest index first
   float top_p = 1; // active in (0, 1)
   float min_p = 0; // 0: off
   int top_k = 0; // 0: off

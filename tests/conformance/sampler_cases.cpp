@@ -18,7 +18,7 @@ SamplingParameters parameters_from(const Json& json) {
   p.sampling.temperature = 1;
   for (const auto& [key, value] : json.items()) {
     if (key == "temp") {
-      p.sampling.temperature = value.get<float>();
+      p.sampling.temperature = value.get<double>();
     } else if (key == "xtc_special_tokens") {
       p.sampling.xtc_special_tokens = value.get<std::vector<int>>();
     } else if (key == "logit_bias") {
