@@ -18,6 +18,10 @@ struct Segment {
   int first;                 // index of its first token in the pass
   int count;                 // its tokens in the pass, >= 1
   int offset;                // tokens the sequence already remembers
+  // Tokens it will have once its prompt is read, when that is more than this pass
+  // brings it to: positions that depend on the length (longrope) then do not depend
+  // on how the prompt is cut.
+  int goal = 0;
 };
 
 struct Step {

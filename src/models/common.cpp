@@ -135,6 +135,20 @@ Layer pre_norm_layer(
           std::move(mlp)});
 }
 
+ModelPtr plain_decoder(
+    const Scope& w,
+    const Common& c,
+    const MlpOptions& mlp,
+    const Adjust& adjust) {
+  auto block = [&](int i, const Scope& s) {
+    auto a = c.attention();
+    auto at = s / "self_attn";
+    adjust(i, at, a);
+    return pre_norm_layer(s, c, attention(at, a), gated_mlp(s / "mlp", mlp));
+  };
+  return decoder(w, c.decoder(w), block);
+}
+
 std::vector<Rule> drop_prediction_layers(const Fields& f) {
   std::vector<Rule> out;
   int depth = f.range("num_hidden_layers", 1, 4096);

@@ -51,6 +51,15 @@ Layer pre_norm_layer(
     BlockPtr attention,
     BlockPtr mlp,
     float offset = 0);
+// A decoder of such layers with gated MLPs; `adjust` sets what a layer's
+// attention has beyond the sizes, norms of q and k included (`s`: its scope).
+using Adjust =
+    std::function<void(int index, const Scope& s, AttentionOptions& o)>;
+ModelPtr plain_decoder(
+    const Scope& w,
+    const Common& c,
+    const MlpOptions& mlp,
+    const Adjust& adjust);
 // Sizes and counts from a config, within what any model has.
 int size_field(const Fields& f, std::string_view key);
 int size_field(const Fields& f, std::string_view key, int fallback);

@@ -2,27 +2,45 @@
 
 #include <array>
 
+#include "nn/moe.h"
+
 namespace mlxlm::models {
 
 std::span<const Family> families() {
   static const std::array table = {
+      Family{"cohere", cohere},
+      Family{"cohere2", cohere2},
       Family{"deepseek_v3", deepseek_v3, deepseek_v3_rules},
+      Family{"ernie4_5", ernie4_5},
       Family{"gemma", gemma},
       Family{"gemma2", gemma2},
       Family{"gemma3_text", gemma3},
+      Family{"glm", glm},
+      Family{"glm4", glm4},
+      Family{"granite", granite},
+      Family{"granitemoe", granitemoe, granitemoe_rules},
+      Family{"helium", helium},
+      Family{"internlm3", internlm3},
       Family{"llama", llama},
       Family{"ministral", mistral},
       Family{"ministral3", mistral},
       Family{"mistral", mistral},
+      Family{"mixtral", mixtral, mixtral_rules},
       Family{"nemotron_h", nemotron_h, nemotron_h_rules},
+      Family{"olmo2", olmo2},
+      Family{"olmo3", olmo2},
+      Family{"olmoe", olmoe, plain_expert_rules},
       Family{"phi3", phi3},
       Family{"qwen2", qwen2},
+      Family{"qwen2_moe", qwen2_moe, plain_expert_rules},
       Family{"qwen3", qwen3},
       Family{"qwen3_5_moe_text", qwen3_next, qwen3_next_rules},
       Family{"qwen3_5_text", qwen3_next, qwen3_next_rules},
-      Family{"qwen3_moe", qwen3_moe, qwen_moe_rules},
+      Family{"qwen3_moe", qwen3_moe, plain_expert_rules},
       Family{"qwen3_next", qwen3_next, qwen3_next_rules},
+      Family{"seed_oss", seed_oss},
       Family{"smollm3", smollm3},
+      Family{"starcoder2", starcoder2},
   };
   return table;
 }
@@ -35,6 +53,10 @@ std::span<const Wrapper> wrappers() {
       Wrapper{"qwen3_5_moe", "qwen3_5_moe_text"},
   };
   return table;
+}
+
+std::vector<Rule> plain_expert_rules(const Fields&, const TensorSource&) {
+  return expert_rules();
 }
 
 const Family* find_family(std::string_view model_type) {

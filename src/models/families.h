@@ -41,11 +41,31 @@ const Wrapper* find_wrapper(std::string_view model_type);
 // One declaration each; the definitions are the family files.
 ModelPtr llama(const Fields& f, const Scope& w);
 ModelPtr mistral(const Fields& f, const Scope& w);
+ModelPtr seed_oss(const Fields& f, const Scope& w);
+ModelPtr ernie4_5(const Fields& f, const Scope& w);
+ModelPtr helium(const Fields& f, const Scope& w);
+ModelPtr internlm3(const Fields& f, const Scope& w);
+ModelPtr mixtral(const Fields& f, const Scope& w);
+std::vector<Rule> mixtral_rules(const Fields& f, const TensorSource& source);
+ModelPtr olmo2(const Fields& f, const Scope& w);
+ModelPtr olmoe(const Fields& f, const Scope& w);
+ModelPtr granite(const Fields& f, const Scope& w);
+ModelPtr granitemoe(const Fields& f, const Scope& w);
+std::vector<Rule> granitemoe_rules(const Fields& f, const TensorSource& source);
+ModelPtr glm(const Fields& f, const Scope& w);
+ModelPtr glm4(const Fields& f, const Scope& w);
+ModelPtr cohere(const Fields& f, const Scope& w);
+ModelPtr cohere2(const Fields& f, const Scope& w);
+ModelPtr starcoder2(const Fields& f, const Scope& w);
 ModelPtr smollm3(const Fields& f, const Scope& w);
 ModelPtr qwen2(const Fields& f, const Scope& w);
 ModelPtr qwen3(const Fields& f, const Scope& w);
+ModelPtr qwen2_moe(const Fields& f, const Scope& w);
 ModelPtr qwen3_moe(const Fields& f, const Scope& w);
-std::vector<Rule> qwen_moe_rules(const Fields& f, const TensorSource& source);
+// Of checkpoints with `experts.#.gate_proj` and so on.
+std::vector<Rule> plain_expert_rules(
+    const Fields& f,
+    const TensorSource& source);
 ModelPtr qwen3_next(const Fields& f, const Scope& w);
 std::vector<Rule> qwen3_next_rules(const Fields& f, const TensorSource& source);
 ModelPtr gemma(const Fields& f, const Scope& w);

@@ -1,5 +1,6 @@
-// Llama and what differs from it by options: Mistral (windows), Ministral 3
-// (queries that grow with the position), SmolLM3 (layers without positions).
+// Llama and what differs from it by options of attention: Mistral (windows),
+// Ministral 3 (queries that grow with the position), SmolLM3 (layers without
+// positions), Seed-OSS, ERNIE 4.5, Helium, InternLM3.
 #include "models/common.h"
 #include "models/families.h"
 
@@ -7,36 +8,56 @@ namespace mlxlm::models {
 
 namespace {
 
-using Adjust = std::function<void(int index, AttentionOptions& o)>;
-
-ModelPtr build(
+// Llama with biases of q, k, v, of the output and of the MLP.
+ModelPtr biased(
     const Fields& f,
     const Scope& w,
     const Common& c,
-    Bias mlp_bias,
-    const Adjust& adjust) {
-  auto block = [&](int i, const Scope& s) {
-    auto a = c.attention();
-    adjust(i, a);
-    auto m = c.mlp();
-    m.bias = mlp_bias;
-    return pre_norm_layer(
-        s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", m));
-  };
-  return decoder(w, c.decoder(w), block);
+    bool qkv,
+    bool out,
+    bool mlp,
+    bool traditional = false) {
+  auto rope = Rope::from(f, c.head_dim, {.traditional = traditional});
+  auto m = c.mlp();
+  m.bias = bias_if(mlp);
+  return plain_decoder(w, c, m, [&](int, const Scope&, AttentionOptions& o) {
+    o.rope = rope;
+    o.bias = bias_if(qkv);
+    o.out_bias = bias_if(out);
+  });
 }
 
 } // namespace
 
 ModelPtr llama(const Fields& f, const Scope& w) {
-  auto c = Common::parse(f);
-  auto rope = Rope::from(f, c.head_dim);
-  auto bias = bias_if(f.opt("attention_bias", false));
-  auto mlp_bias = bias_if(f.opt("mlp_bias", false));
-  return build(f, w, c, mlp_bias, [&](int, AttentionOptions& o) {
-    o.rope = rope;
-    o.bias = o.out_bias = bias;
-  });
+  bool bias = f.opt("attention_bias", false);
+  return biased(f, w, Common::parse(f), bias, bias, f.opt("mlp_bias", false));
+}
+
+ModelPtr seed_oss(const Fields& f, const Scope& w) {
+  return biased(
+      f,
+      w,
+      Common::parse(f),
+      f.opt("attention_bias", true),
+      f.opt("attention_out_bias", false),
+      f.opt("mlp_bias", false));
+}
+
+ModelPtr ernie4_5(const Fields& f, const Scope& w) {
+  bool bias = f.opt("use_bias", false);
+  return biased(f, w, Common::parse(f, true), bias, bias, bias, true);
+}
+
+ModelPtr helium(const Fields& f, const Scope& w) {
+  bool bias = f.opt("attention_bias", false);
+  return biased(
+      f, w, Common::parse(f), bias, false, f.opt("mlp_bias", false), true);
+}
+
+ModelPtr internlm3(const Fields& f, const Scope& w) {
+  bool bias = f.opt("bias", false);
+  return biased(f, w, Common::parse(f), f.opt("qkv_bias", false), bias, bias);
 }
 
 ModelPtr mistral(const Fields& f, const Scope& w) {
@@ -45,28 +66,30 @@ ModelPtr mistral(const Fields& f, const Scope& w) {
   auto window = windows(f, c.depth, [](int) { return true; });
   auto scaling = f.sub("rope_parameters");
   float beta = scaling.opt("llama_4_scaling_beta", 0.0f);
-  return build(f, w, c, Bias::none, [&](int i, AttentionOptions& o) {
-    o.rope = rope;
-    o.window = window[i];
-    if (beta == 0) return;
-    o.temperature = beta;
-    o.temperature_length =
-        scaling.range("original_max_position_embeddings", 1, 1 << 30);
-  });
+  return plain_decoder(
+      w, c, c.mlp(), [&](int i, const Scope&, AttentionOptions& o) {
+        o.rope = rope;
+        o.window = window[i];
+        if (beta == 0) return;
+        o.temperature = beta;
+        o.temperature_length =
+            scaling.range("original_max_position_embeddings", 1, 1 << 30);
+      });
 }
 
 ModelPtr smollm3(const Fields& f, const Scope& w) {
   auto c = Common::parse(f, true);
   auto rope = Rope::from(f, c.head_dim, {.theta = 2000000});
   auto bias = bias_if(f.opt("attention_bias", false));
-  auto mlp_bias = bias_if(f.opt("mlp_bias", false));
   int interval = f.range("no_rope_layer_interval", 4, 1, 1 << 20);
   bool slides = f.opt("use_sliding_window", false);
   // 1: the layer turns its queries and keys.
   auto turns = f.opt("no_rope_layers", std::vector<int>{});
   auto window = windows(
       f, c.depth, [&](int i) { return slides && (i + 1) % interval != 0; });
-  return build(f, w, c, mlp_bias, [&](int i, AttentionOptions& o) {
+  auto m = c.mlp();
+  m.bias = bias_if(f.opt("mlp_bias", false));
+  return plain_decoder(w, c, m, [&](int i, const Scope&, AttentionOptions& o) {
     bool turn = i < static_cast<int>(turns.size()) ? turns[i] != 0
                                                    : (i + 1) % interval != 0;
     if (turn) o.rope = rope;

@@ -9,19 +9,13 @@ ModelPtr phi3(const Fields& f, const Scope& w) {
   auto c = Common::parse(f);
   auto rope = Rope::from(f, c.head_dim);
   auto window = windows(f, c.depth, [](int) { return true; });
-  auto bias = bias_if(f.opt("attention_bias", false));
-  auto block = [&](int i, const Scope& s) {
-    auto a = c.attention();
-    a.rope = rope;
-    a.window = window[i];
-    a.bias = a.out_bias = bias;
-    a.fused = "qkv_proj";
-    auto m = c.mlp();
-    m.fused = "gate_up_proj";
-    return pre_norm_layer(
-        s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", m));
-  };
-  return decoder(w, c.decoder(w), block);
+  auto m = c.mlp();
+  m.fused = "gate_up_proj";
+  return plain_decoder(w, c, m, [&](int i, const Scope&, AttentionOptions& o) {
+    o.rope = rope;
+    o.window = window[i];
+    o.fused = "qkv_proj";
+  });
 }
 
 } // namespace mlxlm::models

@@ -34,7 +34,9 @@ struct Sublayer {
   BlockPtr op;
   Norm post = {};
   float scale = 1; // of the branch before it joins the residual
-  bool beside = false; // takes the same input as the part before (parallel)
+  // Takes the same input as the part before (parallel). Without a norm of its
+  // own, what that one's norm gave.
+  bool beside = false;
 };
 
 struct Layer {

@@ -46,29 +46,37 @@ mx::array Stack::operator()(
     const std::vector<int>& rows,
     const Norm& last) const {
   std::optional<mx::array> branch; // computed, not yet added to h
+  auto x = h; // what the last norm gave
   auto narrow = [&] {
     h = take_rows(h, rows);
+    x = take_rows(x, rows);
     if (branch) branch = take_rows(*branch, rows);
   };
   auto enter = [&](const Norm& norm) {
     if (!branch) return norm(h);
-    auto [sum, x] = norm.add(*branch, h);
+    auto [sum, normed] = norm.add(*branch, h);
     h = sum;
     branch.reset();
-    return x;
+    return normed;
   };
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const auto& [sub, slot] = parts_[i];
-    // A part beside another needs the rows that one had.
-    if (i == after_last_cache_ && !sub.beside) narrow();
-    auto x = sub.beside ? sub.pre(h) : enter(sub.pre);
+    if (i == after_last_cache_) {
+      // Evaluating no rows of the last branch still runs all that remembers.
+      if (rows.empty()) return take_rows(branch ? *branch : h, rows);
+      narrow();
+    }
+    if (!sub.beside)
+      x = enter(sub.pre);
+    else if (!sub.pre.identity())
+      x = sub.pre(h);
     auto y = (*sub.op)(x, step, slot < 0 ? nullptr : &memory.layer(slot));
     y = sub.post(y);
     if (sub.scale != 1) y = y * mx::array(sub.scale, y.dtype());
     branch = branch ? *branch + y : y;
   }
-  if (h.shape(1) != static_cast<int>(rows.size())) narrow();
-  return enter(last);
+  if (after_last_cache_ == parts_.size()) narrow();
+  return rows.empty() ? *branch : enter(last);
 }
 
 namespace {
@@ -110,12 +118,9 @@ class Decoder : public Model {
 
  private:
   mx::array logits(const mx::array& h, int rows) const {
-    if (rows == 0) {
-      // Nothing is asked of the head, but the pass must still run.
-      return mx::zeros({0, options_.vocab}, mx::float32);
-    }
-    auto y = mx::reshape(head_(h), {rows, options_.vocab});
-    y = mx::astype(y, mx::float32);
+    auto y = rows ? head_(h) : h;
+    y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
+    if (rows == 0) return y;
     if (options_.logit_scale != 1) y = y * mx::array(options_.logit_scale);
     if (options_.softcap > 0) {
       auto cap = mx::array(options_.softcap);

@@ -26,6 +26,9 @@ mx::array Norm::operator()(const mx::array& x) const {
       return kernels::rms_norm(x, value(weight_), eps_, offset_);
     case Kind::layer:
       return kernels::layer_norm(x, value(weight_), value(bias_), eps_);
+    case Kind::layer_by_head:
+      return kernels::layer_norm(x, std::nullopt, std::nullopt, eps_) *
+          **weight_;
   }
   return x;
 }
@@ -83,6 +86,20 @@ Norm layer_norm(float eps) {
   Norm n;
   n.kind_ = Norm::Kind::layer;
   n.eps_ = eps;
+  return n;
+}
+
+Norm head_layer_norm(
+    const Scope& s,
+    std::string_view name,
+    int heads,
+    int width,
+    float eps) {
+  Norm n;
+  n.kind_ = Norm::Kind::layer_by_head;
+  n.weight_ = (s / name).param("weight", {heads, width});
+  n.eps_ = eps;
+  n.width_ = width;
   return n;
 }
 

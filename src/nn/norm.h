@@ -28,7 +28,7 @@ class Norm {
   }
 
  private:
-  enum class Kind { none, rms, layer };
+  enum class Kind { none, rms, layer, layer_by_head };
   Kind kind_ = Kind::none;
   std::optional<Param> weight_, bias_;
   float eps_ = 0, offset_ = 0;
@@ -38,6 +38,7 @@ class Norm {
   friend Norm rms_norm(float);
   friend Norm layer_norm(const Scope&, std::string_view, int, float, Bias);
   friend Norm layer_norm(float);
+  friend Norm head_layer_norm(const Scope&, std::string_view, int, int, float);
 };
 
 // x / rms(x) * (`name`.weight + offset)
@@ -55,6 +56,13 @@ Norm layer_norm(
     float eps,
     Bias bias = Bias::required);
 Norm layer_norm(float eps);
+// Over each head of x [..., heads, width], with a weight [heads, width].
+Norm head_layer_norm(
+    const Scope& s,
+    std::string_view name,
+    int heads,
+    int width,
+    float eps);
 
 // The norm of state-space blocks: RMS over groups of width / groups values, of
 // x * silu(gate) (`gate_first`) or of x and then times silu(gate).

@@ -322,7 +322,9 @@ mx::array Rope::operator()(const mx::array& x, const Step& step) const {
             p.traditional,
             p.magnitude);
       };
-  auto length = [](const Segment& s) { return s.offset + s.count; };
+  auto length = [](const Segment& s) {
+    return std::max(s.offset + s.count, s.goal);
+  };
   int first = p.length_class(length(step.segments.front()));
   bool same = std::all_of(
       step.segments.begin(), step.segments.end(), [&](const Segment& s) {
