@@ -4,8 +4,10 @@
 // formats.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,12 +20,38 @@ namespace mlxlm {
 // A weight matrix [experts, rows, cols] as a format reads it.
 struct EncodedMatrix {
   kernels::MatrixSpec spec;
+  bool stacked = false; // [experts, rows, cols], also for one expert
   int experts = 1;
   int rows = 0; // of one expert
   int cols = 0;
   std::shared_ptr<const kernels::RowSource> source; // experts * rows rows
+  std::size_t stored_bytes = 0;
   std::string label; // "Q4_1", "affine 4 bit, group 64"
   std::string where; // file and tensor, for errors
+
+  // Experts, rows, stored bytes and place from the tensor that holds the codes.
+  void set_shape(const RowTensor& weight);
+};
+
+// A RowSource over stored tensors with a row each per row: lets go of the
+// file's pages as rows are done.
+class TensorRows : public kernels::RowSource {
+ public:
+  explicit TensorRows(std::vector<RowTensor> tensors)
+      : tensors_(std::move(tensors)) {}
+  void done(int index) const override;
+
+ protected:
+  // The stored bytes of row `index` of tensor `which`; valid until the next
+  // call for the same `which` on this thread.
+  std::span<const std::byte> stored(std::size_t which, int index) const;
+  const std::vector<RowTensor>& tensors() const {
+    return tensors_;
+  }
+
+ private:
+  std::vector<RowTensor> tensors_;
+  mutable std::atomic<int> dropped_ = 0;
 };
 
 // The tensors below a module's path, and what the model asks of it.

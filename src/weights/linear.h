@@ -1,6 +1,6 @@
-// Handles on weights. A Linear is a handle like mx::array: copies share one kernel,
-// and replacing the kernel (quantized, LoRA, ...) is seen by every copy. Storage is the
-// kernel's business, never a model file's.
+// Handles on weights. A Linear is a handle like mx::array: copies share one
+// kernel, and replacing the kernel (quantized, LoRA, ...) is seen by every
+// copy. Storage is the kernel's business, never a model file's.
 #pragma once
 
 #include <mlx/array.h>
@@ -30,17 +30,18 @@ class LinearKernel {
   virtual std::optional<mx::array> bias() const {
     return std::nullopt;
   }
-  // The packed CPU matrix when that is all there is (no LoRA around it), so that blocks
-  // may fuse several linears into one primitive; null otherwise.
+  // The packed CPU matrix when that is all there is (no LoRA around it), so
+  // that blocks may fuse several linears into one primitive; null otherwise.
   virtual kernels::MatrixPtr packed() const {
     return nullptr;
   }
   virtual kernels::Activations activations() const {
     return kernels::Activations::exact;
   }
-  virtual mx::Shape shape() const = 0;     // [out, in] or [experts, out, in]
-  virtual std::size_t bytes() const = 0;   // held in memory
-  virtual std::string format() const = 0;  // "Q4_1", "affine 4 bit, group 64", "bf16"
+  virtual mx::Shape shape() const = 0; // [out, in] or [experts, out, in]
+  virtual std::size_t bytes() const = 0; // held in memory
+  virtual std::string format()
+      const = 0; // "Q4_1", "affine 4 bit, group 64", "bf16"
 };
 using LinearKernelPtr = std::shared_ptr<const LinearKernel>;
 

@@ -82,8 +82,10 @@ class Loader : public std::enable_shared_from_this<Loader> {
       LoaderOptions options);
   class Module;
   const RowTensor* find(std::string_view name) const;
-  const RowTensor& take(const std::string& name, const Shape64& expected);
-  [[noreturn]] void missing(std::string_view name) const;
+  // The tensor `name`, of this shape, marked as used.
+  RowTensor take(const std::string& name, const Shape64& shape);
+  RowTensor take(const std::string& name);
+  [[noreturn]] void missing(const std::string& name) const;
   EncodedMatrix encoded(const MatrixRequest& request);
   std::optional<mx::array> bias(const MatrixRequest& request);
   void advance(std::size_t bytes);

@@ -1,8 +1,9 @@
-// A path in the checkpoint. Blocks are constructed from it: a name is written once,
-// the tensor is found, checked, given to the right format and entered in the model's
-// table.
+// A path in the checkpoint. Blocks are constructed from it: a name is written
+// once, the tensor is found, checked, given to the right format and entered in
+// the model's table.
 //
-//   Linear q = s.linear("q_proj", hidden, heads * head_dim, {.bias = Bias::required});
+//   Linear q = s.linear("q_proj", hidden, heads * head_dim, {.bias =
+//   Bias::required});
 #pragma once
 
 #include <memory>
@@ -22,14 +23,15 @@ struct LinearOptions {
   Bias bias = Bias::none;
   Split split = Split::none;
   int units = 0;
-  int experts = 0;  // > 0: stacked [experts, out, in]
+  int experts = 0; // > 0: stacked [experts, out, in]
 };
 
-// path -> handle, in construction order. The only registry of a model's weights.
+// path -> handle, in construction order. The only registry of a model's
+// weights.
 class ParameterTable {
  public:
   struct Entry {
-    std::string path;  // of the module for a Linear, of the tensor for a Param
+    std::string path; // of the module for a Linear, of the tensor for a Param
     std::variant<Linear, Param> handle;
   };
   void add(std::string path, std::variant<Linear, Param> handle);
@@ -43,7 +45,8 @@ class ParameterTable {
   std::vector<Entry> entries_;
 };
 
-class Loader;  // what stands behind a Scope: checkpoint, formats, table (weights/loader.h)
+class Loader; // what stands behind a Scope: checkpoint, formats, table
+              // (weights/loader.h)
 
 class Scope {
  public:
@@ -56,16 +59,22 @@ class Scope {
 
   // Whether a tensor `path.name` or `path.name.weight` exists.
   bool has(std::string_view name) const;
-  // The tensor `path.name` of exactly this shape, as an array of the compute type (or
-  // of `type`). Throws Error(weights) naming the nearest tensors.
+  // The tensor `path.name` of exactly this shape, as an array of the compute
+  // type (or of `type`). Throws Error(weights) naming the nearest tensors.
   Param param(std::string_view name, const mx::Shape& shape) const;
-  Param param(std::string_view name, const mx::Shape& shape, mx::Dtype type) const;
+  Param param(std::string_view name, const mx::Shape& shape, mx::Dtype type)
+      const;
   // The same, or nothing when there is no such tensor.
-  std::optional<Param> find_param(std::string_view name, const mx::Shape& shape) const;
+  std::optional<Param> find_param(std::string_view name, const mx::Shape& shape)
+      const;
   // `path.name.weight` [out, in] in whatever format the checkpoint holds it.
-  Linear linear(std::string_view name, int in, int out, LinearOptions options = {}) const;
-  // Rows [begin, end) of a fused matrix of `fused_out` rows as a Linear of its own
-  // (fused qkv, gate_up); its bias likewise.
+  Linear linear(
+      std::string_view name,
+      int in,
+      int out,
+      LinearOptions options = {}) const;
+  // Rows [begin, end) of a fused matrix of `fused_out` rows as a Linear of its
+  // own (fused qkv, gate_up); its bias likewise.
   Linear linear_rows(
       std::string_view name,
       int in,
@@ -73,7 +82,8 @@ class Scope {
       int begin,
       int end,
       LinearOptions options = {}) const;
-  // An embedding table [vocab, width]: `.kernel().rows(ids, type)`, or called as a head.
+  // An embedding table [vocab, width]: `.kernel().rows(ids, type)`, or called
+  // as a head.
   Linear embedding(std::string_view name, int vocab, int width) const;
   // Rows of the stored matrix `path.name.weight`; 0 when absent.
   int stored_rows(std::string_view name) const;

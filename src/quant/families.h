@@ -1,0 +1,20 @@
+// The format families of this folder, for the table in formats.cpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/fields.h"
+#include "weights/format.h"
+
+namespace mlxlm::quant {
+
+WeightFormatPtr mlx_format(const Fields& config);
+WeightFormatPtr gguf_format();
+WeightFormatPtr dense_format();
+
+// The sixteen values of e2m1 (fp4), doubled.
+inline constexpr std::array<std::int8_t, 16> e2m1 =
+    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+} // namespace mlxlm::quant

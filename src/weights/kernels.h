@@ -1,0 +1,42 @@
+// How a weight matrix multiplies once it is read: by our packed CPU kernels, or
+// as MLX arrays (GPUs, and tests of those forms on the CPU).
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "weights/format.h"
+#include "weights/linear.h"
+
+namespace mlxlm {
+
+// Rows [begin, end) of every expert of `matrix`.
+EncodedMatrix row_range(const EncodedMatrix& matrix, int begin, int end);
+
+// Repacked for the CPU; `bias`: [rows] or [experts, rows].
+LinearKernelPtr packed_linear(
+    const EncodedMatrix& matrix,
+    std::optional<mx::array> bias,
+    kernels::Activations activations);
+
+// A matrix in MLX's own quantized form.
+struct MlxForm {
+  mx::array weight; // u32 [..., rows, cols * bits / 32]
+  mx::array scales; // [..., rows, cols / group]
+  std::optional<mx::array> biases;
+  int group;
+  int bits;
+  std::string mode;
+};
+// The same values in that form, bit for bit; nothing when there is none (groups
+// of 16, tables other than e2m1).
+std::optional<MlxForm> mlx_form(const EncodedMatrix& matrix);
+
+// MLX arrays: the exact quantized form if there is one; otherwise dense, plain
+// matrices in `type` and quantized ones in f16.
+LinearKernelPtr mlx_linear(
+    const EncodedMatrix& matrix,
+    std::optional<mx::array> bias,
+    mx::Dtype type);
+
+} // namespace mlxlm

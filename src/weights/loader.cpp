@@ -1,0 +1,277 @@
+#include "weights/loader.h"
+
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "checkpoint/values.h"
+#include "core/check.h"
+#include "core/strings.h"
+#include "weights/kernels.h"
+#include "weights/random.h"
+
+namespace mlxlm {
+namespace {
+
+Shape64 wide(const mx::Shape& shape) {
+  return {shape.begin(), shape.end()};
+}
+
+std::string text(const Shape64& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+mx::array array_of(
+    const RowTensor& tensor,
+    const mx::Shape& shape,
+    mx::Dtype type) {
+  const bool whole = mx::issubdtype(type, mx::integer) || type == mx::bool_;
+  auto out = [&] {
+    if (whole) {
+      auto values = read_integers(tensor);
+      return mx::array(values.data(), shape, mx::int64);
+    }
+    auto values = read_floats(tensor);
+    return mx::array(values.data(), shape, mx::float32);
+  }();
+  out = mx::astype(out, type);
+  out.eval();
+  tensor.drop(0, tensor.rows());
+  return out;
+}
+
+} // namespace
+
+// What a format sees of a module.
+class Loader::Module : public ModuleTensors {
+ public:
+  Module(Loader& loader, const MatrixRequest& request)
+      : loader_(loader), request_(request) {}
+  const std::string& path() const override {
+    return request_.path;
+  }
+  std::string origin() const override {
+    constexpr std::string_view suffix = ".weight";
+    const auto* weight = peek("weight");
+    if (weight == nullptr) return request_.path;
+    auto name = weight->origin();
+    if (ends_with(name, suffix)) name.resize(name.size() - suffix.size());
+    return name;
+  }
+  bool has(std::string_view name) const override {
+    return peek(name) != nullptr;
+  }
+  RowTensor take(std::string_view name) const override {
+    return loader_.take(full(name));
+  }
+  const RowTensor* peek(std::string_view name) const override {
+    return loader_.find(full(name));
+  }
+  int in() const override {
+    return request_.in;
+  }
+
+ private:
+  std::string full(std::string_view name) const {
+    return request_.path + "." + std::string(name);
+  }
+  Loader& loader_;
+  const MatrixRequest& request_;
+};
+
+Loader::Loader(
+    TensorMap tensors,
+    std::vector<WeightFormatPtr> formats,
+    LoaderOptions options)
+    : tensors_(std::move(tensors)),
+      formats_(std::move(formats)),
+      options_(std::move(options)) {
+  for (const auto& [name, tensor] : tensors_)
+    total_ += tensor.bytes();
+}
+
+std::shared_ptr<Loader> Loader::open(
+    const TensorSource& source,
+    const std::vector<Rule>& rules,
+    std::vector<WeightFormatPtr> formats,
+    LoaderOptions options) {
+  return std::shared_ptr<Loader>(new Loader(
+      rewritten(source, rules), std::move(formats), std::move(options)));
+}
+
+std::shared_ptr<Loader> Loader::random(
+    RandomWeights weights,
+    LoaderOptions options) {
+  std::shared_ptr<Loader> out(new Loader({}, {}, std::move(options)));
+  out->random_ = std::move(weights);
+  return out;
+}
+
+Scope Loader::root() {
+  return {shared_from_this(), ""};
+}
+
+ParameterTable Loader::take_table() {
+  return std::move(table_);
+}
+
+const RowTensor* Loader::find(std::string_view name) const {
+  auto it = tensors_.find(name);
+  return it == tensors_.end() ? nullptr : &it->second;
+}
+
+bool Loader::has_tensor(std::string_view path) const {
+  if (!random_) return find(path) != nullptr;
+  for (const auto& glob : random_->present)
+    if (glob_match(glob, path)) return true;
+  return false;
+}
+
+std::int64_t Loader::stored_rows(std::string_view path) const {
+  const auto* tensor = find(std::string(path) + ".weight");
+  if (tensor == nullptr || tensor->shape().size() < 2) return 0;
+  return tensor->shape()[tensor->shape().size() - 2];
+}
+
+void Loader::missing(const std::string& name) const {
+  std::vector<std::string> known;
+  for (const auto& [other, tensor] : tensors_)
+    known.push_back(other);
+  auto near = nearest(name, known);
+  fail(
+      ErrorKind::weights,
+      name,
+      "expected a tensor, found none{}{}",
+      near.empty() ? "" : "; nearest: ",
+      fmt::join(near, ", "));
+}
+
+RowTensor Loader::take(const std::string& name) {
+  const auto* tensor = find(name);
+  if (tensor == nullptr) missing(name);
+  used_.insert(name);
+  return *tensor;
+}
+
+RowTensor Loader::take(const std::string& name, const Shape64& shape) {
+  if (random_) return random_tensor(random_->seed, name, shape);
+  auto tensor = take(name);
+  if (tensor.shape() != shape)
+    fail(
+        ErrorKind::weights,
+        tensor.where(),
+        "expected shape {}, found {}",
+        text(shape),
+        text(tensor.shape()));
+  return tensor;
+}
+
+void Loader::advance(std::size_t bytes) {
+  done_ = std::min(done_ + bytes, total_);
+  if (options_.progress) options_.progress(done_, total_);
+}
+
+Param Loader::param(
+    const std::string& path,
+    const mx::Shape& shape,
+    mx::Dtype type) {
+  auto tensor = take(path, wide(shape));
+  Param out(array_of(tensor, shape, type));
+  table_.add(path, out);
+  advance(tensor.bytes());
+  return out;
+}
+
+EncodedMatrix Loader::encoded(const MatrixRequest& r) {
+  const int experts = std::max(1, r.options.experts);
+  if (random_) {
+    Shape64 shape{r.out, r.in};
+    if (r.options.experts > 0) shape.insert(shape.begin(), r.options.experts);
+    return dense_matrix(
+        random_tensor(random_->seed, r.path + ".weight", shape));
+  }
+  Module module(*this, r);
+  const auto* weight = module.peek("weight");
+  const WeightFormat* format = nullptr;
+  for (const auto& candidate : formats_)
+    if (candidate->recognises(module)) {
+      format = candidate.get();
+      break;
+    }
+  if (format == nullptr && weight == nullptr) missing(r.path + ".weight");
+  if (format == nullptr)
+    fail(
+        ErrorKind::weights,
+        weight->where(),
+        "expected a weight format that is supported, found {} of {}",
+        text(weight->shape()),
+        info(weight->storage()).name);
+  auto out = format->open(module);
+  if (out.experts != experts || out.rows != r.out || out.cols != r.in ||
+      out.stacked != (r.options.experts > 0)) {
+    auto shape = [](bool stacked, int e, int rows, int cols) {
+      return stacked ? text({e, rows, cols}) : text({rows, cols});
+    };
+    fail(
+        ErrorKind::weights,
+        out.where,
+        "expected shape {}, found {}",
+        shape(r.options.experts > 0, experts, r.out, r.in),
+        shape(out.stacked, out.experts, out.rows, out.cols));
+  }
+  return out;
+}
+
+std::optional<mx::array> Loader::bias(const MatrixRequest& r) {
+  const auto name = r.path + ".bias";
+  if (r.options.bias == Bias::none ||
+      (r.options.bias == Bias::optional && !has_tensor(name)))
+    return std::nullopt;
+  Shape64 shape{r.out};
+  mx::Shape part{r.end - r.begin};
+  if (r.options.experts > 0) {
+    shape.insert(shape.begin(), r.options.experts);
+    part.insert(part.begin(), r.options.experts);
+  }
+  auto tensor = take(name, shape).slice(-1, r.begin, r.end);
+  advance(tensor.bytes());
+  return array_of(tensor, part, options_.type);
+}
+
+Linear Loader::linear(const MatrixRequest& r) {
+  auto matrix = row_range(encoded(r), r.begin, r.end);
+  auto bias = this->bias(r);
+  auto kernel = options_.packed
+      ? packed_linear(matrix, std::move(bias), options_.activations)
+      : mlx_linear(matrix, std::move(bias), options_.type);
+  Linear out(std::move(kernel));
+  const bool whole = r.begin == 0 && r.end == r.out;
+  table_.add(
+      whole ? r.path : fmt::format("{}[{}:{}]", r.path, r.begin, r.end), out);
+  advance(matrix.stored_bytes);
+  return out;
+}
+
+void Loader::finish(const std::vector<std::string>& ignore) const {
+  std::vector<std::string> unused;
+  for (const auto& [name, tensor] : tensors_) {
+    bool expected = used_.contains(name);
+    for (const auto& glob : ignore)
+      expected = expected || glob_match(glob, name);
+    if (!expected) unused.push_back(tensor.where());
+  }
+  if (unused.empty()) return;
+  const auto count = unused.size();
+  unused.resize(std::min<std::size_t>(count, 5));
+  fail(
+      ErrorKind::weights,
+      "",
+      "{}: expected only tensors that the model has, found {} more{}",
+      fmt::join(unused, ", "),
+      count,
+      count > unused.size() ? ", of which these are the first" : "");
+}
+
+} // namespace mlxlm
