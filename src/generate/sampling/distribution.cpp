@@ -88,6 +88,13 @@ double Distribution::log_normalizer() const {
   return max + std::log(exp_sum(row_, max));
 }
 
+double Distribution::exact_log_normalizer() const {
+  double max = row_max(row_).value, sum = 0;
+  for (float logit : row_)
+    sum += std::exp(logit - max);
+  return max + std::log(sum);
+}
+
 void Distribution::keep_from(float threshold) {
   auto x = logits();
   keep_if(

@@ -36,6 +36,7 @@ class Distribution {
   // log of the sum of exp(logit) over the whole row: logit - this is the
   // token's log-probability before any filter.
   double log_normalizer() const;
+  double exact_log_normalizer() const; // in f64, ten times slower
 
   // Keeps the entries whose logit is at least `threshold`.
   void keep_from(float threshold);

@@ -107,7 +107,7 @@ TEST(Distribution, MassThresholdAgainstSorting) {
 
 TEST(Sampler, DrawsFollowTheDistribution) {
   std::vector<float> row{1.0f, 0.0f, 2.0f, -infinity, 0.5f, -1.0f};
-  SamplingParameters parameters{.temperature = 0.8f, .top_p = 0.95f};
+  SamplingParameters parameters{.temperature = 0.8, .top_p = 0.95f};
   Sampler sampler(parameters, 7, {});
   std::map<int, double> expected;
   for (auto [token, p] : sampler.probabilities(row))
@@ -158,7 +158,7 @@ TEST(Sampler, DependsOnSeedAndPositionOnly) {
 }
 
 TEST(Sampler, NotFiniteRowsGiveNoToken) {
-  for (float temperature : {0.0f, 1.0f}) {
+  for (double temperature : {0.0, 1.0}) {
     Sampler sampler({.temperature = temperature}, 1, {});
     auto row = random_row(64, 8, 1);
     row[40] = NAN;
@@ -192,7 +192,7 @@ TEST(Sampler, PenaltiesSeePromptAndAnswer) {
 
 TEST(Sampler, XtcNowAndThen) {
   std::vector<float> row{5, 4.9f, 0};
-  Sampler sampler({.temperature = 0.01f, .xtc_probability = 0.5f}, 3, {});
+  Sampler sampler({.temperature = 0.01, .xtc_probability = 0.5f}, 3, {});
   int best = 0;
   for (int i = 0; i < 1000; ++i)
     best += sampler.next(row).token == 0;
@@ -206,7 +206,7 @@ TEST(Settings, SetByName) {
   set(p, "logit_bias", "3:-100,7:2.5");
   set(p, "stop", "END");
   set(p, "seed", "18446744073709551615");
-  EXPECT_EQ(p.sampling.temperature, 0.25f);
+  EXPECT_EQ(p.sampling.temperature, 0.25);
   EXPECT_EQ(p.sampling.top_k, 40);
   ASSERT_EQ(p.sampling.logit_bias.size(), 2u);
   EXPECT_EQ(p.sampling.logit_bias[1], std::pair(7, 2.5f));

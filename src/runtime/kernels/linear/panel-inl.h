@@ -1,12 +1,7 @@
-// What all targets share, as plain loops that each target's file compiles for
-// its own instructions: included inside an anonymous namespace, after
-//   void lookup(const std::uint8_t* table, std::uint8_t* unit): indices ->
-//   entries void store_values(const std::int16_t* values, bool int8, std::byte*
-//   record) template <int M, bool Halves, bool Int8> void multiply(
-//       const Chunk&, const std::byte* const* x, float* out)
-//   template <int M, typename Element> void multiply_dense(
-//       const Element* w, int inputs, const float* const* x, float* out)
-// The last two add to out[m][16].
+// Products of panels, quantization and gates as plain loops that each target's
+// file compiles for its own instructions; see target-inl.h. The file also
+// defines
+//   constexpr int most_tile: rows that `multiply` takes at once, 4 or 8
 
 constexpr int chunk_units = 16;
 constexpr int chunk_inputs = chunk_units * unit_inputs;
@@ -201,14 +196,6 @@ void expand_params(
   }
 }
 
-// Part of a panel as `multiply` reads it.
-struct Chunk {
-  const std::uint8_t* codes;
-  const float* params;
-  int units;
-  int shift; // unit u uses group u >> shift
-};
-
 // Units [first, first + count) of a panel.
 Chunk expand(
     const Packed& m,
@@ -271,14 +258,14 @@ inline void for_tiles(
   const std::byte* x[8];
   for (int row = 0; row < job.rows;) {
     int left = job.rows - row;
-    int m = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    int m = most_tile == 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     for (int i = 0; i < m; i++) {
       auto at = job.index ? job.index[row + i] : row + i;
       x[i] = job.x + std::size_t(at) * job.stride + offset;
     }
     switch (m) {
       case 8:
-        body(std::integral_constant<int, 8>(), row, x);
+        body(std::integral_constant<int, most_tile>(), row, x);
         break;
       case 4:
         body(std::integral_constant<int, 4>(), row, x);
@@ -320,13 +307,6 @@ void dense_chunk(const PanelJob& job, const Element* w, int first, int inputs) {
             w, inputs, rows, job.out + row * panel_rows);
       });
 }
-
-struct Half { // f16 bits
-  std::uint16_t bits;
-};
-struct Brain { // bf16 bits
-  std::uint16_t bits;
-};
 
 // Float codes: units as dense values, scaled.
 void float_codes_chunk(const PanelJob& job, int first, int inputs) {

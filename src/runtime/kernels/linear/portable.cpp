@@ -12,8 +12,11 @@
 namespace mlxlm::kernels {
 namespace {
 
-struct Chunk;
-constexpr int record = unit_inputs * 2 + static_cast<int>(sizeof(UnitInfo));
+constexpr int most_tile = 4;
+
+#include "runtime/kernels/linear/target-inl.h"
+
+constexpr int record = unit_inputs * 2 + info_bytes;
 
 inline void load_f16(const std::uint8_t* p, float* out) {
   for (int r = 0; r < panel_rows; r++) {
@@ -32,15 +35,6 @@ void lookup(const std::uint8_t* table, std::uint8_t* unit) {
 void store_values(const std::int16_t* values, bool, std::byte* out) {
   std::memcpy(out, values, unit_inputs * 2);
 }
-
-template <int M, bool Halves, bool Int8>
-void multiply(const Chunk& chunk, const std::byte* const* x, float* out);
-template <int M, typename Element>
-void multiply_dense(
-    const Element* w,
-    int inputs,
-    const float* const* x,
-    float* out);
 
 #include "runtime/kernels/linear/panel-inl.h"
 

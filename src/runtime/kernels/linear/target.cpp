@@ -9,6 +9,11 @@ namespace mlxlm::kernels {
 namespace {
 
 constexpr const Target* targets[] = {
+#if defined(__x86_64__)
+    &avx512_vnni_target,
+    &avx512_target,
+    &avx2_target,
+#endif
     &portable_target,
 };
 

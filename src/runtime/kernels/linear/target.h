@@ -64,5 +64,10 @@ std::vector<std::string> target_names();
 void set_target(std::string_view name);
 
 extern const Target portable_target;
+#if defined(__x86_64__)
+extern const Target avx512_vnni_target;
+extern const Target avx512_target;
+extern const Target avx2_target;
+#endif
 
 } // namespace mlxlm::kernels

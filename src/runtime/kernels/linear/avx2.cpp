@@ -1,0 +1,63 @@
+// AVX2 with FMA and F16C.
+#include "runtime/kernels/linear/target.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "runtime/kernels/linear/floats.h"
+
+#if defined(__clang__)
+#pragma clang attribute push( \
+        __attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace mlxlm::kernels {
+namespace {
+
+constexpr int most_tile = 4;
+
+#include "runtime/kernels/linear/target-inl.h"
+
+#include "runtime/kernels/linear/avx2-inl.h"
+
+#include "runtime/kernels/linear/simd-inl.h"
+
+#include "runtime/kernels/linear/madd-inl.h"
+
+#include "runtime/kernels/linear/panel-inl.h"
+
+} // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace {
+bool supported() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c");
+}
+} // namespace
+
+const Target avx2_target = {
+    "avx2",
+    supported,
+    record,
+    record,
+    quantize<record, record>,
+    panel<record, record>,
+    gate};
+
+} // namespace mlxlm::kernels
+#endif

@@ -1,0 +1,154 @@
+// AVX-512 with VNNI: codes are the unsigned operand of a byte dot product,
+// values two planes of signed bytes, 256 * high + low.
+#include "runtime/kernels/linear/target.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "runtime/kernels/linear/floats.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(                                                     \
+        __attribute__((target(                                                    \
+                "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), \
+            apply_to = function)
+#else
+// The intrinsics' own undefined operands (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC push_options
+#pragma GCC target( \
+        "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#endif
+
+namespace mlxlm::kernels {
+namespace {
+
+constexpr int most_tile = 8;
+
+#include "runtime/kernels/linear/target-inl.h"
+
+constexpr int record = unit_inputs * 2 + info_bytes;
+constexpr int record_int8 = unit_inputs + info_bytes;
+
+#include "runtime/kernels/linear/avx512-inl.h"
+
+#include "runtime/kernels/linear/simd-inl.h"
+
+void store_values(const std::int16_t* values, bool int8, std::byte* out) {
+  std::int8_t low[unit_inputs], high[unit_inputs];
+  for (int k = 0; k < unit_inputs; k++) {
+    low[k] = static_cast<std::int8_t>(values[k]);
+    high[k] = static_cast<std::int8_t>((values[k] - low[k]) >> 8);
+  }
+  if (int8) {
+    std::memcpy(out, low, unit_inputs);
+  } else {
+    std::memcpy(out, high, unit_inputs);
+    std::memcpy(out + unit_inputs, low, unit_inputs);
+  }
+}
+
+#include "runtime/kernels/linear/panel-inl.h"
+
+template <typename T>
+inline T load_value(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+template <int M, bool Halves, bool Int8>
+void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
+  constexpr int parts = Halves ? 2 : 1;
+  constexpr int vectors = 8 / parts;
+  constexpr int bytes = Int8 ? record_int8 : record;
+  const std::byte* at[M];
+  __m512 sums[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++) {
+    at[m] = x[m];
+    sums[m] = _mm512_loadu_ps(out + m * panel_rows);
+  }
+  for (int u = 0; u < chunk.units; u++) {
+#pragma GCC unroll 2
+    for (int part = 0; part < parts; part++) {
+      const auto* codes = chunk.codes + u * unit_bytes + part * vectors * 64;
+      const auto* params = chunk.params +
+          (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
+      auto scale = _mm512_loadu_ps(params);
+      auto bias = _mm512_loadu_ps(params + panel_rows);
+      __m512i w[vectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; v++) {
+        w[v] = _mm512_loadu_si512(codes + v * 64);
+      }
+#pragma GCC unroll 8
+      for (int m = 0; m < M; m++) {
+        const auto* values = at[m] + part * vectors * 4;
+        auto dot = _mm512_setzero_si512();
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) {
+          auto four = _mm512_set1_epi32(load_value<int>(values + 4 * v));
+          dot = _mm512_dpbusd_epi32(dot, w[v], four);
+        }
+        if constexpr (!Int8) {
+          dot = _mm512_slli_epi32(dot, 8);
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; v++) {
+            auto four = _mm512_set1_epi32(
+                load_value<int>(values + unit_inputs + 4 * v));
+            dot = _mm512_dpbusd_epi32(dot, w[v], four);
+          }
+        }
+        const auto* info = at[m] + bytes - info_bytes;
+        auto sum = load_value<float>(info + (Halves ? 8 + 4 * part : 4));
+        auto scaled = _mm512_mul_ps(
+            _mm512_cvtepi32_ps(dot), _mm512_set1_ps(load_value<float>(info)));
+        sums[m] = _mm512_fmadd_ps(scaled, scale, sums[m]);
+        sums[m] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums[m]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      at[m] += bytes;
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++) {
+    _mm512_storeu_ps(out + m * panel_rows, sums[m]);
+  }
+}
+
+} // namespace
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace {
+bool supported() {
+  return __builtin_cpu_supports("avx512vnni") &&
+      __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+} // namespace
+
+const Target avx512_vnni_target = {
+    "avx512_vnni",
+    supported,
+    record,
+    record_int8,
+    quantize<record, record_int8>,
+    panel<record, record_int8>,
+    gate};
+
+} // namespace mlxlm::kernels
+#endif
