@@ -55,6 +55,11 @@ int mlxlm_tokenizer_from_bpe(
     mlxlm_tokenizer** out,
     mlxlm_buffer* error);
 
+/* Adds tokens, a list as "added_tokens" of a tokenizer.json; those that are added tokens
+ * already stay as they are. Only before the handle is shared. */
+int mlxlm_tokenizer_add(
+    mlxlm_tokenizer* tokenizer, mlxlm_slice json, mlxlm_buffer* error);
+
 void mlxlm_tokenizer_free(mlxlm_tokenizer* tokenizer);
 
 enum {

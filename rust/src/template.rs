@@ -11,7 +11,7 @@ use std::io;
 const NAME: &str = "chat";
 
 pub struct Template {
-    source: String,
+    environment: Environment<'static>,
 }
 
 #[repr(C)]
@@ -305,8 +305,8 @@ impl io::Write for Bounded {
 
 impl Template {
     fn compile(source: &str) -> Result<Template, String> {
-        environment(source).map_err(|e| describe(&e))?;
-        Ok(Template { source: source.to_string() })
+        let environment = environment(source).map_err(|e| describe(&e))?;
+        Ok(Template { environment })
     }
 
     fn render(&self, variables: &str, options: &RenderOptions) -> Result<String, String> {
@@ -317,7 +317,7 @@ impl Template {
         let serde_json::Value::Object(map) = json else {
             return Err("variables: expected an object".into());
         };
-        let mut env = environment(&self.source).map_err(|e| describe(&e))?;
+        let mut env = self.environment.clone();
         env.set_fuel(Some(options.fuel));
         env.add_function("strftime_now", move |pattern: &str| {
             strftime::format(&now, pattern).map_err(invalid)

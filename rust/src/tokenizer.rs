@@ -66,6 +66,17 @@ impl Tokenizer {
         Ok(Tokenizer { parsing: inner, literal: OnceLock::new() })
     }
 
+    /// Adds the tokens that are not added tokens yet.
+    fn add(&mut self, json: &str) -> Result<(), String> {
+        let tokens: Vec<AddedToken> = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        let known = self.parsing.get_added_vocabulary().get_vocab();
+        let tokens: Vec<_> =
+            tokens.into_iter().filter(|t| !known.contains_key(&t.content)).collect();
+        self.parsing.add_tokens(tokens).map_err(|e| e.to_string())?;
+        self.literal = OnceLock::new();
+        Ok(())
+    }
+
     fn inner(&self, flags: u32) -> &Inner {
         if flags & SPECIAL_AS_TEXT == 0 {
             return &self.parsing;
@@ -192,6 +203,17 @@ pub unsafe extern "C" fn mlxlm_tokenizer_from_bpe(
         let tokenizer = Tokenizer::assemble(parse_shell(shell.text()?)?, model)?;
         Ok(Box::into_raw(Box::new(tokenizer)))
     })
+}
+
+/// # Safety
+/// See the header.
+#[no_mangle]
+pub unsafe extern "C" fn mlxlm_tokenizer_add(
+    tokenizer: *mut Tokenizer,
+    json: Slice,
+    error: *mut Buffer,
+) -> i32 {
+    guard(&mut (), error, || (*tokenizer).add(json.text()?))
 }
 
 /// # Safety

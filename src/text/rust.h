@@ -1,4 +1,5 @@
-// The C interface of the Rust library for C++: views in, strings and errors out.
+// The C interface of the Rust library for C++: views in, strings and errors
+// out.
 #pragma once
 
 #include <mlxlm_rust.h>
@@ -42,7 +43,10 @@ inline mlxlm_slice slice(std::string_view text) {
 }
 
 // Throws Error(text) "where: what Rust said" unless `ok`.
-inline void check_rust(int ok, std::string_view where, const RustBuffer& error) {
+inline void check_rust(
+    int ok,
+    std::string_view where,
+    const RustBuffer& error) {
   if (!ok) {
     fail(ErrorKind::text, where, "{}", error.view());
   }
