@@ -5,6 +5,7 @@ mod bpe;
 mod ffi;
 mod model;
 mod pystr;
+mod python;
 mod strftime;
 mod template;
 mod tokenizer;

@@ -2,6 +2,7 @@
 //! docs/design/chat_templates.md lists every adjustment with the reason.
 use crate::ffi::{caught, guard, Buffer, Slice};
 use crate::pystr::{to_str, Dumps, MAX_INDENT};
+use crate::python;
 use crate::strftime::{self, Clock};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
@@ -22,7 +23,7 @@ pub struct RenderOptions {
     output_bytes: usize,
 }
 
-fn invalid(text: impl Into<String>) -> Error {
+pub fn invalid(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, text.into())
 }
 
@@ -112,18 +113,26 @@ fn rewrite_reversal(out: &mut String, tag: &str) {
     }
 }
 
+/// The i-th parameter, given by place or by name; none and undefined are not given.
+pub fn argument(
+    names: &[&str],
+    i: usize,
+    args: &[Value],
+    kwargs: &Kwargs,
+) -> Result<Option<Value>, Error> {
+    if args.len() > names.len() {
+        return Err(invalid(format!("expected at most {} arguments", names.len())));
+    }
+    let value = match args.get(i) {
+        Some(value) => Some(value.clone()),
+        None => kwargs.get::<Option<Value>>(names[i])?,
+    };
+    Ok(value.filter(|v| !v.is_none() && !v.is_undefined()))
+}
+
 fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    if args.len() > names.len() {
-        return Err(invalid("tojson takes at most 4 arguments"));
-    }
-    let option = |i: usize| -> Result<Option<Value>, Error> {
-        let value = match args.get(i) {
-            Some(value) => Some(value.clone()),
-            None => kwargs.get::<Option<Value>>(names[i])?,
-        };
-        Ok(value.filter(|v| !v.is_none() && !v.is_undefined()))
-    };
+    let option = |i: usize| argument(&names, i, &args, &kwargs);
     let dumps = Dumps {
         ensure_ascii: option(0)?.is_some_and(|v| v.is_true()),
         indent: option(1)?.map(|v| indentation(&v)).transpose()?,
@@ -164,12 +173,7 @@ fn separators(value: &Value) -> Result<(String, String), Error> {
 /// jinja2's `indent(s, width=4, first=False, blank=False)`; a final newline stays.
 fn indent(text: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let names = ["width", "first", "blank"];
-    let option = |i: usize| -> Result<Option<Value>, Error> {
-        match args.get(i) {
-            Some(value) => Ok(Some(value.clone())),
-            None => kwargs.get::<Option<Value>>(names[i]),
-        }
-    };
+    let option = |i: usize| argument(&names, i, &args, &kwargs);
     let pad = option(0)?.map_or_else(|| Ok(" ".repeat(4)), |v| indentation(&v))?;
     let first = option(1)?.is_some_and(|v| v.is_true());
     let blank = option(2)?.is_some_and(|v| v.is_true());
@@ -225,12 +229,15 @@ fn print(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
 fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
     env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(python::unknown_method);
     env.set_formatter(print);
     env.add_filter("tojson", tojson);
     env.add_filter("indent", indent);
     env.add_filter("length", length);
     env.add_filter("count", length);
+    env.add_filter("center", python::center);
+    env.add_filter("truncate", python::truncate);
+    env.add_filter("wordcount", python::wordcount);
     env.add_filter("string", |value: &Value| to_str(value));
     env.add_test("iterable", is_iterable);
     env.add_function("raise_exception", raise_exception);

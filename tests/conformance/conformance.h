@@ -58,6 +58,8 @@ struct Family {
 };
 std::span<const Family> families();
 
+Outcome template_case(const Case&);
+Outcome tokenizer_case(const Case&);
 Outcome sampler_case(const Case&);
 
 } // namespace mlxlm::conformance
