@@ -17,7 +17,9 @@ std::string error_of(auto&& action) {
 }
 
 TEST(Fields, NamesFileFieldExpectedAndFound) {
-  Fields f(parse_json(R"({"text_config":{"heads":"8","big":4294967296}})", "t"), "config.json");
+  Fields f(
+      parse_json(R"({"text_config":{"heads":"8","big":4294967296}})", "t"),
+      "config.json");
   EXPECT_EQ(
       error_of([&] { f.sub("text_config").req<int>("heads"); }),
       R"(config.json: text_config.heads: expected an integer, found "8")");
@@ -43,7 +45,11 @@ TEST(Json, RefusesDepthDuplicatesAndRubbish) {
 
 TEST(Json, ReadsPythonsNonFiniteNumbers) {
   Fields f(
-      parse_json(R"({"a":-Infinity,"b":"NaN \" Infinity"})", "x", ErrorKind::config, {.nonfinite = true}),
+      parse_json(
+          R"({"a":-Infinity,"b":"NaN \" Infinity"})",
+          "x",
+          ErrorKind::config,
+          {.nonfinite = true}),
       "x");
   EXPECT_LT(f.req<double>("a"), 0);
   EXPECT_EQ(f.req<std::string>("b"), "NaN \" Infinity");
@@ -54,7 +60,11 @@ TEST(Strings, Utf8) {
   EXPECT_FALSE(valid_utf8("\xED\xA0\x80"));
   EXPECT_EQ(complete_utf8("a\xF0\x9F\x98"), 1u);
   EXPECT_EQ(complete_utf8("a\xC3\xA9"), 3u);
-  EXPECT_EQ(replace_invalid_utf8("a\xF0\x9F\x98" "b"), "a\xEF\xBF\xBD" "b");
+  EXPECT_EQ(
+      replace_invalid_utf8("a\xF0\x9F\x98"
+                           "b"),
+      "a\xEF\xBF\xBD"
+      "b");
   EXPECT_EQ(replace_invalid_utf8("\xE0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 

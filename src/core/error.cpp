@@ -27,7 +27,10 @@ std::string_view to_string(ErrorKind kind) {
 }
 
 void check_failed(
-    const char* file, int line, const char* condition, std::string_view text) {
+    const char* file,
+    int line,
+    const char* condition,
+    std::string_view text) {
   const char* base = std::strrchr(file, '/');
   fail(
       ErrorKind::internal,

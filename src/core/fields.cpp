@@ -17,7 +17,7 @@ namespace {
 
 const Json empty_object = Json::object();
 
-// What T is called in errors, and the conversion; nullopt when the kind is wrong.
+// What T is called in errors, and the conversion (nullopt: the wrong kind).
 template <typename T>
 struct Reader;
 
@@ -47,7 +47,8 @@ std::optional<Int> read_integer(const Json& v) {
   if (v.is_number_float()) {
     double d = v.get<double>();
     if (d != std::floor(d) || std::fabs(d) > 9e15) return std::nullopt;
-    if (d < static_cast<double>(Limits::min()) || d > static_cast<double>(Limits::max()))
+    if (d < static_cast<double>(Limits::min()) ||
+        d > static_cast<double>(Limits::max()))
       return std::nullopt;
     return static_cast<Int>(d);
   }
@@ -149,13 +150,21 @@ struct Reader<std::vector<std::string>> : ListReader<std::string> {
 } // namespace
 
 Fields::Fields(Json object, std::string file)
-    : document_(std::make_shared<Document>(Document{std::move(object), std::move(file)})),
+    : document_(std::make_shared<Document>(
+          Document{std::move(object), std::move(file)})),
       node_(&document_->root) {
   if (!node_->is_object())
-    fail(ErrorKind::config, document_->file, "expected an object, found {}", describe(*node_));
+    fail(
+        ErrorKind::config,
+        document_->file,
+        "expected an object, found {}",
+        describe(*node_));
 }
 
-Fields::Fields(std::shared_ptr<const Document> document, const Json* node, std::string path)
+Fields::Fields(
+    std::shared_ptr<const Document> document,
+    const Json* node,
+    std::string path)
     : document_(std::move(document)), node_(node), path_(std::move(path)) {}
 
 bool Fields::has(std::string_view key) const {
@@ -175,14 +184,23 @@ std::optional<T> Fields::find(std::string_view key) const {
   auto value = Reader<T>::read(*it);
   if (!value)
     fail(
-        ErrorKind::config, where(key), "expected {}, found {}", Reader<T>::kind, describe(*it));
+        ErrorKind::config,
+        where(key),
+        "expected {}, found {}",
+        Reader<T>::kind,
+        describe(*it));
   return value;
 }
 
 template <typename T>
 T Fields::req(std::string_view key) const {
   auto value = find<T>(key);
-  if (!value) fail(ErrorKind::config, where(key), "expected {}, found nothing", Reader<T>::kind);
+  if (!value)
+    fail(
+        ErrorKind::config,
+        where(key),
+        "expected {}, found nothing",
+        Reader<T>::kind);
   return std::move(*value);
 }
 
@@ -210,11 +228,17 @@ int Fields::range(std::string_view key, int fallback, int low, int high) const {
 }
 
 Fields Fields::sub(std::string_view key) const {
-  std::string path = path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  std::string path =
+      path_.empty() ? std::string(key) : path_ + "." + std::string(key);
   auto it = node_->find(std::string(key));
-  if (it == node_->end() || it->is_null()) return Fields(document_, &empty_object, path);
+  if (it == node_->end() || it->is_null())
+    return Fields(document_, &empty_object, path);
   if (!it->is_object())
-    fail(ErrorKind::config, where(key), "expected an object, found {}", describe(*it));
+    fail(
+        ErrorKind::config,
+        where(key),
+        "expected an object, found {}",
+        describe(*it));
   return Fields(document_, &*it, path);
 }
 
@@ -231,15 +255,17 @@ const Json& Fields::json() const {
 
 Fields Fields::with(const Json& overrides) const {
   Json copy = *node_;
-  for (auto& [key, value] : overrides.items()) copy[key] = value;
-  auto document = std::make_shared<Document>(Document{std::move(copy), document_->file});
+  for (auto& [key, value] : overrides.items())
+    copy[key] = value;
+  auto document =
+      std::make_shared<Document>(Document{std::move(copy), document_->file});
   const Json* root = &document->root;
   return Fields(std::move(document), root, path_);
 }
 
-#define MLXLM_FIELD_TYPE(T)                                      \
+#define MLXLM_FIELD_TYPE(T)                                       \
   template std::optional<T> Fields::find(std::string_view) const; \
-  template T Fields::req(std::string_view) const;                \
+  template T Fields::req(std::string_view) const;                 \
   template T Fields::opt(std::string_view, T) const;
 MLXLM_FIELD_TYPE(bool)
 MLXLM_FIELD_TYPE(int)

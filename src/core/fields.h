@@ -1,6 +1,6 @@
 // A typed, path-aware view of one JSON object. The whole interface of config
 // parsing: `req`, `opt`, `sub`. Errors name file and field:
-//   config.json: text_config.num_attention_heads: expected an integer, found "8"
+//   config.json: text_config.heads: expected an integer, found "8"
 #pragma once
 
 #include <memory>
@@ -18,13 +18,13 @@ class Fields {
   // `file` is how errors call the document, e.g. "config.json".
   Fields(Json object, std::string file);
 
-  bool has(std::string_view key) const;  // present and not null
+  bool has(std::string_view key) const; // present and not null
   // The required value of `key`. T: bool, int, int64_t, float, double,
   // std::string, std::vector of those, Json.
   template <typename T>
   T req(std::string_view key) const;
-  // The value or `fallback` when the key is absent or null; a value of the wrong
-  // kind still throws.
+  // The value or `fallback` when the key is absent or null; a value of the
+  // wrong kind still throws.
   template <typename T>
   T opt(std::string_view key, T fallback) const;
   template <typename T>
@@ -49,7 +49,10 @@ class Fields {
 
  private:
   struct Document;
-  Fields(std::shared_ptr<const Document> document, const Json* node, std::string path);
+  Fields(
+      std::shared_ptr<const Document> document,
+      const Json* node,
+      std::string path);
   std::shared_ptr<const Document> document_;
   const Json* node_;
   std::string path_;

@@ -31,7 +31,7 @@ struct Descriptor {
 std::size_t open_regular(const std::string& path, Descriptor& file) {
   file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd < 0) fail_errno(path, "cannot open");
-  struct stat info{};
+  struct stat info {};
   if (::fstat(file.fd, &info) != 0) fail_errno(path, "cannot stat");
   if (!S_ISREG(info.st_mode))
     fail(ErrorKind::io, path, "expected a regular file, found something else");
@@ -82,7 +82,12 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
   Descriptor file{-1};
   std::size_t size = open_regular(path, file);
   if (size > max_bytes)
-    fail(ErrorKind::io, path, "expected at most {} bytes, found {}", max_bytes, size);
+    fail(
+        ErrorKind::io,
+        path,
+        "expected at most {} bytes, found {}",
+        max_bytes,
+        size);
   std::string out(size, '\0');
   std::size_t done = 0;
   while (done < size) {
@@ -97,14 +102,16 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
 }
 
 void write_file(const std::string& path, std::string_view content) {
-  std::string temporary = fmt::format("{}.{:08x}.tmp", path, std::random_device{}());
+  std::string temporary =
+      fmt::format("{}.{:08x}.tmp", path, std::random_device{}());
   try {
     Descriptor file{::open(
         temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
     if (file.fd < 0) fail_errno(temporary, "cannot create");
     write_all(file.fd, content, temporary);
     if (::fsync(file.fd) != 0) fail_errno(temporary, "cannot flush");
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_errno(path, "cannot rename to");
+    if (::rename(temporary.c_str(), path.c_str()) != 0)
+      fail_errno(path, "cannot rename to");
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
@@ -132,14 +139,17 @@ std::vector<std::string> list_directory(const std::string& path) {
 }
 
 std::string file_name(std::string_view path) {
-  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  while (path.size() > 1 && path.back() == '/')
+    path.remove_suffix(1);
   auto slash = path.rfind('/');
-  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+  return std::string(
+      slash == std::string_view::npos ? path : path.substr(slash + 1));
 }
 
 std::string join_path(std::string_view directory, std::string_view name) {
   if (directory.empty()) return std::string(name);
-  return fmt::format("{}{}{}", directory, directory.back() == '/' ? "" : "/", name);
+  return fmt::format(
+      "{}{}{}", directory, directory.back() == '/' ? "" : "/", name);
 }
 
 } // namespace mlxlm

@@ -39,7 +39,8 @@ class MappedFile {
 };
 
 std::string read_file(
-    const std::string& path, std::size_t max_bytes = std::size_t{256} << 20);
+    const std::string& path,
+    std::size_t max_bytes = std::size_t{256} << 20);
 // Writes beside `path` and renames: never a half-written file under its name.
 void write_file(const std::string& path, std::string_view content);
 

@@ -15,7 +15,11 @@ class Guard : public nlohmann::detail::json_sax_dom_parser<Json> {
   using Base = nlohmann::detail::json_sax_dom_parser<Json>;
 
  public:
-  Guard(Json& root, std::string_view where, ErrorKind kind, const JsonLimits& limits)
+  Guard(
+      Json& root,
+      std::string_view where,
+      ErrorKind kind,
+      const JsonLimits& limits)
       : Base(root, false), where_(where), kind_(kind), limits_(limits) {}
 
   bool start_object(std::size_t n) {
@@ -38,11 +42,17 @@ class Guard : public nlohmann::detail::json_sax_dom_parser<Json> {
   }
   bool key(std::string& name) {
     if (!limits_.duplicate_keys && !keys_.back().insert(name).second)
-      fail(kind_, where_, "expected each key once, found \"{}\" twice", printable(name));
+      fail(
+          kind_,
+          where_,
+          "expected each key once, found \"{}\" twice",
+          printable(name));
     return Base::key(name);
   }
   bool parse_error(
-      std::size_t position, const std::string& token, const nlohmann::detail::exception&) {
+      std::size_t position,
+      const std::string& token,
+      const nlohmann::detail::exception&) {
     fail(
         kind_,
         where_,
@@ -54,7 +64,11 @@ class Guard : public nlohmann::detail::json_sax_dom_parser<Json> {
  private:
   void enter() {
     if (++depth_ > limits_.depth)
-      fail(kind_, where_, "expected at most {} levels of nesting, found more", limits_.depth);
+      fail(
+          kind_,
+          where_,
+          "expected at most {} levels of nesting, found more",
+          limits_.depth);
   }
 
   std::string_view where_;
@@ -64,7 +78,7 @@ class Guard : public nlohmann::detail::json_sax_dom_parser<Json> {
   std::vector<std::set<std::string>> keys_;
 };
 
-// Python's json module writes NaN and infinities bare; give them a JSON spelling.
+// Python's json module writes NaN and infinities bare; JSON spelling for them.
 std::string quote_nonfinite(std::string_view text) {
   std::string out;
   out.reserve(text.size() + 16);
@@ -73,8 +87,10 @@ std::string quote_nonfinite(std::string_view text) {
     char c = text[i];
     if (in_string) {
       out += c;
-      if (c == '\\' && i + 1 < text.size()) out += text[++i];
-      else if (c == '"') in_string = false;
+      if (c == '\\' && i + 1 < text.size())
+        out += text[++i];
+      else if (c == '"')
+        in_string = false;
       continue;
     }
     if (c == '"') in_string = true;
@@ -95,9 +111,17 @@ std::string quote_nonfinite(std::string_view text) {
 } // namespace
 
 Json parse_json(
-    std::string_view text, std::string_view where, ErrorKind kind, const JsonLimits& limits) {
+    std::string_view text,
+    std::string_view where,
+    ErrorKind kind,
+    const JsonLimits& limits) {
   if (text.size() > limits.bytes)
-    fail(kind, where, "expected at most {} bytes of JSON, found {}", limits.bytes, text.size());
+    fail(
+        kind,
+        where,
+        "expected at most {} bytes of JSON, found {}",
+        limits.bytes,
+        text.size());
   std::string quoted;
   if (limits.nonfinite) {
     quoted = quote_nonfinite(text);
@@ -110,7 +134,11 @@ Json parse_json(
 }
 
 Json read_json(const std::string& path, const JsonLimits& limits) {
-  return parse_json(read_file(path, limits.bytes), file_name(path), ErrorKind::config, limits);
+  return parse_json(
+      read_file(path, limits.bytes),
+      file_name(path),
+      ErrorKind::config,
+      limits);
 }
 
 std::string describe(const Json& value) {

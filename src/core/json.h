@@ -18,8 +18,8 @@ using Json = nlohmann::ordered_json;
 struct JsonLimits {
   std::size_t depth = 64;
   std::size_t bytes = std::size_t{64} << 20;
-  bool duplicate_keys = false;  // true: accepted, the last one wins
-  bool nonfinite = false;       // true: bare NaN, Infinity, -Infinity, as Python writes
+  bool duplicate_keys = false; // true: accepted, the last one wins
+  bool nonfinite = false; // true: bare NaN, Infinity and -Infinity, as Python's
 };
 
 // Throws Error(kind) naming `where` and the byte position.

@@ -10,7 +10,7 @@ namespace {
 
 // One step of the UTF-8 decoder.
 struct Char {
-  std::size_t length;  // bytes consumed, at least 1
+  std::size_t length; // bytes consumed, at least 1
   enum { valid, invalid, incomplete } state;
 };
 
@@ -45,7 +45,8 @@ Char decode(std::string_view s) {
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t j = 0; j <= b.size(); ++j)
+    row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     std::size_t diagonal = std::exchange(row[0], i);
     for (std::size_t j = 1; j <= b.size(); ++j) {
@@ -85,8 +86,10 @@ std::string replace_invalid_utf8(std::string_view bytes) {
   out.reserve(bytes.size());
   while (!bytes.empty()) {
     Char c = decode(bytes);
-    if (c.state == Char::valid) out.append(bytes.substr(0, c.length));
-    else out.append("\xEF\xBF\xBD");
+    if (c.state == Char::valid)
+      out.append(bytes.substr(0, c.length));
+    else
+      out.append("\xEF\xBF\xBD");
     bytes.remove_prefix(c.length);
   }
   return out;
@@ -95,11 +98,16 @@ std::string replace_invalid_utf8(std::string_view bytes) {
 std::string printable(std::string_view text, std::size_t limit) {
   std::string out;
   for (unsigned char c : replace_invalid_utf8(text.substr(0, limit + 4))) {
-    if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\r') out += "\\r";
-    else if (c < 0x20 || c == 0x7F) out += fmt::format("\\x{:02x}", c);
-    else out += static_cast<char>(c);
+    if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c == '\r')
+      out += "\\r";
+    else if (c < 0x20 || c == 0x7F)
+      out += fmt::format("\\x{:02x}", c);
+    else
+      out += static_cast<char>(c);
   }
   if (text.size() > limit) {
     out.resize(complete_utf8(std::string_view(out).substr(0, limit)));
@@ -118,7 +126,9 @@ std::vector<std::string> split(std::string_view text, char separator) {
   }
 }
 
-std::string join(std::span<const std::string> parts, std::string_view separator) {
+std::string join(
+    std::span<const std::string> parts,
+    std::string_view separator) {
   std::string out;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (i > 0) out += separator;
@@ -132,7 +142,8 @@ bool starts_with(std::string_view text, std::string_view prefix) {
 }
 
 bool ends_with(std::string_view text, std::string_view suffix) {
-  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
+  return text.size() >= suffix.size() &&
+      text.substr(text.size() - suffix.size()) == suffix;
 }
 
 std::string lower_ascii(std::string_view text) {
@@ -148,7 +159,8 @@ bool glob_match(std::string_view pattern, std::string_view text) {
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;
       mark = t;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+    } else if (
+        p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
       ++p;
       ++t;
     } else if (star != std::string_view::npos) {
@@ -158,23 +170,28 @@ bool glob_match(std::string_view pattern, std::string_view text) {
       return false;
     }
   }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
+  while (p < pattern.size() && pattern[p] == '*')
+    ++p;
   return p == pattern.size();
 }
 
 std::vector<std::string> nearest(
-    std::string_view name, std::span<const std::string> candidates, std::size_t count) {
+    std::string_view name,
+    std::span<const std::string> candidates,
+    std::size_t count) {
   name = name.substr(0, 256);
   std::vector<std::pair<std::size_t, std::string>> ranked;
   for (const auto& candidate : candidates) {
-    std::size_t distance = edit_distance(name, std::string_view(candidate).substr(0, 256));
+    std::size_t distance =
+        edit_distance(name, std::string_view(candidate).substr(0, 256));
     if (distance <= std::max(name.size(), candidate.size()) * 2 / 3)
       ranked.emplace_back(distance, candidate);
   }
   std::sort(ranked.begin(), ranked.end());
   if (ranked.size() > count) ranked.resize(count);
   std::vector<std::string> out;
-  for (auto& [_, candidate] : ranked) out.push_back(std::move(candidate));
+  for (auto& [_, candidate] : ranked)
+    out.push_back(std::move(candidate));
   return out;
 }
 
