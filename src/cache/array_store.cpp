@@ -42,7 +42,7 @@ mx::array ArrayStore::places(const std::vector<View>& views) const {
   std::vector<int> rows;
   for (auto& view : views) {
     for (int i = view.offset; i < view.offset + view.count; ++i) {
-      auto& page = (*view.pages)[i / options_.page_tokens];
+      auto& page = view.pages->pages[i / options_.page_tokens];
       rows.push_back(
           page->id * options_.page_tokens + i % options_.page_tokens);
     }
@@ -57,7 +57,7 @@ mx::array ArrayStore::gather(
   int end = view.offset + view.count, tokens = options_.page_tokens;
   std::vector<int> ids;
   for (int i = first_page; i * tokens < end; ++i) {
-    ids.push_back((*view.pages)[i]->id);
+    ids.push_back(view.pages->pages[i]->id);
   }
   int heads = rows.shape(1), dim = rows.shape(2), pages = int(ids.size());
   auto paged = mx::reshape(rows, {capacity_, tokens, heads, dim});
@@ -102,7 +102,7 @@ Attended ArrayStore::attend(
   if (rows) {
     int pages = 0;
     for (auto& view : views) {
-      for (auto& page : *view.pages) {
+      for (auto& page : view.pages->pages) {
         if (page) pages = std::max(pages, page->id + 1);
       }
     }

@@ -97,6 +97,9 @@ struct MemoryOptions {
   mx::Dtype dtype = mx::float16; // of stored keys and values
   int page_tokens = 64;
   std::size_t max_bytes = 0; // 0: unlimited
+  // Keeps rows in MLX arrays, as GPUs do, where plain memory would be the
+  // choice.
+  bool arrays = false;
 };
 
 // One sequence's page tables and states. Destroying it frees its pages.

@@ -242,11 +242,13 @@ class PagedMemory final : public Memory {
 Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
     : layout(specs), options(o) {
   MLXLM_CHECK(options.page_tokens > 0, "a page holds at least one token");
+  bool raw = raw_pages(options);
   for (auto& group : layout.groups) {
     auto page = group.geometry.bytes_per_token(options.dtype) * group.layers *
         options.page_tokens;
-    pools.push_back(std::make_shared<PagePool>(page, raw_pages()));
-    stores.push_back(make_store(group, {options.dtype, options.page_tokens}));
+    pools.push_back(std::make_shared<PagePool>(page, raw));
+    stores.push_back(
+        make_store(group, {options.dtype, options.page_tokens, raw}));
   }
 }
 

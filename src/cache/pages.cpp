@@ -5,11 +5,13 @@
 #include <new>
 
 #include "core/check.h"
+#include "runtime/kernels/attention/page_layout.h"
 
 namespace mlxlm::cache {
 
 namespace {
 constexpr std::align_val_t page_alignment{4096};
+constexpr std::size_t slack = kernels::PageLayout::slack;
 } // namespace
 
 PagePool::PagePool(std::size_t page_bytes, bool raw)
@@ -34,8 +36,8 @@ PagePtr PagePool::take() {
   }
   if (raw_ && !page->data) {
     try {
-      page->data =
-          static_cast<std::byte*>(operator new(page_bytes_, page_alignment));
+      page->data = static_cast<std::byte*>(operator new(
+          page_bytes_ + slack, page_alignment));
     } catch (const std::bad_alloc&) {
       recycle(page);
       fail(
@@ -80,6 +82,11 @@ std::size_t PagePool::spare_bytes() const {
   return std::size_t(filled) * page_bytes_;
 }
 
+PageList::PageList(std::vector<PagePtr> list) : pages(std::move(list)) {
+  for (auto& page : pages)
+    data.push_back(page ? page->data : nullptr);
+}
+
 PageTable::PageTable(
     std::shared_ptr<PagePool> pool,
     int page_tokens,
@@ -87,31 +94,35 @@ PageTable::PageTable(
     : pool_(std::move(pool)),
       page_tokens_(page_tokens),
       window_(window),
-      pages_(std::make_shared<const PageList>()) {}
+      pages_(std::make_shared<const PageList>(std::vector<PagePtr>{})) {}
 
 PageTable::~PageTable() {
   if (!pages_) return; // moved from
-  for (auto& page : *pages_) {
+  for (auto& page : list()) {
     if (page) pool_->drop(*page);
   }
 }
 
+void PageTable::publish(std::vector<PagePtr> pages) {
+  pages_ = std::make_shared<const PageList>(std::move(pages));
+}
+
 bool PageTable::shared_tail(int length) const {
   return length % page_tokens_ != 0 &&
-      (*pages_)[length / page_tokens_]->owners > 1;
+      list()[length / page_tokens_]->owners > 1;
 }
 
 int PageTable::missing(int length, int tokens) const {
   if (tokens == 0) return 0;
-  int fresh = pages_for(length + tokens) - int(pages_->size());
+  int fresh = pages_for(length + tokens) - int(list().size());
   return std::max(fresh, 0) + (shared_tail(length) ? 1 : 0);
 }
 
 std::vector<PageTable::Copy> PageTable::reserve(int length, int tokens) {
   std::vector<Copy> copies;
   if (missing(length, tokens) == 0) return copies;
-  auto next = std::make_shared<PageList>(*pages_);
-  PageList fresh; // all taken before anything changes
+  auto next = list();
+  std::vector<PagePtr> fresh; // all taken before anything changes
   for (int i = missing(length, tokens); i > 0; --i) {
     try {
       fresh.push_back(pool_->take());
@@ -122,41 +133,41 @@ std::vector<PageTable::Copy> PageTable::reserve(int length, int tokens) {
     }
   }
   if (shared_tail(length)) {
-    auto& tail = (*next)[length / page_tokens_];
+    auto& tail = next[length / page_tokens_];
     copies.push_back({tail, fresh.back()});
     pool_->drop(*tail);
     tail = fresh.back();
     fresh.pop_back();
   }
-  next->insert(next->end(), fresh.begin(), fresh.end());
-  pages_ = std::move(next);
+  next.insert(next.end(), fresh.begin(), fresh.end());
+  publish(std::move(next));
   return copies;
 }
 
 void PageTable::shorten(int length) {
   auto keep = std::size_t(pages_for(length));
-  if (keep >= pages_->size()) return;
-  auto next = std::make_shared<PageList>(*pages_);
-  for (auto i = keep; i < next->size(); ++i) {
-    if ((*next)[i]) pool_->drop(*(*next)[i]);
+  if (keep >= list().size()) return;
+  auto next = list();
+  for (auto i = keep; i < next.size(); ++i) {
+    if (next[i]) pool_->drop(*next[i]);
   }
-  next->resize(keep);
+  next.resize(keep);
   dropped_ = std::min(dropped_, int(keep));
-  pages_ = std::move(next);
+  publish(std::move(next));
 }
 
 void PageTable::slide(int length) {
   if (window_ == 0) return;
   int passed = (length - window_ + 1) / page_tokens_ - 1;
-  passed = std::min(passed, int(pages_->size()));
+  passed = std::min(passed, int(list().size()));
   if (passed <= dropped_) return;
-  auto next = std::make_shared<PageList>(*pages_);
+  auto next = list();
   for (int i = dropped_; i < passed; ++i) {
-    pool_->drop(*(*next)[i]);
-    (*next)[i] = nullptr;
+    pool_->drop(*next[i]);
+    next[i] = nullptr;
   }
   dropped_ = passed;
-  pages_ = std::move(next);
+  publish(std::move(next));
 }
 
 bool PageTable::reaches(int length) const {
@@ -168,14 +179,14 @@ PageTable PageTable::fork() const {
   PageTable copy(pool_, page_tokens_, window_);
   copy.pages_ = pages_;
   copy.dropped_ = dropped_;
-  for (auto& page : *pages_) {
+  for (auto& page : list()) {
     if (page) pool_->share(*page);
   }
   return copy;
 }
 
 int PageTable::owned() const {
-  return int(pages_->size()) - dropped_;
+  return int(list().size()) - dropped_;
 }
 
 } // namespace mlxlm::cache

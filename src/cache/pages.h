@@ -17,12 +17,18 @@ struct Page {
   int owners = 1; // tables that list it
 };
 using PagePtr = std::shared_ptr<Page>;
-// By page number; null where a window has passed.
-using PageList = std::vector<PagePtr>;
+// A sequence's pages by number; null where a window has passed.
+struct PageList {
+  std::vector<PagePtr> pages;
+  std::vector<std::byte*> data; // of each page
+
+  explicit PageList(std::vector<PagePtr> list);
+};
 
 class PagePool : public std::enable_shared_from_this<PagePool> {
  public:
-  // raw: pages own page_bytes of memory; else they are only numbers.
+  // raw: pages own page_bytes of memory and a little that vector loads may read
+  // behind it; else they are only numbers.
   PagePool(std::size_t page_bytes, bool raw);
   ~PagePool();
 
@@ -86,6 +92,10 @@ class PageTable {
     return (tokens + page_tokens_ - 1) / page_tokens_;
   }
   bool shared_tail(int length) const;
+  const std::vector<PagePtr>& list() const {
+    return pages_->pages;
+  }
+  void publish(std::vector<PagePtr> pages);
 
   std::shared_ptr<PagePool> pool_;
   int page_tokens_;

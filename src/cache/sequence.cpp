@@ -98,7 +98,7 @@ void Sequence::copy_pages(
   for (auto& written : written_[group]) {
     if (written) mx::eval(*written);
   }
-  if (raw_pages()) mx::synchronize();
+  if (raw_pages(shared_->options)) mx::synchronize();
   for (auto& [from, to] : copies)
     shared_->stores[group]->copy(*from, *to);
 }
@@ -127,13 +127,8 @@ void Sequence::commit(int tokens) {
 void Sequence::rollback() {
   MLXLM_CHECK(begun_ >= 0, "rollback without begin");
   states_ = states_at_begin_;
-  for (auto& layers : written_) {
-    for (auto& written : layers) {
-      bool pending =
-          written && written->status() == mx::array::Status::unscheduled;
-      if (pending) written.reset();
-    }
-  }
+  // What the pass was to write stays in written_: it may hold up earlier
+  // writes, and rows behind the length do no harm.
   end();
   for (auto& table : tables_)
     table.shorten(length_);

@@ -49,10 +49,11 @@ class KvStore {
 struct StoreOptions {
   mx::Dtype dtype;
   int page_tokens;
+  bool raw; // pages are plain memory: raw_pages()
 };
 
-// Whether pages are memory of their own on the default device.
-bool raw_pages();
+// Whether pages are to be plain memory: what only the CPU can attend to.
+bool raw_pages(const MemoryOptions& options);
 std::unique_ptr<KvStore> make_store(
     const Group& group,
     const StoreOptions& options);

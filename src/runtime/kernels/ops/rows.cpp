@@ -132,6 +132,24 @@ void to_floats_impl(
   });
 }
 
+void from_floats_impl(
+    FloatType type,
+    const float* x,
+    int n,
+    float scale,
+    void* out) {
+  auto times = hn::Set(f_tag, scale);
+  typed(type, [&](auto zero) {
+    auto* to = static_cast<decltype(zero)*>(out);
+    each_vector(
+        n,
+        [&](std::size_t i) { store(hn::Mul(load(x + i), times), to + i); },
+        [&](std::size_t i, std::size_t rest) {
+          store_some(hn::Mul(load_some(x + i, rest), times), to + i, rest);
+        });
+  });
+}
+
 #if HWY_NATIVE_FMA
 // Cephes' polynomials after a reduction by multiples of pi / 2 in three parts;
 // the fused multiply-add makes it exact to f32 for angles up to 1e6.
@@ -336,6 +354,7 @@ namespace mlxlm::kernels {
 
 HWY_EXPORT(norm_impl);
 HWY_EXPORT(to_floats_impl);
+HWY_EXPORT(from_floats_impl);
 HWY_EXPORT(angles_impl);
 HWY_EXPORT(rope_impl);
 HWY_EXPORT(glu_impl);
@@ -351,6 +370,15 @@ void norm_row(
 
 void to_floats(FloatType type, const void* x, int n, float offset, float* out) {
   HWY_DYNAMIC_DISPATCH(to_floats_impl)(type, x, n, offset, out);
+}
+
+void from_floats(
+    FloatType type,
+    const float* x,
+    int n,
+    float scale,
+    void* out) {
+  HWY_DYNAMIC_DISPATCH(from_floats_impl)(type, x, n, scale, out);
 }
 
 void rope_angles(

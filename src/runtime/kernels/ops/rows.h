@@ -27,6 +27,9 @@ void norm_row(
 // out[i] = float(x[i]) + offset
 void to_floats(FloatType type, const void* x, int n, float offset, float* out);
 
+// out[i] = x[i] * scale in the type
+void from_floats(FloatType type, const float* x, int n, float scale, void* out);
+
 // cos and sin of position * inv_freq[i], times magnitude; the product is
 // rounded to f32 as the reference does.
 void rope_angles(

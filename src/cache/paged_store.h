@@ -1,0 +1,28 @@
+// Pages in plain memory, read in place by the CPU's attention. A page holds the
+// rows of every layer of the group, one layer after the other.
+#pragma once
+
+#include "cache/store.h"
+#include "runtime/kernels/attention/paged.h"
+
+namespace mlxlm::cache {
+
+class PagedStore final : public KvStore {
+ public:
+  PagedStore(const Group& group, const StoreOptions& options);
+  Attended attend(
+      int slot,
+      const std::vector<View>& views,
+      const mx::array& q,
+      const std::optional<KeysValues>& rows,
+      const AttendOptions& options,
+      const std::vector<mx::array>& after) override;
+  void copy(const Page& from, const Page& to) override;
+
+ private:
+  kernels::PageLayout layout_;
+  int window_;
+  std::size_t page_bytes_;
+};
+
+} // namespace mlxlm::cache

@@ -1,0 +1,471 @@
+// SIMD over pages of plain floats; see page_layout.h. Every row of queries is
+// computed with the same operations in the same order whatever rows stand
+// beside it.
+#include "runtime/kernels/attention/page_layout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#define HWY_DISABLED_TARGETS                                                   \
+  (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | \
+   HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/kernels/attention/page_layout.cpp"
+#include <hwy/foreach_target.h>
+// Behind foreach_target.
+#include "runtime/kernels/floats-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlxlm::kernels::HWY_NAMESPACE {
+
+// Query rows and vectors that are accumulated in registers at a time.
+constexpr int most_rows = 6;
+constexpr int vectors = HWY_MAX_BYTES >= 64 ? 4 : 2;
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+HWY_INLINE std::size_t up_to_lanes(std::size_t n) {
+  const auto lanes = hn::Lanes(f_tag);
+  return (n + lanes - 1) / lanes * lanes;
+}
+
+template <typename T>
+HWY_INLINE VF saturated(VF v) {
+  if (!std::is_same_v<T, hwy::float16_t>) return v;
+  auto most = hn::Set(f_tag, 65504.0f);
+  return hn::Max(hn::Neg(most), hn::Min(most, v)); // NaN stays
+}
+
+// ---- storing ----------------------------------------------------------------
+
+template <typename T, typename S>
+HWY_INLINE void convert(const S* x, int n, T* out) {
+  each_vector(
+      n,
+      [&](std::size_t i) { store(saturated<T>(load(x + i)), out + i); },
+      [&](std::size_t i, std::size_t rest) {
+        store_some(saturated<T>(load_some(x + i, rest)), out + i, rest);
+      });
+}
+
+template <typename T, typename S>
+HWY_INLINE void store_typed(
+    const PageLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    const S* k,
+    const S* v,
+    T* scratch) {
+  auto* keys = reinterpret_cast<T*>(layer + layout.key_offset(head));
+  if (layout.latent) {
+    convert(k, layout.k_dim, keys + std::size_t(token) * layout.k_dim);
+    return;
+  }
+  convert(k, layout.k_dim, scratch);
+  for (int d = 0; d < layout.k_dim; ++d) {
+    std::memcpy(
+        keys + std::size_t(d) * layout.tokens + token, scratch + d, sizeof(T));
+  }
+  auto* values = reinterpret_cast<T*>(layer + layout.value_offset(head));
+  convert(v, layout.v_dim, values + std::size_t(token) * layout.v_dim);
+}
+
+template <typename Fn>
+HWY_INLINE void typed(FloatType type, Fn fn) {
+  switch (type) {
+    case FloatType::f32:
+      return fn(float{});
+    case FloatType::f16:
+      return fn(hwy::float16_t{});
+    case FloatType::bf16:
+      return fn(hwy::bfloat16_t{});
+  }
+}
+
+void store_impl(
+    const PageLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    FloatType source,
+    const void* k,
+    const void* v,
+    float* scratch) {
+  typed(layout.type, [&](auto to) {
+    typed(source, [&](auto from) {
+      using T = decltype(to);
+      using S = decltype(from);
+      store_typed<T, S>(
+          layout,
+          layer,
+          head,
+          token,
+          static_cast<const S*>(k),
+          static_cast<const S*>(v),
+          reinterpret_cast<T*>(scratch));
+    });
+  });
+}
+
+// ---- scores -----------------------------------------------------------------
+
+// scores[r][t] = q[r] . k[t] for the first `tokens` of a page, keys across
+// tokens.
+template <int R, typename T>
+HWY_INLINE void score_across(
+    const T* keys,
+    int k_dim,
+    int page_tokens,
+    int tokens,
+    const float* q,
+    float* scores,
+    std::size_t stride) {
+  const int lanes = int(hn::Lanes(f_tag));
+  auto block = [&](int t, auto count) {
+    constexpr int n = decltype(count)::value;
+    VF acc[R][n];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < n; ++i)
+        acc[r][i] = hn::Zero(f_tag);
+    }
+    const T* row = keys + t;
+    for (int d = 0; d < k_dim; ++d, row += page_tokens) {
+      VF k[n];
+      for (int i = 0; i < n; ++i)
+        k[i] = load(row + i * lanes);
+      for (int r = 0; r < R; ++r) {
+        auto x = hn::Set(f_tag, q[std::size_t(r) * k_dim + d]);
+        for (int i = 0; i < n; ++i)
+          acc[r][i] = hn::MulAdd(x, k[i], acc[r][i]);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < n; ++i) {
+        store(acc[r][i], scores + r * stride + t + i * lanes);
+      }
+    }
+  };
+  int t = 0;
+  for (; t + (vectors - 1) * lanes < tokens; t += vectors * lanes) {
+    block(t, std::integral_constant<int, vectors>{});
+  }
+  for (; t < tokens; t += lanes)
+    block(t, std::integral_constant<int, 1>{});
+}
+
+// The same with keys token after token: sums over lanes.
+template <int R, typename T>
+HWY_INLINE void score_along(
+    const T* keys,
+    int k_dim,
+    int first,
+    int tokens,
+    const float* q,
+    float* scores,
+    std::size_t stride) {
+  const std::size_t lanes = hn::Lanes(f_tag);
+  const std::size_t whole = k_dim / lanes * lanes, rest = k_dim - whole;
+  auto dot = [&](int t, auto count) {
+    constexpr int n = decltype(count)::value;
+    const T* row = keys + std::size_t(t) * k_dim;
+    VF acc[R][n];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < n; ++i)
+        acc[r][i] = hn::Zero(f_tag);
+    }
+    auto step = [&](std::size_t d, auto get) {
+      VF k[n];
+      for (int i = 0; i < n; ++i)
+        k[i] = get(row + std::size_t(i) * k_dim + d);
+      for (int r = 0; r < R; ++r) {
+        auto x = get(q + std::size_t(r) * k_dim + d);
+        for (int i = 0; i < n; ++i)
+          acc[r][i] = hn::MulAdd(x, k[i], acc[r][i]);
+      }
+    };
+    for (std::size_t d = 0; d < whole; d += lanes) {
+      step(d, [](auto* p) { return load(p); });
+    }
+    if (rest) step(whole, [&](auto* p) { return load_some(p, rest); });
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < n; ++i) {
+        scores[r * stride + t + i] =
+            hn::GetLane(hn::SumOfLanes(f_tag, acc[r][i]));
+      }
+    }
+  };
+  int t = first;
+  for (; t + 2 <= tokens; t += 2)
+    dot(t, std::integral_constant<int, 2>{});
+  if (t < tokens) dot(t, std::integral_constant<int, 1>{});
+}
+
+// ---- softmax ----------------------------------------------------------------
+
+struct Seen {
+  int first, last; // tokens of the page, last exclusive; none: first >= last
+};
+
+// Scores of one row become weights e^(score - max); hidden ones 0. Gives what
+// the sums so far are to be multiplied by.
+HWY_INLINE float soften(
+    float* scores,
+    std::size_t n,
+    Seen seen,
+    float softcap,
+    float& max,
+    float* sum) {
+  const std::size_t lanes = hn::Lanes(f_tag);
+  const hn::RebindToSigned<F> i32;
+  if (seen.first >= seen.last) {
+    for (std::size_t i = 0; i < n; i += lanes)
+      store(hn::Zero(f_tag), scores + i);
+    return 1;
+  }
+  auto first = hn::Set(i32, seen.first), last = hn::Set(i32, seen.last);
+  auto most = hn::Set(f_tag, minus_infinity);
+  auto cap = hn::Set(f_tag, softcap),
+       shrink = hn::Set(f_tag, softcap > 0 ? 1 / softcap : 1);
+  for (std::size_t i = 0; i < n; i += lanes) {
+    auto s = load(scores + i);
+    if (softcap > 0) s = hn::Mul(cap, tanh_of(hn::Mul(s, shrink)));
+    auto at = hn::Iota(i32, int(i));
+    auto visible = hn::AndNot(hn::Lt(at, first), hn::Lt(at, last));
+    s = hn::IfThenElse(
+        hn::RebindMask(f_tag, visible), s, hn::Set(f_tag, minus_infinity));
+    store(s, scores + i);
+    most = hn::Max(most, s);
+  }
+  float next = std::max(max, hn::GetLane(hn::MaxOfLanes(f_tag, most)));
+  auto high = hn::Set(f_tag, next);
+  float keep = max == next ? 1 : std::exp(max - next);
+  auto total = hn::Mul(load(sum), hn::Set(f_tag, keep));
+  for (std::size_t i = 0; i < n; i += lanes) {
+    auto p = exp_of(hn::Sub(load(scores + i), high));
+    store(p, scores + i);
+    total = hn::Add(total, p);
+  }
+  store(total, sum);
+  max = next;
+  return keep;
+}
+
+// ---- values -----------------------------------------------------------------
+
+// acc[r] = acc[r] * keep[r] + sum over tokens of p[r][t] * v[t].
+template <int R, typename T>
+HWY_INLINE void accumulate(
+    const T* values,
+    std::size_t v_stride,
+    std::size_t v_dim,
+    int first,
+    int last,
+    const float* p,
+    std::size_t p_stride,
+    const float* keep,
+    float* acc,
+    std::size_t acc_step) {
+  const std::size_t lanes = hn::Lanes(f_tag);
+  auto loop = [&](std::size_t d, auto count) {
+    constexpr int n = decltype(count)::value;
+    VF sums[R][n];
+    for (int r = 0; r < R; ++r) {
+      auto k = hn::Set(f_tag, keep[r]);
+      for (int i = 0; i < n; ++i) {
+        sums[r][i] = hn::Mul(load(acc + r * acc_step + d + i * lanes), k);
+      }
+    }
+    const T* row = values + first * v_stride + d;
+    for (int t = first; t < last; ++t, row += v_stride) {
+      VF v[n];
+      for (int i = 0; i < n; ++i)
+        v[i] = load(row + i * lanes);
+      for (int r = 0; r < R; ++r) {
+        auto weight = hn::Set(f_tag, p[r * p_stride + t]);
+        for (int i = 0; i < n; ++i) {
+          sums[r][i] = hn::MulAdd(weight, v[i], sums[r][i]);
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < n; ++i) {
+        store(sums[r][i], acc + r * acc_step + d + i * lanes);
+      }
+    }
+  };
+  std::size_t d = 0;
+  for (; d + (vectors - 1) * lanes < v_dim; d += vectors * lanes) {
+    loop(d, std::integral_constant<int, vectors>{});
+  }
+  for (; d < v_dim; d += lanes)
+    loop(d, std::integral_constant<int, 1>{});
+}
+
+// ---- pages ------------------------------------------------------------------
+
+template <typename T>
+struct Attend {
+  const AttendPages& job;
+  const PageLayout& layout;
+  std::size_t score_step, acc_step;
+  float* sums; // [most_rows][lanes] partial sums of weights
+
+  template <int R>
+  void page(const std::byte* data, int position, int row, Seen all) {
+    auto* keys = reinterpret_cast<const T*>(data + layout.key_offset(job.head));
+    auto* values =
+        reinterpret_cast<const T*>(data + layout.value_offset(job.head));
+    auto* q = job.q + std::size_t(row) * layout.k_dim;
+    if (layout.latent) {
+      score_along<R>(
+          keys, layout.k_dim, all.first, all.last, q, job.scores, score_step);
+    } else {
+      score_across<R>(
+          keys,
+          layout.k_dim,
+          layout.tokens,
+          all.last,
+          q,
+          job.scores,
+          score_step);
+    }
+    float keep[R];
+    auto n = up_to_lanes(all.last);
+    for (int r = 0; r < R; ++r) {
+      auto seen = on_page(job.visible[row + r], position);
+      keep[r] = soften(
+          job.scores + r * score_step,
+          n,
+          seen,
+          job.softcap,
+          job.max[row + r],
+          sums + r * hn::Lanes(f_tag));
+    }
+    accumulate<R>(
+        values,
+        layout.latent ? layout.k_dim : layout.v_dim,
+        layout.v_dim,
+        all.first,
+        all.last,
+        job.scores,
+        score_step,
+        keep,
+        job.acc + row * acc_step,
+        acc_step);
+  }
+
+  Seen on_page(Visible v, int position) const {
+    return {
+        std::max(v.first - position, 0),
+        std::min(v.last - position + 1, layout.tokens)};
+  }
+
+  template <int R>
+  void rows(int row) {
+    const auto lanes = hn::Lanes(f_tag);
+    for (std::size_t i = 0; i < R * lanes; i += lanes) {
+      store(hn::Zero(f_tag), sums + i);
+    }
+    for (int r = row; r < row + R; ++r) {
+      job.max[r] = minus_infinity;
+      for (std::size_t i = 0; i < acc_step; i += lanes) {
+        store(hn::Zero(f_tag), job.acc + r * acc_step + i);
+      }
+    }
+    for (int i = 0; i < job.page_count; ++i) {
+      int position = job.position + i * layout.tokens;
+      Seen all{layout.tokens, 0};
+      for (int r = row; r < row + R; ++r) {
+        auto seen = on_page(job.visible[r], position);
+        if (seen.first >= seen.last) continue;
+        all.first = std::min(all.first, seen.first);
+        all.last = std::max(all.last, seen.last);
+      }
+      if (all.first < all.last) page<R>(job.pages[i], position, row, all);
+    }
+    for (int r = 0; r < R; ++r) {
+      job.sum[row + r] =
+          hn::GetLane(hn::SumOfLanes(f_tag, load(sums + r * lanes)));
+    }
+  }
+
+  void run() {
+    int row = 0;
+    for (; row + most_rows <= job.rows; row += most_rows)
+      rows<most_rows>(row);
+    switch (job.rows - row) {
+      case 1:
+        return rows<1>(row);
+      case 2:
+        return rows<2>(row);
+      case 3:
+        return rows<3>(row);
+      case 4:
+        return rows<4>(row);
+      case 5:
+        return rows<5>(row);
+    }
+  }
+};
+
+std::size_t acc_stride_impl(const PageLayout& layout) {
+  return up_to_lanes(layout.v_dim);
+}
+
+std::size_t score_floats_impl(const PageLayout& layout) {
+  return most_rows * up_to_lanes(layout.tokens + vectors * hn::Lanes(f_tag));
+}
+
+void attend_impl(const AttendPages& job) {
+  HWY_ALIGN float sums[most_rows * hn::MaxLanes(f_tag)];
+  auto& layout = *job.layout;
+  typed(layout.type, [&](auto zero) {
+    Attend<decltype(zero)>{
+        job,
+        layout,
+        score_floats_impl(layout) / most_rows,
+        acc_stride_impl(layout),
+        sums}
+        .run();
+  });
+}
+
+} // namespace mlxlm::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mlxlm::kernels {
+
+HWY_EXPORT(store_impl);
+HWY_EXPORT(attend_impl);
+HWY_EXPORT(acc_stride_impl);
+HWY_EXPORT(score_floats_impl);
+
+void store_row(
+    const PageLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    FloatType source,
+    const void* k,
+    const void* v,
+    float* scratch) {
+  HWY_DYNAMIC_DISPATCH(store_impl)
+  (layout, layer, head, token, source, k, v, scratch);
+}
+
+void attend_pages(const AttendPages& job) {
+  HWY_DYNAMIC_DISPATCH(attend_impl)(job);
+}
+
+std::size_t acc_stride(const PageLayout& layout) {
+  return HWY_DYNAMIC_DISPATCH(acc_stride_impl)(layout);
+}
+
+std::size_t score_floats(const PageLayout& layout) {
+  return HWY_DYNAMIC_DISPATCH(score_floats_impl)(layout);
+}
+
+} // namespace mlxlm::kernels
+#endif

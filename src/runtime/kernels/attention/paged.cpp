@@ -1,0 +1,382 @@
+// The primitive of paged attention: what work there is, split over threads, and
+// how partial results join; see paged.h. The arithmetic is in page_layout.cpp.
+//
+// The keys of a query are cut into chunks at fixed positions. Each chunk has
+// its own online softmax, and chunks join in order, whether one thread runs
+// them all or many run one each: so splitting never shows in the result.
+#include "runtime/kernels/attention/paged.h"
+
+#include <mlx/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "runtime/kernels/ops/rows.h"
+#include "runtime/kernels/primitive.h"
+#include "runtime/kernels/row_view.h"
+
+namespace mlxlm::kernels {
+
+namespace {
+
+constexpr int chunk_tokens = 256;
+constexpr int most_rows = 48; // query rows of an item
+constexpr long worth_threads = 1 << 16; // multiply-adds
+
+// Softmax sums of some query rows: acc [rows][stride].
+struct Partial {
+  std::vector<float> acc, max, sum;
+
+  void resize(std::size_t rows, std::size_t stride) {
+    if (acc.size() < rows * stride) acc.resize(rows * stride);
+    if (max.size() < rows) max.resize(rows), sum.resize(rows);
+  }
+};
+
+struct PartialRow {
+  float *acc, *max, *sum;
+};
+
+// Adds `from` to `to`.
+void join(PartialRow to, const PartialRow& from, int n) {
+  constexpr float none = -std::numeric_limits<float>::infinity();
+  if (*from.max == none) return;
+  if (*to.max == none) {
+    std::copy(from.acc, from.acc + n, to.acc);
+    *to.max = *from.max;
+    *to.sum = *from.sum;
+    return;
+  }
+  float most = std::max(*to.max, *from.max);
+  float a = std::exp(*to.max - most), b = std::exp(*from.max - most);
+  for (int i = 0; i < n; ++i)
+    to.acc[i] = to.acc[i] * a + from.acc[i] * b;
+  *to.sum = *to.sum * a + *from.sum * b;
+  *to.max = most;
+}
+
+struct Item { // query rows of one head of one segment, for all chunks or one
+  int segment, head, row, rows;
+  int chunk = -1;
+  std::size_t partial = 0; // with a chunk: where its rows' results go
+};
+
+struct Scratch {
+  std::vector<float> q, scores;
+  std::vector<std::byte> apart;
+  std::vector<Visible> visible;
+  std::vector<const std::byte*> pages;
+  Partial part, total;
+};
+
+class Run {
+ public:
+  Run(const PagedAttention& op,
+      const mx::array& q,
+      const std::vector<float>& sinks,
+      mx::array& out)
+      : op_(op),
+        layout_(op.layout),
+        q_(q),
+        q_type_(*float_type(q.dtype())),
+        heads_(q.shape(2)),
+        group_(heads_ / layout_.kv_heads),
+        chunk_pages_(std::max(1, chunk_tokens / layout_.tokens)),
+        chunk_(chunk_pages_ * layout_.tokens),
+        stride_(acc_stride(layout_)),
+        sinks_(sinks),
+        out_(out.data<std::byte>()) {}
+
+  void store(const mx::array& k, const mx::array& v) const {
+    RowView k_rows(k), v_rows(v);
+    auto type = *float_type(k.dtype());
+    auto dims = layout_.k_dim + layout_.v_dim;
+    for (auto& segment : op_.segments) {
+      auto body = [&](std::size_t first, std::size_t last) {
+        std::vector<float> scratch(dims);
+        std::vector<std::byte> apart(2 * dims * sizeof(float));
+        for (auto t = first; t < last; ++t) {
+          int position = segment.offset + int(t);
+          auto* page = (*segment.pages)[position / layout_.tokens];
+          for (int h = 0; h < layout_.kv_heads; ++h) {
+            auto row = (segment.first + t) * layout_.kv_heads + h;
+            store_row(
+                layout_,
+                page + op_.layer_offset,
+                h,
+                position % layout_.tokens,
+                type,
+                k_rows.row(row, apart.data()),
+                v_rows.row(row, apart.data() + dims * sizeof(float)),
+                scratch.data());
+          }
+        }
+      };
+      for_row_blocks(segment.count, layout_.kv_heads * dims, body);
+    }
+  }
+
+  void attend() const {
+    std::vector<Item> items;
+    long work = 0;
+    for (std::size_t s = 0; s < op_.segments.size(); ++s) {
+      auto& segment = op_.segments[s];
+      int rows = segment.count * group_;
+      work += long(rows) * layout_.kv_heads * seen(segment) *
+          (layout_.k_dim + layout_.v_dim);
+      // The last rows see most: they go first.
+      for (int row = (rows - 1) / most_rows * most_rows; row >= 0;
+           row -= most_rows) {
+        for (int h = 0; h < layout_.kv_heads; ++h) {
+          items.push_back({int(s), h, row, std::min(most_rows, rows - row)});
+        }
+      }
+    }
+    if (work < worth_threads) {
+      for (auto& item : items)
+        whole(item);
+    } else if (int(items.size()) < 4 * thread_count()) {
+      split(items);
+    } else {
+      parallel_for(int(items.size()), [&](int i) { whole(items[i]); });
+    }
+  }
+
+ private:
+  // Tokens that the segment's last query sees.
+  int seen(const PagedSegment& segment) const {
+    int all = segment.offset + segment.count, window = op_.shape.window;
+    return window > 0 ? std::min(all, window) : all;
+  }
+
+  Visible visible(const PagedSegment& segment, int row) const {
+    int last = segment.offset + row / group_, window = op_.shape.window;
+    return {window > 0 ? std::max(0, last - window + 1) : 0, last};
+  }
+
+  std::pair<int, int> chunks(const Item& item) const {
+    auto& segment = op_.segments[item.segment];
+    return {
+        visible(segment, item.row).first / chunk_,
+        visible(segment, item.row + item.rows - 1).last / chunk_ + 1};
+  }
+
+  static Scratch& scratch() {
+    thread_local Scratch mine;
+    return mine;
+  }
+
+  // Index of a query row among all rows [N * H] of q and out.
+  std::size_t place(const Item& item, int row) const {
+    auto& segment = op_.segments[item.segment];
+    auto token = std::size_t(segment.first + row / group_);
+    return token * heads_ + item.head * group_ + row % group_;
+  }
+
+  void read_queries(const Item& item, Scratch& s) const {
+    s.q.resize(std::size_t(item.rows) * layout_.k_dim);
+    s.apart.resize(q_.row_bytes());
+    s.visible.resize(item.rows);
+    for (int r = 0; r < item.rows; ++r) {
+      auto* to = s.q.data() + std::size_t(r) * layout_.k_dim;
+      auto* from = q_.row(place(item, item.row + r), s.apart.data());
+      to_floats(q_type_, from, layout_.k_dim, 0, to);
+      for (int d = 0; d < layout_.k_dim; ++d)
+        to[d] *= op_.shape.scale;
+      s.visible[r] = visible(op_.segments[item.segment], item.row + r);
+    }
+    s.scores.resize(score_floats(layout_));
+  }
+
+  // The item's rows against one chunk.
+  void chunk(const Item& item, int index, Scratch& s, PartialRow to) const {
+    auto& pages = *op_.segments[item.segment].pages;
+    int first = std::max(index * chunk_, s.visible.front().first);
+    int last = std::min(index * chunk_ + chunk_ - 1, s.visible.back().last);
+    int first_page = first / layout_.tokens, last_page = last / layout_.tokens;
+    s.pages.clear();
+    for (int i = first_page; i <= last_page; ++i) {
+      s.pages.push_back(pages[i] + op_.layer_offset);
+    }
+    attend_pages(
+        {&layout_,
+         item.head,
+         s.pages.data(),
+         int(s.pages.size()),
+         first_page * layout_.tokens,
+         item.rows,
+         s.visible.data(),
+         s.q.data(),
+         op_.shape.softcap,
+         s.scores.data(),
+         to.acc,
+         to.max,
+         to.sum});
+  }
+
+  PartialRow row_of(Partial& p, std::size_t row) const {
+    return {p.acc.data() + row * stride_, &p.max[row], &p.sum[row]};
+  }
+
+  // Divides, with the sink's share, and writes the row.
+  void finish(const Item& item, int row, PartialRow sums) const {
+    int head = item.head * group_ + row % group_;
+    float scale = 1 / *sums.sum;
+    if (!sinks_.empty()) {
+      float most = std::max(*sums.max, sinks_[head]);
+      float mine = std::exp(*sums.max - most);
+      scale = mine / (*sums.sum * mine + std::exp(sinks_[head] - most));
+    }
+    auto bytes = layout_.v_dim * size_of(q_type_);
+    auto* to = out_ + place(item, row) * bytes;
+    from_floats(q_type_, sums.acc, layout_.v_dim, scale, to);
+  }
+
+  void whole(const Item& item) const {
+    auto& s = scratch();
+    read_queries(item, s);
+    s.total.resize(item.rows, stride_);
+    s.part.resize(item.rows, stride_);
+    auto [first, last] = chunks(item);
+    chunk(item, first, s, row_of(s.total, 0));
+    for (int c = first + 1; c < last; ++c) {
+      chunk(item, c, s, row_of(s.part, 0));
+      for (int r = 0; r < item.rows; ++r) {
+        join(row_of(s.total, r), row_of(s.part, r), layout_.v_dim);
+      }
+    }
+    for (int r = 0; r < item.rows; ++r) {
+      finish(item, item.row + r, row_of(s.total, r));
+    }
+  }
+
+  // Every chunk its own item; the results join in order afterwards.
+  void split(const std::vector<Item>& items) const {
+    std::vector<Item> parts;
+    std::size_t rows = 0;
+    for (auto& item : items) {
+      auto [first, last] = chunks(item);
+      for (int c = first; c < last; ++c) {
+        parts.push_back(item);
+        parts.back().chunk = c;
+        parts.back().partial = rows;
+        rows += item.rows;
+      }
+    }
+    Partial all;
+    all.resize(rows, stride_);
+    parallel_for(int(parts.size()), [&](int i) {
+      auto& s = scratch();
+      read_queries(parts[i], s);
+      chunk(parts[i], parts[i].chunk, s, row_of(all, parts[i].partial));
+    });
+    std::size_t part = 0;
+    for (auto& item : items) {
+      auto first = parts[part].partial;
+      auto [begin, end] = chunks(item);
+      part += end - begin;
+      for (int r = 0; r < item.rows; ++r) {
+        auto total = row_of(all, first + r);
+        for (int c = 1; c < end - begin; ++c) {
+          join(
+              total,
+              row_of(all, first + std::size_t(c) * item.rows + r),
+              layout_.v_dim);
+        }
+        finish(item, item.row + r, total);
+      }
+    }
+  }
+
+  const PagedAttention& op_;
+  const PageLayout& layout_;
+  RowView q_;
+  FloatType q_type_;
+  int heads_, group_, chunk_pages_, chunk_;
+  std::size_t stride_;
+  const std::vector<float>& sinks_;
+  std::byte* out_;
+};
+
+struct Paged {
+  static constexpr const char* name = "mlxlm::paged_attention";
+  std::shared_ptr<const PagedAttention> op;
+  bool rows, sinks;
+
+  // in: q [, k, v] [, sinks] [, after...]; out: result, written
+  void eval(const Arrays& in, Arrays& out, mx::Stream stream) const {
+    for (auto& x : out)
+      allocate(x);
+    auto weak = [](const mx::array& x) {
+      return mx::array::unsafe_weak_copy(x);
+    };
+    Arrays used;
+    for (int i = 0; i < 1 + (rows ? 2 : 0) + sinks; ++i) {
+      used.push_back(weak(in[i]));
+    }
+    mx::cpu::get_command_encoder(stream).dispatch(
+        [op = op,
+         rows = rows,
+         sinks = sinks,
+         used,
+         result = weak(out[0])]() mutable {
+          std::vector<float> logits;
+          if (sinks) {
+            auto& x = used.back();
+            logits.resize(x.size());
+            RowView view(x);
+            std::vector<std::byte> apart(view.row_bytes());
+            to_floats(
+                *float_type(x.dtype()),
+                view.row(0, apart.data()),
+                int(x.size()),
+                0,
+                logits.data());
+          }
+          Run run(*op, used[0], logits, result);
+          if (rows) run.store(used[1], used[2]);
+          run.attend();
+        });
+  }
+
+  Arrays reference(const Arrays&) const {
+    fail(
+        ErrorKind::internal,
+        "attention",
+        "expected a stateless memory for gradients, found pages");
+  }
+};
+
+} // namespace
+
+PagedResult paged_attention(
+    PagedAttention op,
+    const mx::array& q,
+    const std::optional<std::pair<mx::array, mx::array>>& rows,
+    const std::optional<mx::array>& sinks,
+    const std::vector<mx::array>& after) {
+  auto known = [](const mx::array& x) {
+    return float_type(x.dtype()) ? x : mx::astype(x, mx::float32);
+  };
+  Arrays in{known(q)};
+  if (rows) {
+    in.push_back(known(rows->first));
+    in.push_back(
+        rows->second.dtype() == in[1].dtype()
+            ? rows->second
+            : mx::astype(rows->second, in[1].dtype()));
+  }
+  if (sinks) in.push_back(known(*sinks));
+  in.insert(in.end(), after.begin(), after.end());
+  mx::Shape shape{1, q.shape(1), q.shape(2), op.layout.v_dim};
+  Paged primitive{
+      std::make_shared<const PagedAttention>(std::move(op)),
+      rows.has_value(),
+      sinks.has_value()};
+  auto out = cpu_arrays(
+      std::move(primitive), {shape, {1}}, {in[0].dtype(), mx::uint8}, in);
+  return {out[0], out[1]};
+}
+
+} // namespace mlxlm::kernels
