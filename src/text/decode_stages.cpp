@@ -214,7 +214,7 @@ class WordPiece : public DecodeStage {
       if (starts_with(piece, prefix_)) {
         piece.erase(0, prefix_.size());
       } else {
-        piece.insert(0, " ");
+        piece = std::string(" ").append(piece);
       }
     }
     first_ = false;
@@ -271,7 +271,8 @@ class WordEnds : public DecodeStage {
 class Spaced : public DecodeStage {
  public:
   void push(std::string piece, Pieces& out) override {
-    out.push_back(first_ ? std::move(piece) : " " + piece);
+    out.push_back(first_ ? "" : " ");
+    out.back() += piece;
     first_ = false;
   }
 
