@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
 #include <span>
 #include <string>
@@ -44,6 +45,54 @@ inline std::string safetensors(std::string_view header, std::string_view data) {
   return raw(std::uint64_t{header.size()}) + std::string(header) +
       std::string(data);
 }
+
+// Tensors in memory as a checkpoint.
+class MemorySource : public TensorSource {
+ public:
+  MemorySource& add(
+      const std::string& name,
+      Storage storage,
+      std::vector<std::int64_t> shape,
+      std::string_view bytes) {
+    auto& owned = tensors_[name];
+    owned.bytes = bytes;
+    owned.view.name = name;
+    owned.view.storage = storage;
+    owned.view.shape = std::move(shape);
+    owned.view.bytes = as_bytes(owned.bytes);
+    return *this;
+  }
+  // f32: first, first + 1, ...
+  MemorySource& counting(
+      const std::string& name,
+      std::vector<std::int64_t> shape,
+      float first = 0) {
+    std::size_t n = 1;
+    for (auto dim : shape)
+      n *= static_cast<std::size_t>(dim);
+    std::vector<float> values(n);
+    for (auto& v : values)
+      v = first++;
+    return add(name, Storage::f32, std::move(shape), raw(values));
+  }
+  const TensorView* find(std::string_view name) const override {
+    auto it = tensors_.find(name);
+    return it == tensors_.end() ? nullptr : &it->second.view;
+  }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> out;
+    for (const auto& [name, tensor] : tensors_)
+      out.push_back(name);
+    return out;
+  }
+
+ private:
+  struct Owned {
+    std::string bytes;
+    TensorView view;
+  };
+  std::map<std::string, Owned, std::less<>> tensors_;
+};
 
 // A folder that goes with the test.
 class TempFolder {

@@ -100,17 +100,23 @@ class QuantizedLinear final : public MlxLinear {
       const mx::array& scales,
       const std::optional<mx::array>& biases,
       mx::Dtype type) const {
-    auto out = biases
-        ? mx::dequantize(w, scales, biases, f_.group, f_.bits, f_.mode)
-        : mx::dequantize(
-              w,
-              scales,
-              std::nullopt,
-              f_.group,
-              f_.bits,
-              f_.mode,
-              std::nullopt,
-              mx::float32);
+    // Affine scales may be f16; the values are worked out in `type`.
+    auto out = biases ? mx::dequantize(
+                            w,
+                            mx::astype(scales, type),
+                            mx::astype(*biases, type),
+                            f_.group,
+                            f_.bits,
+                            f_.mode)
+                      : mx::dequantize(
+                            w,
+                            scales,
+                            std::nullopt,
+                            f_.group,
+                            f_.bits,
+                            f_.mode,
+                            std::nullopt,
+                            mx::float32);
     return mx::astype(out, type);
   }
   MlxForm f_;
