@@ -185,7 +185,7 @@ INSTANTIATE_TEST_SUITE_P(
         Storage::tq1_0,
         Storage::tq2_0,
         Storage::mxfp4),
-    [](const auto& p) { return std::string(info(p.param).name); });
+    [](const auto& p) { return std::string(mlxlm::info(p.param).name); });
 
 TEST_P(GgufBlocks, EqualTheirDefinition) {
   mx::set_default_device(mx::Device::cpu);

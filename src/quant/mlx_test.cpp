@@ -24,7 +24,7 @@ Storage storage_of(mx::Dtype type) {
   return type == mx::uint32 ? Storage::u32 : Storage::u8;
 }
 
-void add(MemorySource& to, const std::string& name, const mx::array& a) {
+void put(MemorySource& to, const std::string& name, const mx::array& a) {
   auto plain = mx::contiguous(a);
   plain.eval();
   to.add(
@@ -104,8 +104,8 @@ TEST_P(MlxFormats, LoadsTheSameValuesPackedAndAsArrays) {
   MemorySource source;
   const char* names[] = {"weight", "scales", "biases"};
   for (std::size_t i = 0; i < q.size(); ++i) {
-    add(source, std::string("experts.") + names[i], q[i]);
-    add(source, std::string("plain.") + names[i], mx::take(q[i], 0, 0));
+    put(source, std::string("experts.") + names[i], q[i]);
+    put(source, std::string("plain.") + names[i], mx::take(q[i], 0, 0));
   }
   for (bool packed : {true, false}) {
     auto loader = open(source, "{}", packed);
@@ -134,14 +134,15 @@ TEST_P(MlxFormats, LoadsTheSameValuesPackedAndAsArrays) {
   }
 }
 
-MemorySource affine(int bits, int group, const std::string& path = "p") {
-  auto q = mx::quantize(mx::take(weights(mx::float32), 0, 0), group, bits);
-  MemorySource source;
-  add(source, path + ".weight", q[0]);
-  add(source, path + ".scales", q[1]);
-  add(source, path + ".biases", q[2]);
-  return source;
-}
+// The module "p" [24, 256] in the affine mode.
+struct Affine : MemorySource {
+  Affine(int bits, int group) {
+    auto q = mx::quantize(mx::take(weights(mx::float32), 0, 0), group, bits);
+    put(*this, "p.weight", q[0]);
+    put(*this, "p.scales", q[1]);
+    put(*this, "p.biases", q[2]);
+  }
+};
 
 std::string load_error(const TensorSource& source, const char* config) {
   return error_of([&] { open(source, config)->root().linear("p", 256, 24); });
@@ -149,7 +150,7 @@ std::string load_error(const TensorSource& source, const char* config) {
 
 TEST(MlxFormat, ShapesDecideAndEntriesMustAgree) {
   mx::set_default_device(mx::Device::cpu);
-  auto q = affine(4, 64);
+  Affine q(4, 64);
   // The top level speaks of other layers.
   EXPECT_EQ(
       load_error(q, R"({"quantization":{"bits":8,"group_size":32}})"),
@@ -178,7 +179,7 @@ TEST(MlxFormat, FalseMeansPlain) {
       load_error(
           source, R"({"quantization":{"bits":4,"group_size":64,"p":false}})"),
       "no error");
-  auto q = affine(4, 64);
+  Affine q(4, 64);
   EXPECT_THAT(
       load_error(q, R"({"quantization":{"p":false}})"),
       HasSubstr("p.weight: expected a weight format that is supported"));
@@ -209,24 +210,24 @@ TEST(MlxFormat, RefusesWrongConfigsAndTensors) {
           R"({"quantization_config":{"quant_method":"fp8","bits":99}})"),
       "no error");
 
-  auto q = affine(4, 64);
+  Affine q(4, 64);
   EXPECT_THAT(
       error_of([&] { open(q, "{}")->root().linear("p", 100, 24); }),
       HasSubstr("expected packed codes and scales of 100 inputs"));
   MemorySource none;
-  add(none, "p.weight", mx::zeros({24, 32}, mx::uint32));
-  add(none, "p.scales", mx::zeros({24, 4}, mx::float32));
+  put(none, "p.weight", mx::zeros({24, 32}, mx::uint32));
+  put(none, "p.scales", mx::zeros({24, 4}, mx::float32));
   EXPECT_THAT(
       load_error(none, "{}"),
       HasSubstr("p.biases: expected a tensor, found none"));
-  add(none, "p.biases", mx::zeros({24, 2}, mx::float32));
+  put(none, "p.biases", mx::zeros({24, 2}, mx::float32));
   EXPECT_THAT(
       load_error(none, "{}"),
       HasSubstr(
           "p.biases: expected [24, 4] of F32 like the scales, found [24, 2]"));
   MemorySource odd;
-  add(odd, "p.weight", mx::zeros({24, 32}, mx::uint32));
-  add(odd, "p.scales", mx::zeros({24, 4}, mx::uint8));
+  put(odd, "p.weight", mx::zeros({24, 32}, mx::uint32));
+  put(odd, "p.scales", mx::zeros({24, 4}, mx::uint8));
   EXPECT_THAT(
       load_error(odd, "{}"),
       HasSubstr(
