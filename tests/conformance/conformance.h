@@ -58,8 +58,14 @@ struct Family {
 };
 std::span<const Family> families();
 
+// The runners, in files of their own.
+Outcome quantized_case(const Case&);
+Outcome sampler_case(const Case&);
 Outcome template_case(const Case&);
+Outcome text_case(const Case&);
 Outcome tokenizer_case(const Case&);
 Outcome sampler_case(const Case&);
+Outcome template_case(const Case&);
+Outcome text_case(const Case&);
 
 } // namespace mlxlm::conformance

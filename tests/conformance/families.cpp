@@ -8,8 +8,9 @@ namespace mlxlm::conformance {
 std::span<const Family> families() {
   static const std::vector<Family> table = {
       {"chat_templates", template_case},
+      {"quantized", quantized_case},
       {"samplers", sampler_case},
-      // {"text", text_case},
+      {"text", text_case},
       {"tokenizer", tokenizer_case},
   };
   return table;

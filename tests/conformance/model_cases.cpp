@@ -1,0 +1,189 @@
+// Families `text` and `quantized`: a checkpoint against recorded logits. Every
+// case runs in float32, and half-precision ones in their own type as well; and
+// whatever way the tokens are cut into passes, the logits must be the same.
+#include <cmath>
+
+#include "conformance.h"
+#include "golden.h"
+#include "model_run.h"
+
+namespace mlxlm::conformance {
+
+namespace {
+
+// Lines of one case's figure, and whether all held.
+class Verdict {
+ public:
+  void require(std::string_view what, double found, double allowed) {
+    bool holds = found <= allowed; // false for NaN
+    ok_ = ok_ && holds;
+    if (!text_.empty()) text_ += ", ";
+    text_ += holds
+        ? fmt::format("{} {:.1e}", what, found)
+        : fmt::format("{} {:.3e} above {:.1e}", what, found, allowed);
+  }
+  void require(std::string_view what, bool holds) {
+    ok_ = ok_ && holds;
+    if (!holds)
+      text_ += fmt::format("{}{} differ", text_.empty() ? "" : ", ", what);
+  }
+  Outcome outcome() const {
+    return judge(ok_, text_);
+  }
+
+ private:
+  bool ok_ = true;
+  std::string text_;
+};
+
+double mean_abs(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    sum += std::fabs(a[i] - b[i]);
+  return a.empty() ? 0 : sum / static_cast<double>(a.size());
+}
+
+// The smallest cosine between rows of length `width`.
+double least_cosine(
+    std::span<const float> a,
+    std::span<const float> b,
+    int width) {
+  double least = 1;
+  for (std::size_t at = 0; at + width <= a.size(); at += width) {
+    double ab = 0, aa = 0, bb = 0;
+    for (int i = 0; i < width; ++i) {
+      double x = a[at + i], y = b[at + i];
+      ab += x * y;
+      aa += x * x;
+      bb += y * y;
+    }
+    least = std::min(least, ab / std::sqrt(aa * bb));
+  }
+  return least;
+}
+
+// Greedy picks, compared as long as the recorded margin is wider than `noise`.
+bool same_picks(
+    std::span<const float> logits,
+    std::span<const float> golden,
+    const std::vector<int>& ids,
+    int vocab,
+    double noise) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    auto row = golden.subspan(i * vocab, vocab);
+    float second = -INFINITY;
+    for (int v = 0; v < vocab; ++v)
+      if (v != ids[i]) second = std::max(second, row[v]);
+    if (row[ids[i]] - second <= noise) return true;
+    if (argmax(logits.subspan(i * vocab, vocab)) != ids[i]) return false;
+  }
+  return true;
+}
+
+// Chunks, single tokens and company must not change the logits.
+void cut_differently(
+    Verdict& verdict,
+    const ModelRun& run,
+    const std::vector<int>& ids,
+    const Logits& whole,
+    double allowed) {
+  verdict.require("chunks", max_abs(run.logits(ids, 7), whole), allowed);
+  verdict.require("stepwise", max_abs(run.logits(ids, 1), whole), allowed);
+  std::vector<int> start(ids.begin(), ids.begin() + 5);
+  auto all = run.together({start, ids, ids}, {1, 3, 64});
+  auto head = std::span(whole).first(start.size() * run.vocab());
+  double worst = std::max(
+      {max_abs(all[0], head), max_abs(all[1], whole), max_abs(all[2], whole)});
+  verdict.require("together", worst, allowed);
+}
+
+mx::Dtype type_of(const std::string& name) {
+  if (name == "bfloat16") return mx::bfloat16;
+  if (name == "float16") return mx::float16;
+  return mx::float32;
+}
+
+// Passes of different shapes may round differently, within this.
+double rounding(const Logits& logits) {
+  return 1e-4 * std::max(1.0, max_abs(logits));
+}
+
+} // namespace
+
+Outcome text_case(const Case& c) {
+  Golden golden(c.path("golden.safetensors"));
+  auto ids = golden["input_ids"].ints();
+  auto greedy = golden["greedy_ids"].ints();
+  auto expected = golden["logits"].floats();
+  auto expected_greedy = golden["greedy_logits"].floats();
+  auto tolerance = c.json.sub("tolerance");
+  int length = static_cast<int>(ids.size());
+  Verdict verdict;
+  {
+    ModelRun run(c.path("model"), mx::float32);
+    auto whole = run.logits(ids, length);
+    double allowed = tolerance.req<double>("logits_max_abs");
+    verdict.require("logits", max_abs(whole, expected), allowed);
+    auto decoded = run.decode(ids, greedy);
+    double noise = tolerance.req<double>("greedy_logits_max_abs");
+    verdict.require("greedy", max_abs(decoded, expected_greedy), noise);
+    verdict.require(
+        "greedy ids",
+        same_picks(decoded, expected_greedy, greedy, run.vocab(), 2 * noise));
+    cut_differently(verdict, run, ids, whole, rounding(whole));
+  }
+  auto type = c.json.req<std::string>("dtype");
+  auto key = type + "_compute_logits_max_abs";
+  if (tolerance.has(key)) {
+    ModelRun run(c.path("model"), type_of(type));
+    auto whole = run.logits(ids, length);
+    verdict.require(type, max_abs(whole, expected), tolerance.req<double>(key));
+    verdict.require(
+        type + " mean",
+        mean_abs(whole, expected),
+        tolerance.req<double>(type + "_compute_logits_mean_abs"));
+  }
+  return verdict.outcome();
+}
+
+Outcome quantized_case(const Case& c) {
+  Golden golden(c.path("golden.safetensors"));
+  auto ids = golden["input_ids"].ints();
+  auto greedy = golden["greedy_ids"].ints();
+  auto own = golden["logits"].floats();
+  auto exact =
+      golden[golden.has("logits_f32") ? "logits_f32" : "logits"].floats();
+  auto expected_greedy = golden["greedy_logits"].floats();
+  auto tolerance = c.json.sub("tolerance");
+  double noise = tolerance.req<double>("logits_max_abs");
+  int length = static_cast<int>(ids.size());
+  auto type = c.json.req<std::string>("dtype");
+  bool half = type != "float32";
+  Verdict verdict;
+  {
+    ModelRun run(c.path("model"), mx::float32);
+    auto whole = run.logits(ids, length);
+    double allowed = 1e-3 * std::max(1.0, c.json.opt("logits_std", 1.0));
+    verdict.require("logits", max_abs(whole, exact), allowed);
+    cut_differently(verdict, run, ids, whole, rounding(whole));
+  }
+  ModelRun run(c.path("model"), type_of(type));
+  auto whole = run.logits(ids, length);
+  verdict.require(type, max_abs(whole, own), noise);
+  if (half)
+    verdict.require(
+        "1 - cosine",
+        1 - least_cosine(whole, own, run.vocab()),
+        1 - tolerance.req<double>("cosine_min"));
+  verdict.require(
+      "greedy ids",
+      same_picks(
+          run.decode(ids, greedy),
+          expected_greedy,
+          greedy,
+          run.vocab(),
+          noise));
+  return verdict.outcome();
+}
+
+} // namespace mlxlm::conformance
