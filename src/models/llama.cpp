@@ -13,25 +13,26 @@ ModelPtr biased(
     const Fields& f,
     const Scope& w,
     const Common& c,
-    bool qkv,
-    bool out,
-    bool mlp,
+    Bias qkv,
+    Bias out,
+    Bias mlp,
     bool traditional = false) {
   auto rope = Rope::from(f, c.head_dim, {.traditional = traditional});
   auto m = c.mlp();
-  m.bias = bias_if(mlp);
+  m.bias = mlp;
   return plain_decoder(w, c, m, [&](int, const Scope&, AttentionOptions& o) {
     o.rope = rope;
-    o.bias = bias_if(qkv);
-    o.out_bias = bias_if(out);
+    o.bias = qkv;
+    o.out_bias = out;
   });
 }
 
 } // namespace
 
 ModelPtr llama(const Fields& f, const Scope& w) {
-  bool bias = f.opt("attention_bias", false);
-  return biased(f, w, Common::parse(f), bias, bias, f.opt("mlp_bias", false));
+  auto bias = bias_if(f.opt("attention_bias", false));
+  return biased(
+      f, w, Common::parse(f), bias, bias, bias_if(f.opt("mlp_bias", false)));
 }
 
 ModelPtr seed_oss(const Fields& f, const Scope& w) {
@@ -39,25 +40,37 @@ ModelPtr seed_oss(const Fields& f, const Scope& w) {
       f,
       w,
       Common::parse(f),
-      f.opt("attention_bias", true),
-      f.opt("attention_out_bias", false),
-      f.opt("mlp_bias", false));
+      bias_if(f.opt("attention_bias", true)),
+      bias_if(f.opt("attention_out_bias", false)),
+      bias_if(f.opt("mlp_bias", false)));
 }
 
 ModelPtr ernie4_5(const Fields& f, const Scope& w) {
-  bool bias = f.opt("use_bias", false);
+  auto bias = bias_if(f.opt("use_bias", false));
   return biased(f, w, Common::parse(f, true), bias, bias, bias, true);
 }
 
 ModelPtr helium(const Fields& f, const Scope& w) {
-  bool bias = f.opt("attention_bias", false);
+  auto bias = bias_if(f.opt("attention_bias", false));
   return biased(
-      f, w, Common::parse(f), bias, false, f.opt("mlp_bias", false), true);
+      f,
+      w,
+      Common::parse(f),
+      bias,
+      Bias::none,
+      bias_if(f.opt("mlp_bias", false)),
+      true);
 }
 
 ModelPtr internlm3(const Fields& f, const Scope& w) {
-  bool bias = f.opt("bias", false);
-  return biased(f, w, Common::parse(f), f.opt("qkv_bias", false), bias, bias);
+  // Whether the output has a bias, its two sources tell differently.
+  return biased(
+      f,
+      w,
+      Common::parse(f),
+      bias_if(f.opt("qkv_bias", false)),
+      Bias::optional,
+      bias_if(f.opt("bias", false)));
 }
 
 ModelPtr mistral(const Fields& f, const Scope& w) {
