@@ -64,8 +64,5 @@ Outcome sampler_case(const Case&);
 Outcome template_case(const Case&);
 Outcome text_case(const Case&);
 Outcome tokenizer_case(const Case&);
-Outcome sampler_case(const Case&);
-Outcome template_case(const Case&);
-Outcome text_case(const Case&);
 
 } // namespace mlxlm::conformance
