@@ -135,6 +135,56 @@ Layer pre_norm_layer(
           std::move(mlp)});
 }
 
+Layer post_norm_layer(
+    const Scope& s,
+    const Common& c,
+    BlockPtr attention,
+    BlockPtr mlp) {
+  return layer(
+      Sublayer{
+          {},
+          std::move(attention),
+          rms_norm(s, "post_attention_layernorm", c.hidden, c.eps)},
+      Sublayer{
+          {},
+          std::move(mlp),
+          rms_norm(s, "post_feedforward_layernorm", c.hidden, c.eps)});
+}
+
+BlockPtr sigmoid_experts(
+    const Fields& f,
+    const Common& c,
+    int index,
+    const Scope& s) {
+  int count = size_field(f, "n_routed_experts", 0);
+  int dense = size_field(f, "first_k_dense_replace", 0);
+  int every = f.range("moe_layer_freq", 1, 1, 1 << 20);
+  if (count == 0 || index < dense || index % every != 0)
+    return gated_mlp(s, c.mlp());
+  MoeOptions m;
+  m.router = {
+      .hidden = c.hidden,
+      .experts = count,
+      .top_k = size_field(f, "num_experts_per_tok"),
+      .score = RouterOptions::Score::sigmoid,
+      .groups = size_field(f, "n_group", 1),
+      .top_groups = size_field(f, "topk_group", 1),
+      .pairs = true,
+      .normalize = f.opt("norm_topk_prob", true),
+      .normalize_eps = 1e-20f,
+      .scale = f.opt("routed_scaling_factor", 1.0f),
+      .correction = "gate.e_score_correction_bias"};
+  m.experts = {
+      .hidden = c.hidden,
+      .inner = f.range("moe_intermediate_size", 1, 1 << 20),
+      .experts = count,
+      .act = c.act};
+  auto shared = c.mlp();
+  shared.inner = m.experts.inner * f.range("n_shared_experts", 0, 0, 1 << 10);
+  return moe(
+      s, m, shared.inner ? gated_mlp(s / "shared_experts", shared) : nullptr);
+}
+
 ModelPtr plain_decoder(
     const Scope& w,
     const Common& c,

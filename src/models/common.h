@@ -51,7 +51,20 @@ Layer pre_norm_layer(
     BlockPtr attention,
     BlockPtr mlp,
     float offset = 0);
-// A decoder of such layers with gated MLPs; `adjust` sets what a layer's
+// h += norm(attention(h)); h += norm(mlp(h))
+Layer post_norm_layer(
+    const Scope& s,
+    const Common& c,
+    BlockPtr attention,
+    BlockPtr mlp);
+// DeepSeek-V3's mixture (sigmoid scores, a correction for the choice, groups,
+// shared experts) in layer `index`, or the MLP of a dense layer.
+BlockPtr sigmoid_experts(
+    const Fields& f,
+    const Common& c,
+    int index,
+    const Scope& s);
+// A decoder of pre-norm layers with gated MLPs; `adjust` sets what a layer's
 // attention has beyond the sizes, norms of q and k included (`s`: its scope).
 using Adjust =
     std::function<void(int index, const Scope& s, AttentionOptions& o)>;

@@ -39,44 +39,64 @@ std::span<const Wrapper> wrappers();
 const Wrapper* find_wrapper(std::string_view model_type);
 
 // One declaration each; the definitions are the family files.
-ModelPtr llama(const Fields& f, const Scope& w);
-ModelPtr mistral(const Fields& f, const Scope& w);
-ModelPtr seed_oss(const Fields& f, const Scope& w);
-ModelPtr ernie4_5(const Fields& f, const Scope& w);
-ModelPtr helium(const Fields& f, const Scope& w);
-ModelPtr internlm3(const Fields& f, const Scope& w);
-ModelPtr mixtral(const Fields& f, const Scope& w);
-std::vector<Rule> mixtral_rules(const Fields& f, const TensorSource& source);
-ModelPtr olmo2(const Fields& f, const Scope& w);
-ModelPtr olmoe(const Fields& f, const Scope& w);
-ModelPtr granite(const Fields& f, const Scope& w);
-ModelPtr granitemoe(const Fields& f, const Scope& w);
-std::vector<Rule> granitemoe_rules(const Fields& f, const TensorSource& source);
-ModelPtr glm(const Fields& f, const Scope& w);
-ModelPtr glm4(const Fields& f, const Scope& w);
+ModelPtr apertus(const Fields& f, const Scope& w);
 ModelPtr cohere(const Fields& f, const Scope& w);
 ModelPtr cohere2(const Fields& f, const Scope& w);
-ModelPtr starcoder2(const Fields& f, const Scope& w);
-ModelPtr smollm3(const Fields& f, const Scope& w);
+ModelPtr deepseek_v3(const Fields& f, const Scope& w);
+ModelPtr dots1(const Fields& f, const Scope& w);
+ModelPtr ernie4_5(const Fields& f, const Scope& w);
+ModelPtr exaone(const Fields& f, const Scope& w);
+ModelPtr exaone4(const Fields& f, const Scope& w);
+ModelPtr gemma(const Fields& f, const Scope& w);
+ModelPtr gemma2(const Fields& f, const Scope& w);
+ModelPtr gemma3(const Fields& f, const Scope& w);
+ModelPtr glm(const Fields& f, const Scope& w);
+ModelPtr glm4(const Fields& f, const Scope& w);
+ModelPtr glm4_moe(const Fields& f, const Scope& w);
+ModelPtr gpt_oss(const Fields& f, const Scope& w);
+ModelPtr granite(const Fields& f, const Scope& w);
+ModelPtr granitemoe(const Fields& f, const Scope& w);
+ModelPtr helium(const Fields& f, const Scope& w);
+ModelPtr hunyuan_v1_dense(const Fields& f, const Scope& w);
+ModelPtr internlm2(const Fields& f, const Scope& w);
+ModelPtr internlm3(const Fields& f, const Scope& w);
+ModelPtr llama(const Fields& f, const Scope& w);
+ModelPtr minicpm(const Fields& f, const Scope& w);
+ModelPtr mistral(const Fields& f, const Scope& w);
+ModelPtr mixtral(const Fields& f, const Scope& w);
+ModelPtr nemotron(const Fields& f, const Scope& w);
+ModelPtr nemotron_h(const Fields& f, const Scope& w);
+ModelPtr olmo(const Fields& f, const Scope& w);
+ModelPtr olmo2(const Fields& f, const Scope& w);
+ModelPtr olmoe(const Fields& f, const Scope& w);
+ModelPtr phi(const Fields& f, const Scope& w);
+ModelPtr phi3(const Fields& f, const Scope& w);
 ModelPtr qwen2(const Fields& f, const Scope& w);
-ModelPtr qwen3(const Fields& f, const Scope& w);
 ModelPtr qwen2_moe(const Fields& f, const Scope& w);
+ModelPtr qwen3(const Fields& f, const Scope& w);
 ModelPtr qwen3_moe(const Fields& f, const Scope& w);
+ModelPtr qwen3_next(const Fields& f, const Scope& w);
+ModelPtr seed_oss(const Fields& f, const Scope& w);
+ModelPtr smollm3(const Fields& f, const Scope& w);
+ModelPtr solar_open(const Fields& f, const Scope& w);
+ModelPtr stablelm(const Fields& f, const Scope& w);
+ModelPtr starcoder2(const Fields& f, const Scope& w);
+
+std::vector<Rule> exaone_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> gpt_oss_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> granitemoe_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> internlm2_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> mimo_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> mixtral_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> nemotron_h_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> nemotron_rules(const Fields& f, const TensorSource& source);
 // Of checkpoints with `experts.#.gate_proj` and so on.
 std::vector<Rule> plain_expert_rules(
     const Fields& f,
     const TensorSource& source);
-ModelPtr qwen3_next(const Fields& f, const Scope& w);
 std::vector<Rule> qwen3_next_rules(const Fields& f, const TensorSource& source);
-ModelPtr gemma(const Fields& f, const Scope& w);
-ModelPtr gemma2(const Fields& f, const Scope& w);
-ModelPtr gemma3(const Fields& f, const Scope& w);
-ModelPtr phi3(const Fields& f, const Scope& w);
-ModelPtr deepseek_v3(const Fields& f, const Scope& w);
-std::vector<Rule> deepseek_v3_rules(
+std::vector<Rule> sigmoid_expert_rules(
     const Fields& f,
     const TensorSource& source);
-ModelPtr nemotron_h(const Fields& f, const Scope& w);
-std::vector<Rule> nemotron_h_rules(const Fields& f, const TensorSource& source);
 
 } // namespace mlxlm::models

@@ -1,6 +1,7 @@
 // Llama and what differs from it by options of attention: Mistral (windows),
 // Ministral 3 (queries that grow with the position), SmolLM3 (layers without
-// positions), Seed-OSS, ERNIE 4.5, Helium, InternLM3.
+// positions), Seed-OSS, ERNIE 4.5, Helium, InternLM3, Hunyuan
+// (norms of q and k behind the rope).
 #include "models/common.h"
 #include "models/families.h"
 
@@ -71,6 +72,22 @@ ModelPtr internlm3(const Fields& f, const Scope& w) {
       bias_if(f.opt("qkv_bias", false)),
       Bias::optional,
       bias_if(f.opt("bias", false)));
+}
+
+ModelPtr hunyuan_v1_dense(const Fields& f, const Scope& w) {
+  auto c = Common::parse(f);
+  auto rope = Rope::from(f, c.head_dim);
+  auto bias = bias_if(f.opt("attention_bias", false));
+  bool normed = f.opt("use_qk_norm", true);
+  return plain_decoder(
+      w, c, c.mlp(), [&](int, const Scope& s, AttentionOptions& o) {
+        o.rope = rope;
+        o.bias = o.out_bias = bias;
+        if (!normed) return;
+        o.norm_after_rope = true;
+        o.q_norm = rms_norm(s, "query_layernorm", c.head_dim, c.eps);
+        o.k_norm = rms_norm(s, "key_layernorm", c.head_dim, c.eps);
+      });
 }
 
 ModelPtr mistral(const Fields& f, const Scope& w) {

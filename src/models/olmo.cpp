@@ -29,20 +29,33 @@ ModelPtr olmo2(const Fields& f, const Scope& w) {
     auto a = whole_norms(f, c, s / "self_attn");
     a.window = window[i];
     a.rope = window[i] ? local : rope;
-    auto norm = [&](const char* name) {
-      return rms_norm(s, name, c.hidden, c.eps);
-    };
-    return layer(
-        Sublayer{
-            {},
-            attention(s / "self_attn", a),
-            norm("post_attention_layernorm")},
-        Sublayer{
-            {},
-            gated_mlp(s / "mlp", c.mlp()),
-            norm("post_feedforward_layernorm")});
+    return post_norm_layer(
+        s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()));
   };
   return decoder(w, c.decoder(w), block);
+}
+
+// The first OLMo: LayerNorms without parameters.
+ModelPtr olmo(const Fields& f, const Scope& w) {
+  auto c = Common::parse(f);
+  auto rope = Rope::from(f, c.head_dim);
+  float eps = 1e-5f;
+  auto block = [&](int, const Scope& s) {
+    auto a = c.attention();
+    a.rope = rope;
+    a.bias = a.out_bias = bias_if(f.opt("attention_bias", false));
+    a.clip = f.opt("clip_qkv", 0.0f);
+    return layer(
+        Sublayer{layer_norm(eps), attention(s / "self_attn", a)},
+        Sublayer{layer_norm(eps), gated_mlp(s / "mlp", c.mlp())});
+  };
+  DecoderOptions o;
+  o.hidden = c.hidden;
+  o.vocab = c.vocab;
+  o.depth = c.depth;
+  o.tied = c.tied;
+  o.norm = layer_norm(eps);
+  return decoder(w, std::move(o), block);
 }
 
 ModelPtr olmoe(const Fields& f, const Scope& w) {

@@ -114,4 +114,9 @@ ModelPtr qwen3_moe(const Fields& f, const Scope& w) {
   return mixture(f, w, c, qwen3_attention(f, c));
 }
 
+// MiMo is Qwen2 with layers that predict further tokens.
+std::vector<Rule> mimo_rules(const Fields&, const TensorSource&) {
+  return {drop("model.mtp_layers.*")};
+}
+
 } // namespace mlxlm::models

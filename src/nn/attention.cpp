@@ -18,9 +18,7 @@ class Attention : public Block {
         q_dim_(o.heads * o.head_dim * (o.gated_queries ? 2 : 1)),
         k_dim_(o.kv_heads * o.head_dim),
         v_dim_(o.kv_heads * o.v_dim),
-        q_(projection(s, o.q, 0, q_dim_, o.heads)),
-        k_(projection(s, o.k, q_dim_, k_dim_, o.kv_heads)),
-        v_(projection(s, o.v, q_dim_ + k_dim_, v_dim_, o.kv_heads)),
+        in_(inputs(s)),
         out_(s.linear(
             o.o,
             o.heads * o.v_dim,
@@ -32,7 +30,8 @@ class Attention : public Block {
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {
     int n = x.shape(1);
-    auto qkv = linears(x, {q_, k_, v_});
+    auto qkv = linears(x, in_);
+    if (o_.fused_by_group) qkv = by_group(qkv[0]);
     if (o_.clip > 0)
       for (auto& part : qkv)
         part = clipped(part);
@@ -81,6 +80,28 @@ class Attention : public Block {
         options);
   }
 
+  std::vector<Linear> inputs(const Scope& s) const {
+    int all = q_dim_ + k_dim_ + v_dim_;
+    if (o_.fused_by_group)
+      return {s.linear(o_.fused, o_.hidden, all, {.bias = o_.bias})};
+    return {
+        projection(s, o_.q, 0, q_dim_, o_.heads),
+        projection(s, o_.k, q_dim_, k_dim_, o_.kv_heads),
+        projection(s, o_.v, q_dim_ + k_dim_, v_dim_, o_.kv_heads)};
+  }
+
+  std::vector<mx::array> by_group(const mx::array& x) const {
+    int n = x.shape(1), queries = q_dim_ / o_.kv_heads;
+    auto parts = mx::split(
+        mx::reshape(x, {1, n, o_.kv_heads, x.shape(2) / o_.kv_heads}),
+        mx::Shape{queries, queries + o_.head_dim},
+        -1);
+    return {
+        mx::reshape(parts[0], {1, n, q_dim_}),
+        mx::reshape(parts[1], {1, n, k_dim_}),
+        mx::reshape(parts[2], {1, n, v_dim_})};
+  }
+
   mx::array heads(const mx::array& x, int count, int width) const {
     return mx::reshape(x, {1, x.shape(1), count, width / count});
   }
@@ -111,7 +132,8 @@ class Attention : public Block {
 
   AttentionOptions o_;
   int q_dim_, k_dim_, v_dim_;
-  Linear q_, k_, v_, out_;
+  std::vector<Linear> in_; // q, k, v, or all in one
+  Linear out_;
   std::optional<Param> sinks_;
 };
 

@@ -33,6 +33,8 @@ struct AttentionOptions {
   // Names. `fused`: one matrix with the rows of q, k and v instead of three.
   std::string q = "q_proj", k = "k_proj", v = "v_proj", o = "o_proj";
   std::string fused = {};
+  // Its rows go group by group: the queries of a key-value head, its k, its v.
+  bool fused_by_group = false;
 };
 
 BlockPtr attention(const Scope& s, const AttentionOptions& options);
