@@ -1,0 +1,117 @@
+#include "generate/scheduler.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+
+int balanced_chunk(int tokens, int step) {
+  int chunks = (tokens + step - 1) / step;
+  return (tokens + chunks - 1) / chunks;
+}
+
+std::optional<std::string> Scheduler::submit(const Job& job) {
+  MLXLM_CHECK(job.prefill >= 1 && job.new_tokens >= 1, "empty job");
+  if (limits_.max_bytes && job.bytes > limits_.max_bytes)
+    return fmt::format(
+        "expected a request within {} of sequence memory, found one of {}",
+        human_bytes(limits_.max_bytes),
+        human_bytes(job.bytes));
+  if (waiting_.size() >= static_cast<std::size_t>(limits_.max_waiting))
+    return fmt::format(
+        "expected fewer than {} waiting requests, found the queue full",
+        limits_.max_waiting);
+  waiting_.push_back(job);
+  return std::nullopt;
+}
+
+bool Scheduler::fits(const Job& job) const {
+  if (running_.size() >= static_cast<std::size_t>(limits_.max_sequences))
+    return false;
+  return limits_.max_bytes == 0 || bytes_ + job.bytes <= limits_.max_bytes;
+}
+
+std::vector<std::uint64_t> Scheduler::admit() {
+  std::vector<std::uint64_t> admitted;
+  // Strictly in order: a large request is not overtaken for ever by small ones.
+  while (!waiting_.empty() && fits(waiting_.front())) {
+    const auto& job = waiting_.front();
+    bytes_ += job.bytes;
+    admitted.push_back(job.id);
+    running_.push_back({job, job.prefill, job.new_tokens});
+    waiting_.pop_front();
+  }
+  return admitted;
+}
+
+bool Scheduler::held(const Running& running) const {
+  auto group = running.job.group;
+  if (group == 0) return false;
+  return std::any_of(running_.begin(), running_.end(), [&](const Running& r) {
+    return r.job.group == group && r.unread > 0;
+  });
+}
+
+std::vector<Piece> Scheduler::plan() {
+  std::vector<Piece> pieces;
+  for (auto& r : running_)
+    if (r.unread == 0 && r.left > 0 && !held(r)) {
+      --r.left;
+      pieces.push_back({r.job.id, 1, true, true});
+    }
+  int budget = limits_.step_tokens - static_cast<int>(pieces.size());
+  plan_prefill(std::max(1, budget), pieces);
+  return pieces;
+}
+
+void Scheduler::read(Running& r, int count, std::vector<Piece>& pieces) {
+  r.unread -= count;
+  bool last = r.unread == 0;
+  if (last) --r.left;
+  pieces.push_back({r.job.id, count, false, last});
+}
+
+void Scheduler::plan_prefill(int budget, std::vector<Piece>& pieces) {
+  std::vector<Running*> reading;
+  for (auto& r : running_)
+    if (r.unread > 0) reading.push_back(&r);
+  if (reading.empty()) return;
+
+  auto* oldest = reading.front();
+  int others = 0; // what they take
+  if (reading.size() > 1) {
+    std::stable_sort(
+        reading.begin() + 1, reading.end(), [](Running* a, Running* b) {
+          return a->unread < b->unread;
+        });
+    int room = budget - std::min(oldest->unread, (budget + 1) / 2);
+    for (std::size_t i = 1; i < reading.size() && others < room; ++i)
+      others += std::min(reading[i]->unread, room - others);
+  }
+  int first = budget - others;
+  read(*oldest, balanced_chunk(oldest->unread, first), pieces);
+  for (std::size_t i = 1; i < reading.size() && others > 0; ++i) {
+    int count = std::min(reading[i]->unread, others);
+    others -= count;
+    read(*reading[i], count, pieces);
+  }
+}
+
+void Scheduler::finish(std::uint64_t id) {
+  auto waits =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const Job& j) {
+        return j.id == id;
+      });
+  if (waits != waiting_.end()) waiting_.erase(waits);
+  auto runs =
+      std::find_if(running_.begin(), running_.end(), [&](const Running& r) {
+        return r.job.id == id;
+      });
+  if (runs == running_.end()) return;
+  bytes_ -= runs->job.bytes;
+  running_.erase(runs);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,89 @@
+// Which tokens of which sequences share the next pass. Pure: it sees numbers
+// and returns a plan, so it is tested without a model.
+//
+// Every decoding sequence gets its token in every pass. What is left of the
+// pass' token budget reads prompts: the oldest gets at least half of it, the
+// rest goes to whoever is done soonest, so a short prompt never waits behind a
+// long one for more than two passes, and the long one never stops.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mlxlm {
+
+struct SchedulerLimits {
+  int step_tokens = 512; // of one pass; decoding sequences may exceed it
+  int max_sequences = 32; // that run together
+  int max_waiting = 512;
+  std::size_t max_bytes = 0; // of sequence memory; 0: no limit
+};
+
+struct Job {
+  std::uint64_t id = 0;
+  int prefill = 0; // prompt tokens to read, >= 1
+  int new_tokens = 0; // most tokens to draw, >= 1
+  std::size_t bytes = 0; // of memory it may come to need
+  // Jobs of one group (not 0) begin to decode together, when the last has read
+  // its prompt. Submit them one after another.
+  std::uint64_t group = 0;
+};
+
+// A run of one sequence's tokens in a pass.
+struct Piece {
+  std::uint64_t id = 0;
+  int count = 1;
+  bool decode = false; // one drawn token, else tokens of the prompt
+  bool samples = false; // a token is drawn after it
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
+
+  // Why the job cannot be taken, or nothing when it now waits.
+  std::optional<std::string> submit(const Job& job);
+  // Moves waiting jobs, first come first served, to the running ones as far as
+  // limits allow, and returns their ids.
+  std::vector<std::uint64_t> admit();
+  // The next pass, decoding sequences first. Counts its tokens as done.
+  std::vector<Piece> plan();
+  // The sequence has ended or is given up, wherever it stood.
+  void finish(std::uint64_t id);
+
+  bool idle() const {
+    return waiting_.empty() && running_.empty();
+  }
+  std::size_t running() const {
+    return running_.size();
+  }
+  std::size_t waiting() const {
+    return waiting_.size();
+  }
+
+ private:
+  struct Running {
+    Job job;
+    int unread; // prompt tokens
+    int left; // tokens that may still be drawn
+  };
+  bool fits(const Job& job) const;
+  bool held(const Running& running) const;
+  void read(Running& running, int count, std::vector<Piece>& pieces);
+  void plan_prefill(int budget, std::vector<Piece>& pieces);
+
+  SchedulerLimits limits_;
+  std::deque<Job> waiting_;
+  std::vector<Running> running_; // in order of admission
+  std::size_t bytes_ = 0; // of the running ones
+};
+
+// The size of the next chunk when `tokens` are cut into as few chunks of at
+// most `step` as possible, all about equally long.
+int balanced_chunk(int tokens, int step);
+
+} // namespace mlxlm

@@ -1,0 +1,147 @@
+#include "generate/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace mlxlm {
+namespace {
+
+int tokens(const std::vector<Piece>& pieces) {
+  int sum = 0;
+  for (const auto& piece : pieces)
+    sum += piece.count;
+  return sum;
+}
+
+TEST(BalancedChunk, AsFewAsPossibleAllAlike) {
+  EXPECT_EQ(balanced_chunk(100, 512), 100);
+  EXPECT_EQ(balanced_chunk(512, 512), 512);
+  EXPECT_EQ(balanced_chunk(513, 512), 257);
+  EXPECT_EQ(balanced_chunk(1600, 512), 400);
+}
+
+TEST(Scheduler, ReadsInChunksThenDecodes) {
+  Scheduler s({.step_tokens = 10});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 25, .new_tokens = 3}));
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{1});
+  std::vector<int> counts;
+  std::vector<bool> samples;
+  for (int i = 0; i < 7; ++i)
+    for (const auto& piece : s.plan()) {
+      counts.push_back(piece.count);
+      samples.push_back(piece.samples);
+    }
+  EXPECT_EQ(counts, (std::vector<int>{9, 8, 8, 1, 1}));
+  EXPECT_EQ(samples, (std::vector<bool>{false, false, true, true, true}));
+  EXPECT_FALSE(s.idle()); // until finish says that the last token was seen
+  s.finish(1);
+  EXPECT_TRUE(s.idle());
+}
+
+TEST(Scheduler, NeverExceedsTheBudgetAndAlwaysMovesOn) {
+  Scheduler s({.step_tokens = 16, .max_sequences = 5});
+  std::map<std::uint64_t, int> unread;
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    int prefill = 1 + static_cast<int>(id * 37 % 90);
+    unread[id] = prefill;
+    ASSERT_FALSE(s.submit({.id = id, .prefill = prefill, .new_tokens = 4}));
+  }
+  std::map<std::uint64_t, int> drawn;
+  int passes = 0;
+  while (!s.idle()) {
+    ASSERT_LT(++passes, 1000);
+    s.admit();
+    ASSERT_LE(s.running(), 5u);
+    auto pieces = s.plan();
+    ASSERT_FALSE(pieces.empty());
+    ASSERT_LE(tokens(pieces), 16);
+    for (const auto& piece : pieces) {
+      if (!piece.decode) unread[piece.id] -= piece.count;
+      ASSERT_GE(unread[piece.id], 0);
+      EXPECT_EQ(piece.samples, unread[piece.id] == 0);
+      if (piece.samples && ++drawn[piece.id] == 4) s.finish(piece.id);
+    }
+  }
+  for (auto [id, count] : drawn)
+    EXPECT_EQ(count, 4) << id;
+  EXPECT_EQ(drawn.size(), 20u);
+}
+
+TEST(Scheduler, ShortPromptIsNotStuckBehindALongOne) {
+  Scheduler s({.step_tokens = 512});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 32768, .new_tokens = 1}));
+  s.admit();
+  s.plan();
+  ASSERT_FALSE(s.submit({.id = 2, .prefill = 200, .new_tokens = 1}));
+  s.admit();
+  auto pieces = s.plan();
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_EQ(pieces[0].id, 1u);
+  EXPECT_GE(pieces[0].count, 256);
+  EXPECT_EQ(pieces[1].count, 200);
+  EXPECT_TRUE(pieces[1].samples);
+}
+
+TEST(Scheduler, DecodingNeverWaitsForPrompts) {
+  Scheduler s({.step_tokens = 8, .max_sequences = 20});
+  for (std::uint64_t id = 1; id <= 12; ++id)
+    ASSERT_FALSE(s.submit({.id = id, .prefill = 1, .new_tokens = 100}));
+  s.admit();
+  for (int i = 0; i < 6; ++i)
+    s.plan();
+  ASSERT_FALSE(s.submit({.id = 13, .prefill = 4, .new_tokens = 1}));
+  s.admit();
+  auto pieces =
+      s.plan(); // 12 decode although the budget is 8; one token is read
+  EXPECT_EQ(tokens(pieces), 13);
+}
+
+TEST(Scheduler, AdmissionByBytesInOrder) {
+  Scheduler s({.max_bytes = 100});
+  auto refused =
+      s.submit({.id = 9, .prefill = 1, .new_tokens = 1, .bytes = 101});
+  ASSERT_TRUE(refused);
+  EXPECT_NE(refused->find("101 B"), std::string::npos) << *refused;
+  EXPECT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 1, .bytes = 60}));
+  EXPECT_FALSE(s.submit({.id = 2, .prefill = 1, .new_tokens = 1, .bytes = 60}));
+  EXPECT_FALSE(s.submit({.id = 3, .prefill = 1, .new_tokens = 1, .bytes = 10}));
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{1});
+  EXPECT_TRUE(s.admit().empty()); // 3 would fit but 2 came first
+  s.finish(1);
+  EXPECT_EQ(s.admit(), (std::vector<std::uint64_t>{2, 3}));
+}
+
+TEST(Scheduler, BoundedQueueAndCancelWhileWaiting) {
+  Scheduler s({.max_sequences = 1, .max_waiting = 2});
+  EXPECT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 1}));
+  s.admit();
+  EXPECT_FALSE(s.submit({.id = 2, .prefill = 1, .new_tokens = 1}));
+  EXPECT_FALSE(s.submit({.id = 3, .prefill = 1, .new_tokens = 1}));
+  EXPECT_TRUE(s.submit({.id = 4, .prefill = 1, .new_tokens = 1}));
+  s.finish(2);
+  EXPECT_EQ(s.waiting(), 1u);
+  s.finish(1);
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{3});
+}
+
+TEST(Scheduler, AGroupDecodesTogether) {
+  Scheduler s({.step_tokens = 4});
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    ASSERT_FALSE(
+        s.submit({.id = id, .prefill = 4, .new_tokens = 3, .group = 7}));
+  s.admit();
+  int passes = 0;
+  for (;; ++passes) {
+    auto pieces = s.plan();
+    if (!pieces.empty() && pieces[0].decode) {
+      EXPECT_EQ(pieces.size(), 3u);
+      break;
+    }
+    ASSERT_LT(passes, 10);
+  }
+  EXPECT_EQ(passes, 3);
+}
+
+} // namespace
+} // namespace mlxlm
