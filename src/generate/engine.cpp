@@ -1,0 +1,249 @@
+#include "generate/engine.h"
+
+#include <exception>
+#include <future>
+
+#include "core/check.h"
+
+namespace mlxlm {
+namespace {
+
+double seconds(std::chrono::steady_clock::duration d) {
+  return std::chrono::duration<double>(d).count();
+}
+
+} // namespace
+
+Engine::Engine(
+    const SchedulerLimits& limits,
+    const std::function<std::unique_ptr<Runner>()>& make,
+    std::function<std::size_t()> peak_memory)
+    : scheduler_(limits), peak_memory_(std::move(peak_memory)) {
+  std::promise<void> made;
+  auto ready = made.get_future();
+  thread_ = std::thread([this, &make, &made] {
+    try {
+      runner_ = make();
+    } catch (...) {
+      made.set_exception(std::current_exception());
+      return;
+    }
+    made.set_value();
+    loop();
+    runner_.reset();
+  });
+  try {
+    ready.get();
+  } catch (...) {
+    thread_.join();
+    throw;
+  }
+}
+
+Engine::~Engine() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void Engine::submit(
+    std::vector<RequestPtr> requests,
+    std::vector<std::size_t> bytes) {
+  auto now = Clock::now();
+  {
+    std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      incoming_.push_back({std::move(requests[i]), bytes[i], now});
+  }
+  wake_.notify_one();
+}
+
+void Engine::post(std::function<void()> work) {
+  {
+    std::lock_guard lock(mutex_);
+    work_.push_back(std::move(work));
+  }
+  wake_.notify_one();
+}
+
+void Engine::perform(const std::function<void()>& work) {
+  if (std::this_thread::get_id() == thread_.get_id()) return work();
+  std::promise<void> done;
+  post([&] {
+    try {
+      work();
+      done.set_value();
+    } catch (...) {
+      done.set_exception(std::current_exception());
+    }
+  });
+  done.get_future().get();
+}
+
+// ---- on the engine's thread
+// -----------------------------------------------------
+void Engine::loop() {
+  while (take_commands()) {
+    drop_cancelled();
+    admit();
+    try {
+      step();
+    } catch (const std::exception& error) {
+      fail_all(error.what());
+    }
+  }
+  while (!active_.empty())
+    end(active_.begin()->first, FinishReason::cancelled);
+  runner_->abandon();
+}
+
+// Waits while there is nothing to do. False: stop.
+bool Engine::take_commands() {
+  std::deque<std::function<void()>> work;
+  std::deque<Incoming> incoming;
+  {
+    std::unique_lock lock(mutex_);
+    auto busy = [&] {
+      return stopping_ || !work_.empty() || !incoming_.empty();
+    };
+    if (active_.empty() && passes_.empty() && !busy()) {
+      lock.unlock();
+      runner_->rest();
+      lock.lock();
+      wake_.wait(lock, busy);
+    }
+    work.swap(work_);
+    incoming.swap(incoming_);
+    if (stopping_ && work.empty() && incoming.empty()) return false;
+  }
+  for (auto& job : work)
+    job();
+  for (auto& request : incoming)
+    accept(std::move(request));
+  return true;
+}
+
+void Engine::accept(Incoming incoming) {
+  auto id = next_id_++;
+  const auto& request = *incoming.request;
+  Job job{
+      .id = id,
+      .prefill = static_cast<int>(request.prompt.size()),
+      .new_tokens = request.max_tokens,
+      .bytes = incoming.bytes,
+      .group = request.group};
+  auto& active = active_[id];
+  active.request = std::move(incoming.request);
+  active.submitted = incoming.time;
+  active.info.seed = request.seed;
+  if (request.cache) {
+    // Passes under way may still hold what the cache is to give.
+    while (!passes_.empty())
+      finish_pass();
+    job.prefill -= runner_->open(id, active.request);
+    active.info.cached_prompt_tokens =
+        static_cast<int>(request.prompt.size()) - job.prefill;
+    active.processed = active.info.cached_prompt_tokens;
+  }
+  active.info.prompt_tokens = job.prefill;
+  auto refusal = scheduler_.submit(job);
+  if (refusal) end(id, FinishReason::error, *refusal);
+}
+
+void Engine::admit() {
+  for (auto id : scheduler_.admit()) {
+    auto& active = active_.at(id);
+    active.admitted = Clock::now();
+    active.info.queue_time = seconds(active.admitted - active.submitted);
+    if (!active.request->cache) runner_->open(id, active.request);
+  }
+}
+
+void Engine::drop_cancelled() {
+  for (auto it = active_.begin(); it != active_.end();) {
+    auto current = it++;
+    if (current->second.request->channel->cancelled)
+      end(current->first, FinishReason::cancelled);
+  }
+}
+
+void Engine::step() {
+  auto pieces = scheduler_.plan();
+  bool started = !pieces.empty();
+  if (started) {
+    passes_.push_back(std::move(pieces));
+    runner_->start(passes_.back());
+  }
+  // The pass just started runs while the tokens of the one before are read.
+  if (passes_.size() > (started ? 1u : 0u)) finish_pass();
+}
+
+void Engine::finish_pass() {
+  auto drawn = runner_->finish();
+  auto pieces = std::move(passes_.front());
+  passes_.pop_front();
+  report_progress(pieces);
+  for (const auto& d : drawn)
+    handle(d);
+}
+
+void Engine::report_progress(const std::vector<Piece>& pieces) {
+  for (const auto& piece : pieces) {
+    auto it = active_.find(piece.id);
+    if (piece.decode || it == active_.end()) continue;
+    auto& active = it->second;
+    active.processed += piece.count;
+    active.request->channel->events.try_push(PrefillProgress{
+        active.processed, static_cast<int>(active.request->prompt.size())});
+  }
+}
+
+void Engine::handle(const Drawn& drawn) {
+  auto it = active_.find(drawn.id);
+  if (it == active_.end()) return; // ended while this pass was under way
+  auto& active = it->second;
+  const auto& request = *active.request;
+  if (drawn.token < 0) return end(drawn.id, FinishReason::error, drawn.error);
+  active.last = Clock::now();
+  if (active.info.generation_tokens++ == 0) active.first = active.last;
+  if (request.stop_tokens->count(drawn.token))
+    return end(drawn.id, FinishReason::stop);
+  request.channel->events.try_push(TokenEvent{drawn.token, drawn.logprob});
+  if (active.info.generation_tokens >= request.max_tokens)
+    end(drawn.id, FinishReason::length);
+}
+
+void Engine::end(std::uint64_t id, FinishReason reason, std::string error) {
+  auto it = active_.find(id);
+  auto active = std::move(it->second);
+  active_.erase(it);
+  scheduler_.finish(id);
+  runner_->close(id);
+  auto& info = active.info;
+  info.finish_reason = reason;
+  info.error = std::move(error);
+  if (info.generation_tokens > 0) {
+    info.prompt_time = seconds(active.first - active.admitted);
+    info.generate_time = seconds(active.last - active.first);
+  }
+  info.peak_memory_bytes = peak_memory_();
+  auto channel = active.request->channel;
+  active.request.reset();
+  channel->events.push_last(FinishedEvent{std::move(info)});
+}
+
+void Engine::fail_all(const std::string& what) {
+  // Sequences under way are in an unknown state; those still waiting are not.
+  std::vector<std::uint64_t> broken;
+  for (const auto& [id, active] : active_)
+    if (active.admitted != Clock::time_point{}) broken.push_back(id);
+  passes_.clear();
+  runner_->abandon();
+  for (auto id : broken)
+    end(id, FinishReason::error, what);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,82 @@
+// The thread that owns a model: takes requests, lets the scheduler plan passes,
+// runs them one ahead, hands out tokens. Everything that touches the model or
+// its arrays happens here.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "generate/request.h"
+#include "generate/runner.h"
+#include "generate/scheduler.h"
+
+namespace mlxlm {
+
+class Engine {
+ public:
+  // `make` runs on the new thread; what it throws comes out here.
+  Engine(
+      const SchedulerLimits& limits,
+      const std::function<std::unique_ptr<Runner>()>& make,
+      std::function<std::size_t()> peak_memory);
+  // Cancels what runs and waits for the thread; the runner dies on it.
+  ~Engine();
+
+  // `bytes`: of sequence memory that each may come to need. They join in the
+  // same pass. A refusal arrives as a FinishedEvent.
+  void submit(std::vector<RequestPtr> requests, std::vector<std::size_t> bytes);
+  // Runs `work` between two passes and waits for it; exceptions come back.
+  void perform(const std::function<void()>& work);
+  // Runs `work` some time later.
+  void post(std::function<void()> work);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Active {
+    RequestPtr request;
+    GenerateInfo info;
+    Clock::time_point submitted, admitted, first, last;
+    int processed = 0; // prompt tokens, cached ones included
+  };
+  struct Incoming {
+    RequestPtr request;
+    std::size_t bytes;
+    Clock::time_point time;
+  };
+
+  void run(const std::function<std::unique_ptr<Runner>()>& make);
+  void loop();
+  bool take_commands();
+  void accept(Incoming incoming);
+  void admit();
+  void drop_cancelled();
+  void step();
+  void finish_pass();
+  void handle(const Drawn& drawn);
+  void report_progress(const std::vector<Piece>& pieces);
+  void end(std::uint64_t id, FinishReason reason, std::string error = {});
+  void fail_all(const std::string& what);
+
+  Scheduler scheduler_;
+  std::function<std::size_t()> peak_memory_;
+  std::unique_ptr<Runner> runner_;
+  std::map<std::uint64_t, Active> active_; // waiting ones too
+  std::deque<std::vector<Piece>> passes_; // under way
+  std::uint64_t next_id_ = 1;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> work_;
+  std::deque<Incoming> incoming_;
+  bool stopping_ = false;
+  std::thread thread_; // last: starts when all else exists
+};
+
+} // namespace mlxlm

@@ -1,0 +1,50 @@
+// What goes into the engine and what comes out of it: plain values.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "generate/bounded_queue.h"
+#include "mlxlm/generate.h"
+
+namespace mlxlm {
+
+class SequenceCache; // runner.h: what a PromptCache is inside
+
+struct TokenEvent {
+  int token;
+  float logprob;
+};
+struct FinishedEvent {
+  GenerateInfo info;
+};
+using EngineEvent = std::variant<PrefillProgress, TokenEvent, FinishedEvent>;
+
+// Between the engine and the one who reads. Its capacity covers every event
+// that the request can cause, so that the engine never waits for a reader.
+struct Channel {
+  explicit Channel(std::size_t capacity) : events(capacity) {}
+  BoundedQueue<EngineEvent> events;
+  std::atomic<bool> cancelled{false};
+};
+
+struct Request {
+  std::vector<int> prompt;
+  SamplingParameters sampling;
+  std::uint64_t seed = 0;
+  std::uint32_t sample = 0; // which answer of several to the same prompt
+  bool logprobs = false;
+  int max_tokens = 1; // within the context
+  std::shared_ptr<const std::set<int>> stop_tokens; // never null
+  std::uint64_t group = 0; // see Job::group
+  std::shared_ptr<SequenceCache> cache; // may be null
+  std::shared_ptr<Channel> channel;
+};
+using RequestPtr = std::shared_ptr<const Request>;
+
+} // namespace mlxlm

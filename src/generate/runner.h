@@ -1,0 +1,43 @@
+// Passes through the model: builds and starts them, one ahead of the one whose
+// tokens are read. Only for the engine's thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "generate/request.h"
+#include "generate/scheduler.h"
+
+namespace mlxlm {
+
+// What became of one piece of a pass.
+struct Drawn {
+  std::uint64_t id = 0;
+  int token = -1; // -1: none; `error` says why
+  float logprob = 0;
+  std::string error;
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  // Begins a sequence; returns how many tokens of its prompt the request's
+  // cache holds already (at least one remains to be read).
+  virtual int open(std::uint64_t id, const RequestPtr& request) = 0;
+  // Ends it, whether or not passes with it are still under way. What it has
+  // read goes back to the request's cache.
+  virtual void close(std::uint64_t id) = 0;
+  // Starts a pass. A sequence that finds no room is left out and its Drawn says
+  // so.
+  virtual void start(const std::vector<Piece>& pieces) = 0;
+  // Waits for the oldest pass: its sampling pieces, and those left out.
+  virtual std::vector<Drawn> finish() = 0;
+  // Forgets the passes under way, after an error.
+  virtual void abandon() = 0;
+  // There is nothing to do for now.
+  virtual void rest() {}
+};
+
+} // namespace mlxlm
