@@ -1,0 +1,239 @@
+#include "generate/model_runner.h"
+
+#include <mlx/memory.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "core/check.h"
+
+namespace mlxlm {
+
+struct ModelRunner::Sequence {
+  RequestPtr request;
+  std::unique_ptr<SequenceMemory> memory;
+  std::vector<int> tokens; // of the prompt, once read, then the drawn ones
+  SamplerPtr sampler;
+  std::uint64_t drawn_in = 0; // number of the pass that drew the last token
+  int row = 0; // and its row there
+  bool broken = false;
+
+  // Gives back to the cache what the model has really read. The last pass may
+  // have read one token more than is known.
+  ~Sequence() {
+    const auto& cache = request->cache;
+    if (!cache || !memory || broken) return;
+    auto known = static_cast<int>(tokens.size());
+    if (memory->length() > known) known = memory->trim(known);
+    tokens.resize(std::min(known, memory->length()));
+    memory->mark();
+    cache->tokens = std::move(tokens);
+    cache->memory = std::move(memory);
+  }
+};
+
+ModelRunner::ModelRunner(const Model& model, Memory& memory)
+    : model_(model), memory_(memory) {}
+
+ModelRunner::~ModelRunner() = default;
+
+namespace {
+
+int common_prefix(const std::vector<int>& a, const std::vector<int>& b) {
+  auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<int>(ends.first - a.begin());
+}
+
+} // namespace
+
+int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
+  auto sequence = std::make_shared<Sequence>();
+  sequence->request = request;
+  const auto& prompt = request->prompt;
+  if (request->cache && request->cache->memory) {
+    // Extend, rewind or rebuild: keep what both begin with, but leave a token
+    // to read, for the logits after it.
+    auto keep = std::min<int>(
+        common_prefix(request->cache->tokens, prompt),
+        static_cast<int>(prompt.size()) - 1);
+    auto memory = std::move(request->cache->memory);
+    request->cache->tokens.clear();
+    if (memory->length() > keep) keep = memory->trim(keep);
+    if (keep > 0) {
+      sequence->memory = std::move(memory);
+      sequence->tokens.assign(prompt.begin(), prompt.begin() + keep);
+    }
+  }
+  if (!sequence->memory) sequence->memory = memory_.sequence();
+  sequence->sampler = std::make_shared<Sampler>(
+      request->sampling,
+      request->seed,
+      prompt,
+      request->logprobs,
+      request->sample);
+  auto cached = static_cast<int>(sequence->tokens.size());
+  sequences_[id] = std::move(sequence);
+  return cached;
+}
+
+void ModelRunner::close(std::uint64_t id) {
+  // Passes under way keep it alive: pages are not reused before they are done.
+  sequences_.erase(id);
+}
+
+// The pieces that have room, those whose token the pass before draws first.
+void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
+  for (const auto& piece : pieces) {
+    auto it = sequences_.find(piece.id);
+    if (it == sequences_.end()) continue;
+    try {
+      it->second->memory->begin(piece.count);
+    } catch (const std::exception& error) {
+      pass.left_out.push_back({piece.id, -1, 0, error.what()});
+      continue;
+    }
+    pass.parts.push_back({it->second, piece});
+  }
+  std::stable_partition(
+      pass.parts.begin(), pass.parts.end(), [&](const Part& part) {
+        return part.piece.decode && part.sequence->drawn_in == started_;
+      });
+}
+
+// The ids that pass `number` draws, if they have not been read back yet.
+const mx::array* ModelRunner::ids_under_way(std::uint64_t number) const {
+  for (const auto& pass : passes_)
+    if (pass.number == number && !pass.rows.empty()) return &*pass.result;
+  return nullptr;
+}
+
+// [1, N]. Tokens that are being drawn are taken from the pass before, unread.
+mx::array ModelRunner::tokens_of(const Pass& pass) const {
+  std::vector<int> from, host; // rows of the pass before; known tokens
+  const auto* ids = ids_under_way(started_);
+  for (const auto& [sequence, piece] : pass.parts) {
+    const auto& known = sequence->tokens;
+    if (!piece.decode) {
+      auto begin = sequence->request->prompt.begin() +
+          static_cast<std::ptrdiff_t>(known.size());
+      host.insert(host.end(), begin, begin + piece.count);
+    } else if (ids && sequence->drawn_in == started_) {
+      from.push_back(sequence->row);
+    } else {
+      host.push_back(known.back());
+    }
+  }
+  auto array = [](const std::vector<int>& x) {
+    return mx::array(
+        x.begin(), mx::Shape{static_cast<int>(x.size())}, mx::int32);
+  };
+  if (from.empty()) return mx::expand_dims(array(host), 0);
+  auto drawn = *ids;
+  bool same = static_cast<int>(from.size()) == drawn.shape(0);
+  for (std::size_t i = 0; i < from.size(); ++i)
+    same &= from[i] == static_cast<int>(i);
+  if (!same) drawn = mx::take(drawn, array(from), 0);
+  if (!host.empty()) drawn = mx::concatenate({drawn, array(host)}, 0);
+  return mx::expand_dims(drawn, 0);
+}
+
+void ModelRunner::build(Pass& pass) {
+  auto tokens = tokens_of(pass);
+  std::vector<Segment> segments;
+  std::vector<int> rows;
+  std::vector<SamplerPtr> samplers;
+  int first = 0;
+  for (const auto& [sequence, piece] : pass.parts) {
+    segments.push_back(
+        {.sequence = sequence->memory.get(),
+         .first = first,
+         .count = piece.count,
+         .offset = sequence->memory->length(),
+         .goal = piece.decode
+             ? 0
+             : static_cast<int>(sequence->request->prompt.size())});
+    first += piece.count;
+    if (!piece.samples) continue;
+    rows.push_back(first - 1);
+    samplers.push_back(sequence->sampler);
+    pass.rows.push_back(sequence);
+    pass.row_ids.push_back(piece.id);
+  }
+  Step step(std::move(segments));
+  auto logits = model_({.tokens = tokens}, step, memory_, rows);
+  pass.sampled = std::make_shared<std::vector<Sampled>>();
+  pass.result =
+      rows.empty() ? logits : sample(logits, std::move(samplers), pass.sampled);
+}
+
+void ModelRunner::start(const std::vector<Piece>& pieces) {
+  Pass pass;
+  take_parts(pieces, pass);
+  if (!pass.parts.empty()) {
+    try {
+      build(pass);
+      mx::async_eval(*pass.result);
+    } catch (...) {
+      for (auto& part : pass.parts)
+        part.sequence->memory->rollback();
+      throw;
+    }
+    pass.number = ++started_;
+    commit(pass);
+  }
+  passes_.push_back(std::move(pass));
+}
+
+void ModelRunner::commit(Pass& pass) {
+  int row = 0;
+  for (auto& [sequence, piece] : pass.parts) {
+    sequence->memory->commit(piece.count);
+    if (!piece.decode) {
+      const auto& prompt = sequence->request->prompt;
+      auto& read = sequence->tokens;
+      auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(read.size());
+      read.insert(read.end(), begin, begin + piece.count);
+    }
+    if (!piece.samples) continue;
+    sequence->drawn_in = pass.number;
+    sequence->row = row++;
+  }
+}
+
+std::vector<Drawn> ModelRunner::finish() {
+  auto pass = std::move(passes_.front());
+  passes_.pop_front();
+  if (pass.result) mx::eval(*pass.result);
+  auto drawn = std::move(pass.left_out);
+  for (std::size_t row = 0; row < pass.rows.size(); ++row) {
+    auto [token, logprob] = (*pass.sampled)[row];
+    drawn.push_back({pass.row_ids[row], token, logprob, {}});
+    if (token < 0)
+      drawn.back().error = "logits: expected finite values, found none to draw";
+    pass.rows[row]->tokens.push_back(token);
+  }
+  // What the array engine holds back would only grow (mlx-lm: every 512 steps).
+  if (started_ % 512 == 0) mx::clear_cache();
+  return drawn;
+}
+
+void ModelRunner::abandon() {
+  for (auto& pass : passes_)
+    for (auto& part : pass.parts)
+      part.sequence->broken = true;
+  try {
+    mx::synchronize();
+  } catch (const std::exception&) {
+    // The error that was reported already.
+  }
+  passes_.clear();
+}
+
+void ModelRunner::rest() {
+  mx::clear_cache();
+  memory_.release_unused();
+}
+
+} // namespace mlxlm

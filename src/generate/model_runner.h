@@ -1,0 +1,71 @@
+// The Runner over a loaded model and its memory.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "cache/memory.h"
+#include "generate/runner.h"
+#include "generate/sample_op.h"
+#include "nn/model.h"
+
+namespace mlxlm {
+
+// What stays of a conversation between requests: the tokens read and what the
+// model remembers of them. Touched only on the engine's thread, while no
+// request has it.
+class SequenceCache {
+ public:
+  std::vector<int> tokens; // read, as far as `memory` goes
+  std::unique_ptr<SequenceMemory> memory;
+};
+
+class ModelRunner final : public Runner {
+ public:
+  // Both outlive this.
+  ModelRunner(const Model& model, Memory& memory);
+  ~ModelRunner() override;
+
+  int open(std::uint64_t id, const RequestPtr& request) override;
+  void close(std::uint64_t id) override;
+  void start(const std::vector<Piece>& pieces) override;
+  std::vector<Drawn> finish() override;
+  void abandon() override;
+  void rest() override;
+
+ private:
+  struct Sequence;
+  using SequencePtr = std::shared_ptr<Sequence>;
+  struct Part { // a piece that joined a pass
+    SequencePtr sequence;
+    Piece piece;
+  };
+  struct Pass {
+    std::uint64_t number = 0;
+    std::vector<Part> parts;
+    std::vector<SequencePtr> rows; // that draw, in the order of `sampled`
+    std::vector<std::uint64_t> row_ids;
+    std::vector<Drawn> left_out;
+    std::optional<mx::array> result; // ids [S], or an empty row of logits
+    SampledRows sampled;
+  };
+
+  void take_parts(const std::vector<Piece>& pieces, Pass& pass);
+  const mx::array* ids_under_way(std::uint64_t number) const;
+  mx::array tokens_of(const Pass& pass) const;
+  void build(Pass& pass);
+  void commit(Pass& pass);
+
+  const Model& model_;
+  Memory& memory_;
+  std::map<std::uint64_t, SequencePtr> sequences_;
+  std::deque<Pass> passes_; // under way, oldest first
+  std::uint64_t started_ = 0; // passes so far
+};
+
+} // namespace mlxlm
