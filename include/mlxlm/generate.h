@@ -23,7 +23,7 @@ namespace mlxlm {
 
 struct GenerateParameters {
   SamplingParameters sampling;
-  // Nothing: until the model stops or its context is full.
+  // Nothing or -1: until the model stops or its context is full.
   std::optional<int> max_tokens = {};
   // Nothing: taken from the system's entropy (reported in GenerateInfo).
   std::optional<std::uint64_t> seed = {};

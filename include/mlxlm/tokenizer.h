@@ -49,7 +49,8 @@ class TextCodec {
   // raises.
   virtual std::string render(const TemplateInput& input) const = 0;
   // Rendered and encoded (the template spells special tokens itself).
-  std::vector<int> apply_chat_template(const TemplateInput& input) const;
+  virtual std::vector<int> apply_chat_template(
+      const TemplateInput& input) const = 0;
 };
 using TextCodecPtr = std::shared_ptr<const TextCodec>;
 

@@ -34,8 +34,10 @@ struct ModelRunner::Sequence {
   }
 };
 
-ModelRunner::ModelRunner(const Model& model, Memory& memory)
-    : model_(model), memory_(memory) {}
+ModelRunner::ModelRunner(
+    std::shared_ptr<const Model> model,
+    std::shared_ptr<Memory> memory)
+    : model_(std::move(model)), memory_(std::move(memory)) {}
 
 ModelRunner::~ModelRunner() = default;
 
@@ -66,7 +68,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
       sequence->tokens.assign(prompt.begin(), prompt.begin() + keep);
     }
   }
-  if (!sequence->memory) sequence->memory = memory_.sequence();
+  if (!sequence->memory) sequence->memory = memory_->sequence();
   sequence->sampler = std::make_shared<Sampler>(
       request->sampling,
       request->seed,
@@ -162,7 +164,7 @@ void ModelRunner::build(Pass& pass) {
     pass.row_ids.push_back(piece.id);
   }
   Step step(std::move(segments));
-  auto logits = model_({.tokens = tokens}, step, memory_, rows);
+  auto logits = (*model_)({.tokens = tokens}, step, *memory_, rows);
   pass.sampled = std::make_shared<std::vector<Sampled>>();
   pass.result =
       rows.empty() ? logits : sample(logits, std::move(samplers), pass.sampled);
@@ -233,7 +235,7 @@ void ModelRunner::abandon() {
 
 void ModelRunner::rest() {
   mx::clear_cache();
-  memory_.release_unused();
+  memory_->release_unused();
 }
 
 } // namespace mlxlm

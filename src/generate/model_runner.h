@@ -27,8 +27,9 @@ class SequenceCache {
 
 class ModelRunner final : public Runner {
  public:
-  // Both outlive this.
-  ModelRunner(const Model& model, Memory& memory);
+  ModelRunner(
+      std::shared_ptr<const Model> model,
+      std::shared_ptr<Memory> memory);
   ~ModelRunner() override;
 
   int open(std::uint64_t id, const RequestPtr& request) override;
@@ -61,8 +62,9 @@ class ModelRunner final : public Runner {
   void build(Pass& pass);
   void commit(Pass& pass);
 
-  const Model& model_;
-  Memory& memory_;
+  // Before the sequences, which die first.
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<Memory> memory_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first
   std::uint64_t started_ = 0; // passes so far

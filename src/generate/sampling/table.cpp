@@ -194,8 +194,8 @@ using enum SettingType;
 // clang-format off
 // name, flag, type, default, the program's default, range; help
 const std::array<Row, 17> rows{{
-    {{"max_tokens", "--max-tokens", integer, "", "100", 0, unlimited,
-      "Most tokens of the answer"},
+    {{"max_tokens", "--max-tokens", integer, "", "100", -1, unlimited,
+      "Most tokens of the answer; -1 is no limit"},
      general<&G::max_tokens>()},
     {{"temperature", "--temp", real, "0.6", "0", 0, 1e4,
       "Randomness; 0 takes the most likely token"},

@@ -1,0 +1,333 @@
+#include "generate/container.h"
+
+#include <mlx/compile.h>
+#include <mlx/device.h>
+#include <mlx/memory.h>
+
+#include <algorithm>
+#include <future>
+#include <random>
+
+#include "core/check.h"
+#include "generate/machine.h"
+#include "generate/prompt_cache.h"
+#include "generate/score.h"
+#include "generate/stream.h"
+#include "hub/resolve.h"
+#include "runtime/threads.h"
+
+namespace mlxlm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool on_cpu() {
+  return mx::default_device() == mx::Device::cpu;
+}
+
+std::optional<mx::Dtype> dtype(ComputeType type) {
+  switch (type) {
+    case ComputeType::float32:
+      return mx::float32;
+    case ComputeType::bfloat16:
+      return mx::bfloat16;
+    case ComputeType::float16:
+      return mx::float16;
+    case ComputeType::automatic:
+      break;
+  }
+  return std::nullopt;
+}
+
+// f16 on a CPU unless float32 was asked for; the compute type on a GPU.
+mx::Dtype kv_type(ComputeType asked, mx::Dtype compute) {
+  if (asked == ComputeType::float32) return mx::float32;
+  return on_cpu() ? mx::float16 : compute;
+}
+
+std::size_t peak_memory() {
+  return on_cpu() ? peak_resident_memory() : mx::get_peak_memory();
+}
+
+SchedulerLimits limits(const LoadOptions& options) {
+  int step = options.prefill_step_size;
+  if (step <= 0) step = on_cpu() ? 512 : 2048;
+  return {
+      .step_tokens = step,
+      .max_sequences = options.max_batch,
+      .max_waiting = options.max_queue,
+      .max_bytes = options.max_kv_bytes};
+}
+
+std::uint64_t entropy() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+} // namespace
+
+Container::Container(
+    std::string path,
+    const LoadOptions& options,
+    const LoadProgressFunction& progress)
+    : path_(std::move(path)) {
+  auto start = Clock::now();
+  // Tokenizer and weights are read side by side: each takes a good part of the
+  // time to the first token.
+  auto codec = std::async(
+      std::launch::async, [&] { return std::make_shared<const Codec>(path_); });
+  if (options.threads > 0) set_thread_count(options.threads);
+  engine_ = std::make_shared<Engine>(
+      limits(options),
+      [&] { return make_runner(options, progress); },
+      peak_memory);
+  codec_ = codec.get();
+
+  auto stops = codec_->eos_tokens();
+  const auto& loaded = state_->loaded;
+  stops.insert(loaded.eos_tokens.begin(), loaded.eos_tokens.end());
+  xtc_special_.assign(stops.begin(), stops.end());
+  for (int id : codec_->encode("\n", false))
+    xtc_special_.push_back(id);
+  stop_tokens_ = std::make_shared<const std::set<int>>(std::move(stops));
+  context_ = loaded.max_positions > 0 ? loaded.max_positions : 1 << 20;
+  if (options.context_length > 0)
+    context_ = std::min(context_, options.context_length);
+  load_seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::unique_ptr<Runner> Container::make_runner(
+    const LoadOptions& options,
+    const LoadProgressFunction& progress) {
+  if (on_cpu()) {
+    // The CPU compiler calls a C++ compiler at run time.
+    mx::disable_compile();
+    mx::set_cache_limit(std::size_t{32} << 20);
+  }
+  ModelOptions model_options{
+      .dtype = dtype(options.dtype),
+      .quantize_activations = options.quantize_activations};
+  if (progress)
+    model_options.progress = [&](std::size_t done, std::size_t total) {
+      progress({"weights", done, total});
+    };
+  auto loaded = load_model(path_, model_options);
+  auto kv = kv_type(options.dtype, loaded.compute_type);
+  auto memory = make_memory(
+      loaded.model->caches(), {.dtype = kv, .max_bytes = options.max_kv_bytes});
+  auto bytes = loaded.parameters->bytes();
+  state_ = std::make_shared<LoadedState>(
+      LoadedState{std::move(loaded), std::move(memory), bytes});
+  return std::make_unique<ModelRunner>(
+      std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
+      std::shared_ptr<Memory>(state_, state_->memory.get()));
+}
+
+Container::~Container() {
+  // The last reference to model and memory is the runner's, on its thread.
+  state_.reset();
+}
+
+Capabilities Container::capabilities() const {
+  return codec_->capabilities();
+}
+
+MemoryFigures Container::memory() {
+  MemoryFigures figures;
+  perform([&] {
+    figures.kv = state_->memory->bytes();
+    figures.active = mx::get_active_memory();
+    figures.cache = mx::get_cache_memory();
+    figures.peak = mx::get_peak_memory();
+  });
+  figures.weights = state_->weight_bytes;
+  figures.resident = resident_memory();
+  figures.peak_resident = peak_resident_memory();
+  return figures;
+}
+
+void Container::perform(const std::function<void()>& work) {
+  engine_->perform(work);
+}
+
+// ---- generating
+// -----------------------------------------------------------------
+void Container::check_prompt(const std::vector<int>& prompt) const {
+  if (prompt.empty())
+    fail(ErrorKind::request, "prompt", "expected tokens, found none");
+  int vocab = state_->loaded.model->vocab();
+  for (int id : prompt)
+    if (id < 0 || id >= vocab)
+      fail(
+          ErrorKind::request,
+          "prompt",
+          "expected token ids below {}, found {}",
+          vocab,
+          id);
+  if (prompt.size() >= static_cast<std::size_t>(context_))
+    fail(
+        ErrorKind::request,
+        "prompt",
+        "expected fewer tokens than the context of {}, found {}",
+        context_,
+        prompt.size());
+}
+
+Request Container::request(
+    std::vector<int> prompt,
+    const GenerateParameters& parameters) const {
+  check_prompt(prompt);
+  validate(parameters);
+  int vocab = state_->loaded.model->vocab();
+  for (auto [token, bias] : parameters.sampling.logit_bias)
+    if (token < 0 || token >= vocab)
+      fail(
+          ErrorKind::request,
+          "logit_bias",
+          "expected token ids below {}, found {}",
+          vocab,
+          token);
+
+  Request request;
+  int room = context_ - static_cast<int>(prompt.size());
+  int asked = parameters.max_tokens.value_or(-1);
+  request.max_tokens = asked < 0 ? room : std::min(asked, room);
+  request.sampling = parameters.sampling;
+  if (request.sampling.xtc_special_tokens.empty())
+    request.sampling.xtc_special_tokens = xtc_special_;
+  request.seed = parameters.seed ? *parameters.seed : entropy();
+  request.logprobs = parameters.logprobs;
+  auto stops = std::make_shared<std::set<int>>();
+  if (!parameters.ignore_eos) {
+    *stops = *stop_tokens_;
+    stops->insert(
+        parameters.extra_eos_tokens.begin(), parameters.extra_eos_tokens.end());
+  }
+  request.stop_tokens = std::move(stops);
+  request.prompt = std::move(prompt);
+  return request;
+}
+
+std::vector<GenerationPtr> Container::submit(
+    std::vector<Request> requests,
+    const GenerateParameters& parameters) {
+  std::vector<GenerationPtr> generations;
+  std::vector<RequestPtr> accepted;
+  std::vector<std::size_t> bytes;
+  for (auto& request : requests) {
+    // A progress event a prompt token at worst, a token event each, the end.
+    auto tokens = request.prompt.size() + request.max_tokens;
+    request.channel = std::make_shared<Channel>(tokens + 2);
+    generations.push_back(std::make_unique<TextStream>(
+        request.channel, codec_->tokenizer(), parameters, engine_));
+    if (request.max_tokens == 0) {
+      GenerateInfo info{.seed = request.seed};
+      info.finish_reason = FinishReason::length;
+      request.channel->events.push_last(FinishedEvent{std::move(info)});
+      continue;
+    }
+    bytes.push_back(state_->memory->bytes_for(static_cast<int>(tokens)));
+    accepted.push_back(std::make_shared<const Request>(std::move(request)));
+  }
+  engine_->submit(std::move(accepted), std::move(bytes));
+  return generations;
+}
+
+GenerationPtr Container::generate(
+    std::vector<int> prompt,
+    const GenerateParameters& parameters,
+    PromptCachePtr cache) {
+  std::vector<Request> requests;
+  requests.push_back(request(std::move(prompt), parameters));
+  requests[0].cache = sequence_cache(cache);
+  return std::move(submit(std::move(requests), parameters)[0]);
+}
+
+PromptCachePtr Container::make_prompt_cache() {
+  return mlxlm::make_prompt_cache(engine_);
+}
+
+Score Container::score(
+    std::span<const int> ids,
+    const std::function<void(int done, int total)>& progress) {
+  if (ids.size() < 2)
+    fail(
+        ErrorKind::request,
+        "score",
+        "expected at least two tokens, found {}",
+        ids.size());
+  int vocab = state_->loaded.model->vocab();
+  for (int id : ids)
+    if (id < 0 || id >= vocab)
+      fail(
+          ErrorKind::request,
+          "score",
+          "expected token ids below {}, found {}",
+          vocab,
+          id);
+  Score score;
+  perform([&] {
+    score = score_tokens(
+        *state_->loaded.model, *state_->memory, ids, context_, progress);
+  });
+  return score;
+}
+
+BenchTrial Container::bench(int prompt, int generation, int batch) {
+  if (prompt < 1 || generation < 1 || batch < 1)
+    fail(
+        ErrorKind::request,
+        "bench",
+        "expected at least one token, prompt and sequence, found {}, {}, {}",
+        prompt,
+        generation,
+        batch);
+  GenerateParameters parameters{.sampling = {.temperature = 0}};
+  parameters.max_tokens = generation + 1; // the prompt's pass draws the first
+  parameters.ignore_eos = true;
+  std::mt19937 random(0);
+  std::uniform_int_distribution<int> any(0, state_->loaded.model->vocab() - 1);
+  std::vector<Request> requests;
+  for (int i = 0; i < batch; ++i) {
+    std::vector<int> ids(prompt);
+    for (int& id : ids)
+      id = any(random);
+    requests.push_back(request(std::move(ids), parameters));
+    requests.back().group = 1;
+  }
+  if (requests[0].max_tokens <= generation)
+    fail(
+        ErrorKind::request,
+        "bench",
+        "expected a prompt and answer within the context of {}, found {}",
+        context_,
+        prompt + generation);
+  BenchTrial trial;
+  double first = 0, last = 0; // since submission
+  for (auto& running : submit(std::move(requests), parameters)) {
+    running->text();
+    const auto& info = running->info();
+    double begins = info.queue_time + info.prompt_time;
+    first = std::max(first, begins);
+    last = std::max(last, begins + info.generate_time);
+    trial.peak_memory_bytes =
+        std::max(trial.peak_memory_bytes, info.peak_memory_bytes);
+  }
+  trial.prompt_seconds = first;
+  trial.generation_seconds = last - first;
+  trial.prompt_tps = batch * prompt / trial.prompt_seconds;
+  trial.generation_tps = batch * generation / trial.generation_seconds;
+  return trial;
+}
+
+std::shared_ptr<ModelContainer> load(
+    std::string_view reference,
+    const LoadOptions& options,
+    const LoadProgressFunction& progress) {
+  return std::make_shared<Container>(
+      hub::resolve(reference, hub::Places::from_environment()),
+      options,
+      progress);
+}
+
+} // namespace mlxlm

@@ -1,0 +1,81 @@
+// ModelContainer over an engine: what load() gives.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "generate/codec.h"
+#include "generate/engine.h"
+#include "generate/model_runner.h"
+#include "mlxlm/model.h"
+#include "models/load.h"
+
+namespace mlxlm {
+
+// What lives on the engine's thread.
+struct LoadedState {
+  LoadedModel loaded;
+  std::unique_ptr<Memory> memory;
+  std::size_t weight_bytes;
+};
+
+class Container final : public ModelContainer {
+ public:
+  Container(
+      std::string path,
+      const LoadOptions& options,
+      const LoadProgressFunction& progress);
+  ~Container() override;
+
+  const std::string& path() const override {
+    return path_;
+  }
+  const std::string& model_type() const override {
+    return state_->loaded.model_type;
+  }
+  int context_length() const override {
+    return context_;
+  }
+  Capabilities capabilities() const override;
+  const TextCodec& codec() const override {
+    return *codec_;
+  }
+  MemoryFigures memory() override;
+  double load_seconds() const override {
+    return load_seconds_;
+  }
+
+  GenerationPtr generate(
+      std::vector<int> prompt,
+      const GenerateParameters& parameters,
+      PromptCachePtr cache) override;
+  PromptCachePtr make_prompt_cache() override;
+  Score score(
+      std::span<const int> ids,
+      const std::function<void(int done, int total)>& progress) override;
+  BenchTrial bench(int prompt, int generation, int batch) override;
+  void perform(const std::function<void()>& work) override;
+
+ private:
+  std::unique_ptr<Runner> make_runner(
+      const LoadOptions& options,
+      const LoadProgressFunction& progress);
+  void check_prompt(const std::vector<int>& prompt) const;
+  Request request(std::vector<int> prompt, const GenerateParameters& parameters)
+      const;
+  std::vector<GenerationPtr> submit(
+      std::vector<Request> requests,
+      const GenerateParameters& parameters);
+
+  std::string path_;
+  std::shared_ptr<const Codec> codec_;
+  std::shared_ptr<LoadedState> state_; // dies on the engine's thread
+  std::shared_ptr<Engine> engine_;
+  std::shared_ptr<const std::set<int>> stop_tokens_;
+  std::vector<int> xtc_special_;
+  int context_ = 0;
+  double load_seconds_ = 0;
+};
+
+} // namespace mlxlm

@@ -1,0 +1,94 @@
+#include "generate/stream.h"
+
+#include "core/check.h"
+
+namespace mlxlm {
+
+TextStream::TextStream(
+    std::shared_ptr<Channel> channel,
+    TokenizerPtr tokenizer,
+    const GenerateParameters& parameters,
+    std::shared_ptr<void> keep)
+    : keep_(std::move(keep)),
+      channel_(std::move(channel)),
+      detokenizer_(std::move(tokenizer)),
+      stops_(parameters.stop),
+      logprobs_(parameters.logprobs) {}
+
+TextStream::~TextStream() {
+  channel_->cancelled = true;
+  channel_->events.close();
+}
+
+void TextStream::cancel() {
+  channel_->cancelled = true;
+}
+
+std::optional<GenerateEvent> TextStream::next() {
+  while (!ended_) {
+    auto event = channel_->events.pop();
+    if (!event) {
+      ended_ = true;
+      break;
+    }
+    if (auto* progress = std::get_if<PrefillProgress>(&*event))
+      return *progress;
+    if (auto* finished = std::get_if<FinishedEvent>(&*event))
+      return finish(std::move(*finished));
+    if (stops_.stopped()) continue; // drawn before the engine knew
+    return chunk(std::get<TokenEvent>(*event));
+  }
+  return std::nullopt;
+}
+
+TextChunk TextStream::chunk(const TokenEvent& event) {
+  ++tokens_;
+  TextChunk result;
+  result.text = stops_.feed(detokenizer_.push(event.token));
+  result.tokens = {event.token};
+  if (logprobs_) result.logprobs = {event.logprob};
+  if (stops_.stopped()) cancel();
+  return result;
+}
+
+std::optional<GenerateEvent> TextStream::finish(FinishedEvent event) {
+  ended_ = true;
+  info_ = std::move(event.info);
+  TextChunk rest;
+  if (!stops_.stopped()) {
+    rest.text = stops_.feed(detokenizer_.finish());
+    rest.text += stops_.finish();
+  }
+  if (stops_.stopped()) {
+    info_.finish_reason = FinishReason::stop;
+    info_.stop_text = stops_.matched();
+    info_.generation_tokens = tokens_;
+  }
+  if (rest.text.empty()) return std::nullopt;
+  return rest;
+}
+
+std::string Generation::text() {
+  std::string result;
+  while (auto event = next())
+    if (auto* chunk = std::get_if<TextChunk>(&*event)) result += chunk->text;
+  if (info().finish_reason == FinishReason::error)
+    fail(ErrorKind::request, "generation", "{}", info().error);
+  return result;
+}
+
+std::string_view to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+    case FinishReason::error:
+      return "error";
+  }
+  return "";
+}
+
+} // namespace mlxlm

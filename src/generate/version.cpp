@@ -1,0 +1,27 @@
+#include "mlxlm/version.h"
+
+#include <mlx/device.h>
+#include <mlx/version.h>
+
+#include "mlxlm/model.h"
+
+namespace mlxlm {
+
+std::string version() {
+  return MLXLM_VERSION;
+}
+
+std::string engine_version() {
+  return mx::version();
+}
+
+std::string device() {
+  if (mx::default_device() == mx::Device::cpu) return "cpu";
+#ifdef __APPLE__
+  return "metal";
+#else
+  return "cuda";
+#endif
+}
+
+} // namespace mlxlm
