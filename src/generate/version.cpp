@@ -12,11 +12,11 @@ std::string version() {
 }
 
 std::string engine_version() {
-  return mx::version();
+  return mlx::core::version();
 }
 
 std::string device() {
-  if (mx::default_device() == mx::Device::cpu) return "cpu";
+  if (mlx::core::default_device() == mlx::core::Device::cpu) return "cpu";
 #ifdef __APPLE__
   return "metal";
 #else
