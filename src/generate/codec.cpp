@@ -4,7 +4,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/strings.h"
-#include "generate/gguf_tokenizer.h"
+#include "generate/gguf_vocabulary.h"
 #include "hub/resolve.h"
 #include "text/chat_template.h"
 

@@ -1,0 +1,130 @@
+// What a model is, from file headers and config alone.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf.h"
+#include "generate/codec.h"
+#include "generate/machine.h"
+#include "hub/resolve.h"
+#include "mlxlm/model.h"
+
+namespace mlxlm {
+namespace {
+
+// The storage that holds most bytes of matrices; "none" for plain types.
+std::string main_format(const std::vector<TensorSummary>& tensors) {
+  std::map<std::string, std::size_t> bytes;
+  for (const auto& t : tensors)
+    if (t.shape.size() >= 2) bytes[t.format] += t.bytes;
+  auto most = std::max_element(
+      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) {
+        return a.second < b.second;
+      });
+  if (most == bytes.end()) return "none";
+  for (const char* plain : {"F64", "F32", "F16", "BF16"})
+    if (most->first == plain) return "none";
+  return most->first;
+}
+
+std::string quantization(
+    const Fields& config,
+    const std::vector<TensorSummary>& tensors) {
+  for (const char* key : {"quantization", "quantization_config"}) {
+    if (!config.is_object(key)) continue;
+    auto q = config.sub(key);
+    if (!q.has("bits")) return q.opt("quant_method", "unknown");
+    return fmt::format(
+        "{} {} bit, group {}",
+        q.opt("mode", "affine"),
+        q.req<int>("bits"),
+        q.opt("group_size", 64));
+  }
+  return main_format(tensors);
+}
+
+// Keys and values of one token in f16, as if every layer attended fully: an
+// upper bound for models with windows or states.
+std::size_t kv_bytes(const Fields& f, int layers) {
+  int heads = f.opt("num_attention_heads", 0);
+  int kv_heads = f.opt("num_key_value_heads", heads);
+  int dim = f.opt("head_dim", heads > 0 ? f.opt("hidden_size", 0) / heads : 0);
+  if (int rank = f.opt("kv_lora_rank", 0))
+    return std::size_t(layers) * (rank + f.opt("qk_rope_head_dim", 0)) * 2;
+  return std::size_t(layers) * kv_heads * dim * 2 * 2;
+}
+
+void add_tensors(const TensorSource& source, ModelSummary& out) {
+  for (const auto& name : source.names()) {
+    const auto* view = source.find(name);
+    const auto& storage = info(view->storage);
+    out.tensors.push_back(
+        {name, view->shape, std::string(storage.name), view->bytes.size()});
+    out.weight_bytes += view->bytes.size();
+    // Packed integers hold several weights; scales and biases are not weights.
+    bool packed = view->storage == Storage::u32;
+    bool side = name.ends_with(".scales") || name.ends_with(".biases");
+    if (!packed && !side)
+      out.parameters += static_cast<std::size_t>(view->elements());
+  }
+}
+
+// Weights in packed u32 words: 32 / bits each.
+void add_packed(const Fields& config, ModelSummary& out) {
+  auto q = config.sub(
+      config.is_object("quantization") ? "quantization"
+                                       : "quantization_config");
+  int bits = q.opt("bits", 4);
+  for (const auto& t : out.tensors) {
+    if (t.format != info(Storage::u32).name || bits <= 0) continue;
+    out.parameters += t.bytes * 8 / static_cast<std::size_t>(bits);
+  }
+}
+
+} // namespace
+
+std::string resolve(std::string_view reference) {
+  return hub::resolve(reference, hub::Places::from_environment());
+}
+
+std::vector<LocalModel> local_models() {
+  std::vector<LocalModel> models;
+  for (auto& found : hub::list(hub::Places::from_environment()))
+    models.push_back({found.reference, found.path, found.bytes});
+  return models;
+}
+
+ModelSummary inspect(std::string_view reference) {
+  ModelSummary out;
+  out.path = resolve(reference);
+  auto checkpoint = open_checkpoint(out.path);
+  const auto& config = checkpoint.config;
+  auto text =
+      config.is_object("text_config") ? config.sub("text_config") : config;
+  out.container = checkpoint.gguf ? "GGUF" : "safetensors";
+  out.model_type = config.req<std::string>("model_type");
+  out.config = config.json().dump(2);
+  add_tensors(*checkpoint.tensors, out);
+  add_packed(config, out);
+  out.quantization = quantization(config, out.tensors);
+  out.layers = text.opt("num_hidden_layers", 0);
+  out.vocab = text.opt("vocab_size", 0);
+  out.context_length = text.opt("max_position_embeddings", 0);
+  out.kv_bytes_per_token = kv_bytes(text, out.layers);
+  out.available_memory = available_memory();
+  if (out.kv_bytes_per_token > 0 && out.available_memory > out.weight_bytes)
+    out.context_that_fits = static_cast<int>(std::min<std::size_t>(
+        out.context_length,
+        (out.available_memory - out.weight_bytes) / out.kv_bytes_per_token));
+  out.capabilities.text = true;
+  try {
+    out.capabilities = Codec(out.path).capabilities();
+  } catch (const Error&) {
+    // Weights without a tokenizer can still be looked at.
+  }
+  return out;
+}
+
+} // namespace mlxlm
