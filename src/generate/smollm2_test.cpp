@@ -1,0 +1,142 @@
+// The default model through the public interface; skipped where it is not
+// installed.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "generate/sampling/sampler.h"
+#include "mlxlm/chat.h"
+#include "mlxlm/error.h"
+#include "mlxlm/model.h"
+
+namespace mlxlm {
+namespace {
+
+class SmolLM2 : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    setenv("MLXLM_DEPS", MLXLM_SOURCE_DIR "/.deps", 0);
+    try {
+      resolve("smollm2");
+    } catch (const Error&) {
+      return;
+    }
+    model_ = load("smollm2");
+  }
+  static void TearDownTestSuite() {
+    model_.reset();
+  }
+  void SetUp() override {
+    if (!model_) GTEST_SKIP() << "smollm2 is not installed";
+  }
+  static std::vector<int> tokens(Generation& generation) {
+    std::vector<int> result;
+    while (auto event = generation.next())
+      if (auto* chunk = std::get_if<TextChunk>(&*event))
+        result.insert(result.end(), chunk->tokens.begin(), chunk->tokens.end());
+    EXPECT_NE(generation.info().finish_reason, FinishReason::error)
+        << generation.info().error;
+    return result;
+  }
+  static GenerateParameters greedy(int max_tokens) {
+    GenerateParameters p{.sampling = {.temperature = 0}};
+    p.max_tokens = max_tokens;
+    return p;
+  }
+  static std::shared_ptr<ModelContainer> model_;
+};
+std::shared_ptr<ModelContainer> SmolLM2::model_;
+
+TEST_F(SmolLM2, AnswersSensibly) {
+  ChatSession chat(model_, {.parameters = greedy(40)});
+  auto answer = chat.respond("What is the capital of France?");
+  EXPECT_NE(answer.find("Paris"), std::string::npos) << answer;
+}
+
+std::vector<std::vector<int>> prompts(const ModelContainer& model, int count) {
+  std::vector<std::vector<int>> result;
+  for (int i = 0; i < count; ++i) {
+    std::string text = "Story number " + std::to_string(i) + ":";
+    for (int k = 0; k < i * i / 8; ++k)
+      text += " and then " + std::to_string(k * i);
+    result.push_back(model.encode(text));
+  }
+  return result;
+}
+
+TEST_F(SmolLM2, TogetherAsAlone) {
+  auto all = prompts(*model_, 32);
+  for (double temperature : {0.0, 0.8}) {
+    auto p = greedy(24);
+    p.sampling.temperature = temperature;
+    p.seed = 5;
+    std::vector<std::vector<int>> alone;
+    for (const auto& prompt : all)
+      alone.push_back(tokens(*model_->generate(prompt, p)));
+    std::vector<GenerationPtr> running;
+    for (const auto& prompt : all)
+      running.push_back(model_->generate(prompt, p));
+    for (std::size_t i = 0; i < all.size(); ++i)
+      EXPECT_EQ(tokens(*running[i]), alone[i]) << i << " at " << temperature;
+  }
+}
+
+TEST_F(SmolLM2, ConversationReadsOnlyWhatIsNew) {
+  ChatSession chat(model_, {.parameters = greedy(12)});
+  chat.respond("Name a colour.");
+  auto first = chat.info().prompt_tokens;
+  EXPECT_EQ(chat.info().cached_prompt_tokens, 0);
+  chat.respond("Another one.");
+  EXPECT_GE(chat.info().cached_prompt_tokens, first);
+  EXPECT_LT(chat.info().prompt_tokens, 30);
+  auto known = chat.transcript();
+  ASSERT_GE(known.size(), 4u);
+
+  // The same conversation without a cache gives the same answer.
+  auto last = known.back();
+  known.pop_back();
+  auto ids = model_->apply_chat_template(
+      {.messages = to_json(known), .add_generation_prompt = true});
+  EXPECT_EQ(model_->generate(ids, greedy(12))->text(), last.content);
+}
+
+TEST_F(SmolLM2, StopTextsAcrossTokens) {
+  auto prompt = model_->encode("1, 2, 3, 4, 5, 6, 7,");
+  auto whole = model_->generate(prompt, greedy(20))->text();
+  auto p = greedy(20);
+  p.stop = {whole.substr(5, 4)};
+  auto generation = model_->generate(prompt, p);
+  EXPECT_EQ(generation->text(), whole.substr(0, whole.find(p.stop[0])));
+  EXPECT_EQ(generation->info().finish_reason, FinishReason::stop);
+  EXPECT_EQ(generation->info().stop_text, p.stop[0]);
+}
+
+TEST_F(SmolLM2, CancelAndRefusals) {
+  auto generation =
+      model_->generate(model_->encode("Once upon a time"), greedy(2000));
+  generation->next();
+  generation->cancel();
+  while (generation->next()) {
+  }
+  EXPECT_EQ(generation->info().finish_reason, FinishReason::cancelled);
+  EXPECT_LT(generation->info().generation_tokens, 1000);
+
+  std::vector<int> longer(model_->context_length(), 1);
+  EXPECT_THROW(model_->generate(longer, greedy(1)), Error);
+  EXPECT_THROW(model_->generate({}, greedy(1)), Error);
+  EXPECT_THROW(model_->generate({1 << 20}, greedy(1)), Error);
+  EXPECT_EQ(model_->generate({1}, greedy(0))->text(), "");
+}
+
+TEST_F(SmolLM2, ScoreDoesNotDependOnWindowsOfTheEngine) {
+  auto ids = model_->encode(
+      "The quick brown fox jumps over the lazy dog. It was a bright cold day.");
+  auto score = model_->score(ids);
+  EXPECT_EQ(score.tokens, static_cast<int>(ids.size()) - 1);
+  EXPECT_GT(score.mean_nll, 0.5);
+  EXPECT_LT(score.mean_nll, 5);
+  EXPECT_THROW(model_->score(std::vector<int>{1}), Error);
+}
+
+} // namespace
+} // namespace mlxlm
