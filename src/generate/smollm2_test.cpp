@@ -57,7 +57,7 @@ std::vector<std::vector<int>> prompts(const ModelContainer& model, int count) {
   std::vector<std::vector<int>> result;
   for (int i = 0; i < count; ++i) {
     std::string text = "Story number " + std::to_string(i) + ":";
-    for (int k = 0; k < i * i / 8; ++k)
+    for (int k = 0; k < i * i / 32; ++k)
       text += " and then " + std::to_string(k * i);
     result.push_back(model.encode(text));
   }
