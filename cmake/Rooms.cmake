@@ -67,4 +67,13 @@ function(mlxlm_program room executable)
   mlxlm_room(${room} MLX USES ${ROOM_USES} LINK CLI11::CLI11)
   add_executable(${executable} "${main}")
   target_link_libraries(${executable} PRIVATE mlxlm_${room})
+  execute_process(
+    COMMAND git rev-parse --short HEAD
+    WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+    OUTPUT_VARIABLE commit
+    OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT commit)
+    set(commit "no commit")
+  endif()
+  target_compile_definitions(${executable} PRIVATE MLXLM_COMMIT="${commit}")
 endfunction()

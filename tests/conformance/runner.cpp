@@ -39,7 +39,7 @@ constexpr std::array family_names = {
 
 struct Options {
   std::string only = "*";
-  std::string not_built;
+  std::string not_built = MLXLM_SOURCE_DIR "/tests/not_built.txt";
   std::vector<std::string> roots;
 };
 
@@ -155,7 +155,7 @@ int run_all(const Options& options) {
   for (auto& root : options.roots)
     collect(fs::weakly_canonical(fs::absolute(root)), cases);
   NotBuilt not_built;
-  if (!options.not_built.empty())
+  if (is_file(options.not_built))
     not_built = NotBuilt(read_file(options.not_built), options.not_built);
   int counts[3] = {0, 0, 0};
   for (auto& c : cases) {

@@ -1,0 +1,21 @@
+// One function a command; each returns the exit code.
+#pragma once
+
+#include "cli/values.h"
+
+namespace mlxlm::cli {
+
+int run_generate(const Values&);
+int run_chat(const Values&);
+int run_bench(const Values&);
+int run_perplexity(const Values&);
+int run_inspect(const Values&);
+int run_tokenize(const Values&);
+int run_detokenize(const Values&);
+int run_template(const Values&);
+int run_models(const Values&);
+int run_settings(const Values&);
+int run_completion(const Values&);
+int run_man(const Values&);
+
+} // namespace mlxlm::cli

@@ -1,0 +1,100 @@
+#include "cli/running.h"
+
+#include <fmt/format.h>
+
+#include "cli/terminal.h"
+#include "core/check.h"
+
+namespace mlxlm::cli {
+namespace {
+
+ComputeType compute_type(const std::string& name) {
+  if (name == "float32") return ComputeType::float32;
+  if (name == "bfloat16") return ComputeType::bfloat16;
+  return name == "float16" ? ComputeType::float16 : ComputeType::automatic;
+}
+
+std::string flag_name(const mlxlm::Setting& row) {
+  return std::string(row.flag.substr(2));
+}
+
+} // namespace
+
+std::shared_ptr<ModelContainer> load_model(const Values& values) {
+  LoadOptions options;
+  options.dtype = compute_type(values.text("dtype"));
+  options.quantize_activations = values.flag("quantize-activations");
+  options.threads = values.integer("threads");
+  if (values.given("prefill-step-size"))
+    options.prefill_step_size = values.integer("prefill-step-size");
+  Progress progress("loading", true);
+  return load(values.text("model"), options, [&](const LoadProgress& p) {
+    progress.update(p.done, p.total);
+  });
+}
+
+GenerateParameters parameters(const Values& values, const TextCodec& codec) {
+  auto out = program_defaults();
+  for (auto& row : generation_settings()) {
+    auto name = flag_name(row);
+    if (!values.has(name)) continue;
+    for (auto& text : values.list(name))
+      set(out, row.name, text);
+  }
+  out.max_tokens.reset();
+  if (int limit = values.integer("max-tokens"); limit >= 0)
+    out.max_tokens = limit;
+  out.stop = values.list("stop");
+  for (auto& token : values.list("extra-eos-token")) {
+    int id = codec.token_id(token);
+    if (id < 0)
+      fail(
+          ErrorKind::request,
+          "--extra-eos-token",
+          "expected a token of the vocabulary, found \"{}\"",
+          token);
+    out.extra_eos_tokens.push_back(id);
+  }
+  validate(out);
+  return out;
+}
+
+std::string stream(Generation& generation) {
+  Cancellable guard;
+  Progress prefill("reading the prompt");
+  std::string out;
+  bool cancelled = false;
+  while (auto event = generation.next()) {
+    if (interrupted() && !cancelled) {
+      generation.cancel();
+      cancelled = true;
+    }
+    if (auto* p = std::get_if<PrefillProgress>(&*event)) {
+      prefill.update(std::size_t(p->processed), std::size_t(p->total));
+    } else if (auto& text = std::get<TextChunk>(*event).text; !text.empty()) {
+      prefill.finish();
+      print(text);
+      out += text;
+    }
+  }
+  if (generation.info().finish_reason == FinishReason::error)
+    fail(ErrorKind::request, "", "{}", generation.info().error);
+  return out;
+}
+
+void print_statistics(const GenerateInfo& info) {
+  auto dim = colourful() ? "\x1b[2m" : "", plain = colourful() ? "\x1b[0m" : "";
+  note(fmt::format(
+      "{}Prompt: {} tokens, {:.3f} tokens-per-sec",
+      dim,
+      info.total_prompt_tokens(),
+      info.prompt_tps()));
+  note(fmt::format(
+      "Generation: {} tokens, {:.3f} tokens-per-sec",
+      info.generation_tokens,
+      info.generation_tps()));
+  note(fmt::format(
+      "Peak memory: {:.3f} GB{}", double(info.peak_memory_bytes) / 1e9, plain));
+}
+
+} // namespace mlxlm::cli

@@ -1,0 +1,23 @@
+// What the commands that run a model share: loading it with progress, and the
+// parameters of a generation from the command line.
+#pragma once
+
+#include <memory>
+
+#include "cli/values.h"
+#include "mlxlm/model.h"
+
+namespace mlxlm::cli {
+
+std::shared_ptr<ModelContainer> load_model(const Values& values);
+GenerateParameters parameters(const Values& values, const TextCodec& codec);
+
+// Reads a generation, printing its text as it comes and prefill progress;
+// Ctrl-C cancels it. Returns the text. Throws Error for a generation that
+// failed.
+std::string stream(Generation& generation);
+
+// What mlx-lm prints after an answer, on standard error.
+void print_statistics(const GenerateInfo& info);
+
+} // namespace mlxlm::cli

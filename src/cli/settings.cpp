@@ -1,0 +1,280 @@
+#include "cli/settings.h"
+
+#include <optional>
+
+#include "core/strings.h"
+
+namespace mlxlm::cli {
+namespace {
+
+constexpr auto long_help = Shown::long_help;
+
+// What every command that runs a model takes.
+const std::string running = "generate chat bench perplexity";
+
+std::vector<Setting> make_settings() {
+  return {
+      // What to run.
+      {.name = "model",
+       .aliases = "--hf-path",
+       .value = "MODEL",
+       .fallback = "smollm2",
+       .commands = running + " inspect tokenize detokenize template=",
+       .help =
+           "folder, .gguf file, hub id (org/name[@revision]) or short name"},
+      {.name = "MODEL",
+       .value = "MODEL",
+       .commands = "inspect",
+       .help = "the same as --model",
+       .positional = true},
+      {.name = "prompt",
+       .aliases = "-p",
+       .value = "TEXT",
+       .fallback = "hello",
+       .commands = "generate",
+       .help = "what to answer; - reads standard input"},
+      {.name = "system-prompt",
+       .value = "TEXT",
+       .commands = "generate chat",
+       .help = "instructions before the conversation"},
+      {.name = "prefill-response",
+       .value = "TEXT",
+       .commands = "generate",
+       .help = "how the answer begins",
+       .shown = long_help},
+      {.name = "max-tokens",
+       .aliases = "-m",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "100",
+       .commands = "generate chat=256",
+       .help = "longest answer in tokens; -1 for no limit",
+       .low = -1,
+       .high = 1 << 30},
+      {.name = "extra-eos-token",
+       .kind = Kind::list,
+       .value = "TOKEN",
+       .commands = "generate chat",
+       .help = "more tokens that end the answer",
+       .shown = long_help},
+      {.name = "stop",
+       .kind = Kind::list,
+       .value = "TEXT",
+       .commands = "generate chat",
+       .help = "texts that end the answer; not shown",
+       .shown = long_help},
+      {.name = "ignore-chat-template",
+       .kind = Kind::flag,
+       .commands = "generate",
+       .help = "send the prompt as it is"},
+      {.name = "chat-template-config",
+       .aliases = "--chat-template-args",
+       .kind = Kind::json,
+       .value = "JSON",
+       .commands = "generate chat",
+       .help = "variables for the chat template",
+       .shown = long_help},
+
+      // How to run it.
+      {.name = "threads",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "0",
+       .commands = running,
+       .help = "CPU threads; 0: the physical cores this process may use",
+       .low = 0,
+       .high = 1024},
+      {.name = "dtype",
+       .value = "TYPE",
+       .fallback = "auto",
+       .commands = running,
+       .help = "type to compute in",
+       .choices = "auto float32 bfloat16 float16",
+       .shown = long_help},
+      {.name = "quantize-activations",
+       .aliases = "-qa",
+       .kind = Kind::flag,
+       .commands = running,
+       .help = "8-bit activations: faster, less exact",
+       .shown = long_help},
+      {.name = "prefill-step-size",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "512",
+       .commands = running,
+       .help = "prompt tokens read in one pass",
+       .low = 1,
+       .high = 1 << 20,
+       .shown = long_help},
+      {.name = "verbose",
+       .kind = Kind::boolean,
+       .value = "BOOL",
+       .fallback = "true",
+       .commands = "generate",
+       .help = "false: only the answer, no statistics",
+       .shown = long_help},
+      {.name = "trust-remote-code",
+       .kind = Kind::flag,
+       .commands = running,
+       .help = "accepted and without effect: no code of a model is ever run",
+       .shown = long_help},
+
+      // bench
+      {.name = "prompt-tokens",
+       .aliases = "-p",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "512",
+       .commands = "bench",
+       .help = "length of the random prompt",
+       .low = 1,
+       .high = 1 << 24},
+      {.name = "generation-tokens",
+       .aliases = "-g",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "1024",
+       .commands = "bench",
+       .help = "tokens to generate for each sequence",
+       .low = 1,
+       .high = 1 << 24},
+      {.name = "batch-size",
+       .aliases = "-b",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "1",
+       .commands = "bench",
+       .help = "sequences run together",
+       .low = 1,
+       .high = 4096},
+      {.name = "num-trials",
+       .aliases = "-n",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "5",
+       .commands = "bench",
+       .help = "trials counted, after one that is not",
+       .low = 1,
+       .high = 100000},
+      {.name = "delay",
+       .kind = Kind::number,
+       .value = "SECONDS",
+       .fallback = "0",
+       .commands = "bench",
+       .help = "pause before each trial",
+       .low = 0,
+       .high = 86400,
+       .shown = long_help},
+
+      // perplexity
+      {.name = "file",
+       .value = "FILE",
+       .commands = "perplexity",
+       .help = "text to measure; - reads standard input"},
+
+      // tokenize, detokenize, template
+      {.name = "no-special",
+       .kind = Kind::flag,
+       .commands = "tokenize",
+       .help = "leave out what the post-processor adds (BOS and the like)"},
+      {.name = "lines",
+       .kind = Kind::flag,
+       .commands = "tokenize detokenize",
+       .help = "one JSON value a line, in and out"},
+      {.name = "template",
+       .value = "FILE",
+       .commands = "template",
+       .help = "the chat template; without it that of --model"},
+      {.name = "messages",
+       .value = "FILE",
+       .commands = "template",
+       .help = "JSON list of messages; - reads standard input"},
+      {.name = "tools",
+       .value = "FILE",
+       .commands = "template",
+       .help = "JSON list of tools"},
+      {.name = "kwargs",
+       .kind = Kind::json,
+       .value = "JSON",
+       .commands = "template",
+       .help = "more variables"},
+      {.name = "add-generation-prompt",
+       .kind = Kind::flag,
+       .commands = "template",
+       .help = "end with the start of an answer"},
+      {.name = "bos",
+       .value = "TEXT",
+       .commands = "template",
+       .help = "the bos_token; without it that of --model"},
+      {.name = "eos",
+       .value = "TEXT",
+       .commands = "template",
+       .help = "the eos_token; without it that of --model"},
+
+      // models, completion
+      {.name = "ACTION",
+       .value = "ACTION",
+       .fallback = "list",
+       .commands = "models",
+       .help = "what to do",
+       .choices = "list rm",
+       .positional = true},
+      {.name = "MODEL",
+       .value = "MODEL",
+       .commands = "models",
+       .help = "hub id, for rm",
+       .positional = true},
+      {.name = "SHELL",
+       .value = "SHELL",
+       .commands = "completion",
+       .help = "the shell to complete for",
+       .choices = "bash zsh fish",
+       .positional = true},
+
+      // everywhere
+      {.name = "json",
+       .kind = Kind::flag,
+       .commands = "bench perplexity inspect models settings",
+       .help = "one JSON value on standard output"},
+  };
+}
+
+// The default a command gives in `commands`: "chat=256" -> "256"; nothing when
+// the setting is not for this command.
+std::optional<std::string> fallback_for(
+    const Setting& setting,
+    std::string_view command) {
+  for (auto& entry : split(setting.commands, ' ')) {
+    auto equals = entry.find('=');
+    if (entry.substr(0, equals) != command) continue;
+    return equals == std::string::npos ? setting.fallback
+                                       : entry.substr(equals + 1);
+  }
+  return std::nullopt;
+}
+
+} // namespace
+
+std::span<const Setting> settings() {
+  static const auto table = make_settings();
+  return table;
+}
+
+std::vector<Setting> settings_of(std::string_view command) {
+  std::vector<Setting> out;
+  for (auto& setting : settings()) {
+    auto fallback = fallback_for(setting, command);
+    if (!fallback) continue;
+    out.push_back(setting);
+    out.back().fallback = *fallback;
+  }
+  return out;
+}
+
+const Command* find_command(std::string_view name) {
+  for (auto& command : commands())
+    if (command.name == name) return &command;
+  return nullptr;
+}
+
+} // namespace mlxlm::cli
