@@ -133,6 +133,30 @@ int mlxlm_template_render(
     mlxlm_buffer* text,
     mlxlm_buffer* error);
 
+/* ---- lines typed on a terminal ---------------------------------------------- */
+
+typedef struct mlxlm_line_editor mlxlm_line_editor;
+
+/* `history`: a file that keeps what was typed, or empty. One thread at a time. */
+int mlxlm_line_editor_new(
+    mlxlm_slice history, mlxlm_line_editor** out, mlxlm_buffer* error);
+void mlxlm_line_editor_free(mlxlm_line_editor* editor);
+
+enum { MLXLM_LINE = 0, MLXLM_LINE_END = 1, MLXLM_LINE_INTERRUPTED = 2 };
+
+/* Shows `prompt` and waits for a line; pasted text may hold several. `line` is set,
+ * and to be freed, in any case. */
+int mlxlm_line_editor_read(
+    mlxlm_line_editor* editor,
+    mlxlm_slice prompt,
+    int32_t* status,
+    mlxlm_buffer* line,
+    mlxlm_buffer* error);
+
+/* Adds a line to the history and its file. */
+int mlxlm_line_editor_remember(
+    mlxlm_line_editor* editor, mlxlm_slice line, mlxlm_buffer* error);
+
 #ifdef __cplusplus
 }
 #endif

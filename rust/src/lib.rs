@@ -3,6 +3,7 @@
 
 mod bpe;
 mod ffi;
+mod line;
 mod model;
 mod pystr;
 mod python;

@@ -37,14 +37,13 @@ GenerateParameters parameters(const Values& values, const TextCodec& codec) {
   auto out = program_defaults();
   for (auto& row : generation_settings()) {
     auto name = flag_name(row);
-    if (!values.has(name)) continue;
+    if (!values.has(name) || name == "max-tokens") continue;
     for (auto& text : values.list(name))
       set(out, row.name, text);
   }
   out.max_tokens.reset();
   if (int limit = values.integer("max-tokens"); limit >= 0)
     out.max_tokens = limit;
-  out.stop = values.list("stop");
   for (auto& token : values.list("extra-eos-token")) {
     int id = codec.token_id(token);
     if (id < 0)

@@ -1,8 +1,11 @@
 #include "cli/settings.h"
 
+#include <algorithm>
+#include <cctype>
 #include <optional>
 
 #include "core/strings.h"
+#include "mlxlm/generate.h"
 
 namespace mlxlm::cli {
 namespace {
@@ -42,26 +45,11 @@ std::vector<Setting> make_settings() {
        .commands = "generate",
        .help = "how the answer begins",
        .shown = long_help},
-      {.name = "max-tokens",
-       .aliases = "-m",
-       .kind = Kind::integer,
-       .value = "N",
-       .fallback = "100",
-       .commands = "generate chat=256",
-       .help = "longest answer in tokens; -1 for no limit",
-       .low = -1,
-       .high = 1 << 30},
       {.name = "extra-eos-token",
        .kind = Kind::list,
        .value = "TOKEN",
        .commands = "generate chat",
        .help = "more tokens that end the answer",
-       .shown = long_help},
-      {.name = "stop",
-       .kind = Kind::list,
-       .value = "TEXT",
-       .commands = "generate chat",
-       .help = "texts that end the answer; not shown",
        .shown = long_help},
       {.name = "ignore-chat-template",
        .kind = Kind::flag,
@@ -239,6 +227,68 @@ std::vector<Setting> make_settings() {
   };
 }
 
+// What the command line adds to a row of the library's table of sampling
+// settings.
+struct Dressing {
+  std::string_view flag, aliases, commands;
+  std::optional<double> low;
+  bool common;
+};
+constexpr Dressing dressings[] = {
+    {"--max-tokens", "-m", "generate chat=256", -1, true},
+    {"--temp", "--temperature", "generate chat", {}, true},
+    {"--seed", "", "generate chat", {}, true},
+};
+
+Kind kind_of(SettingType type) {
+  switch (type) {
+    case SettingType::integer:
+      return Kind::integer;
+    case SettingType::real:
+      return Kind::number;
+    case SettingType::list:
+      return Kind::list;
+    case SettingType::map:
+      return Kind::text;
+  }
+  return Kind::text;
+}
+
+// "Most tokens" -> "most tokens"; "ID:VALUE" stays.
+std::string help_of(std::string_view help) {
+  std::string out(help);
+  if (out.size() > 1 && std::islower(static_cast<unsigned char>(out[1])))
+    out[0] = char(std::tolower(static_cast<unsigned char>(out[0])));
+  return out;
+}
+
+Setting from_library(const mlxlm::Setting& row) {
+  Setting out;
+  out.name = row.flag.substr(2);
+  out.kind = kind_of(row.type);
+  out.value = out.kind == Kind::list ? "TEXT"
+      : row.type == SettingType::map ? "ID:VALUE"
+      : out.kind == Kind::integer    ? "N"
+                                     : "X";
+  out.fallback = row.program;
+  out.commands = "generate chat";
+  out.help = help_of(row.help);
+  if (out.kind == Kind::integer || out.kind == Kind::number) {
+    out.low = row.low;
+    out.high = row.high;
+  }
+  out.shown = long_help;
+  for (auto& d : dressings) {
+    if (d.flag != row.flag) continue;
+    out.aliases = d.aliases;
+    out.commands = d.commands;
+    if (d.low) out.low = *d.low;
+    if (d.common) out.shown = Shown::short_help;
+  }
+  if (out.low < 0 && out.name == "max-tokens") out.help += "; -1 for no limit";
+  return out;
+}
+
 // The default a command gives in `commands`: "chat=256" -> "256"; nothing when
 // the setting is not for this command.
 std::optional<std::string> fallback_for(
@@ -256,7 +306,17 @@ std::optional<std::string> fallback_for(
 } // namespace
 
 std::span<const Setting> settings() {
-  static const auto table = make_settings();
+  static const auto table = [] {
+    auto out = make_settings();
+    auto at = std::find_if(out.begin(), out.end(), [](auto& s) {
+      return s.name == "extra-eos-token";
+    });
+    std::vector<Setting> rows;
+    for (auto& row : generation_settings())
+      rows.push_back(from_library(row));
+    out.insert(at, rows.begin(), rows.end());
+    return out;
+  }();
   return table;
 }
 

@@ -1,6 +1,9 @@
 #include "cli/values.h"
 
 #include <charconv>
+#include <cmath>
+#include <locale>
+#include <sstream>
 
 #include "core/check.h"
 #include "core/strings.h"
@@ -14,13 +17,28 @@ template <typename... Args>
 }
 
 template <typename T>
-T convert(const std::string& text) {
+T to_integer(const std::string& text) {
   T value{};
   auto begin = text.data(), end = begin + text.size();
-  if (begin != end && *begin == '+') ++begin;
   auto [stop, error] = std::from_chars(begin, end, value);
   if (error != std::errc{} || stop != end) throw std::invalid_argument(text);
   return value;
+}
+
+// Not from_chars: libc++ lacks it for floating point.
+double to_number(const std::string& text) {
+  std::istringstream in(text);
+  in.imbue(std::locale::classic());
+  double value = 0;
+  if (!(in >> value) || in.peek() != std::istringstream::traits_type::eof())
+    throw std::invalid_argument(text);
+  return value;
+}
+
+double checked_number(const Setting& s, const std::string& text) {
+  if (s.kind == Kind::number) return to_number(text);
+  return starts_with(text, "-") ? double(to_integer<std::int64_t>(text))
+                                : double(to_integer<std::uint64_t>(text));
 }
 
 std::string range_text(const Setting& s) {
@@ -43,8 +61,7 @@ bool to_bool(const std::string& text) {
 void check_number(const Setting& s, const std::string& text, auto origin) {
   double value = 0;
   try {
-    value = s.kind == Kind::integer ? double(convert<long long>(text))
-                                    : convert<double>(text);
+    value = checked_number(s, text);
     if (!(value >= s.low && value <= s.high)) throw std::out_of_range(text);
   } catch (const std::logic_error&) {
     misuse(
@@ -130,11 +147,11 @@ bool Values::flag(std::string_view name) const {
 }
 
 int Values::integer(std::string_view name) const {
-  return convert<int>(text(name));
+  return to_integer<int>(text(name));
 }
 
 double Values::number(std::string_view name) const {
-  return convert<double>(text(name));
+  return to_number(text(name));
 }
 
 std::string Values::text(std::string_view name) const {
