@@ -67,12 +67,13 @@ class Quiet:
 class Finished:
     """A program's output, its peak resident memory, the time to its first byte."""
 
-    def __init__(self, command):
+    def __init__(self, command, cwd=None):
         self.first = None
         started = time.perf_counter()
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                cwd=cwd)
             pieces = []
             while piece := os.read(child.stdout.fileno(), 1 << 16):
                 if self.first is None:
@@ -104,6 +105,13 @@ def read_bandwidth(threads, size=512 << 20, rounds=4):
             t.join()
         best = max(best, size / (time.perf_counter() - started))
     return best
+
+
+def read_bandwidth_apart(threads):
+    """In a process of its own: a child's peak memory begins at its parent's."""
+    done = Finished([sys.executable, "-c",
+                     f"import run; print(run.read_bandwidth({threads}))"], cwd=HERE)
+    return float(done.output)
 
 
 # ---- the two programs -----------------------------------------------------------
@@ -203,7 +211,7 @@ def measure(args, quiet, models, results):
 
     for number in range(args.rounds):
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
-        results["read_bandwidth"].append(quiet(lambda: read_bandwidth(args.threads)))
+        results["read_bandwidth"].append(quiet(lambda: read_bandwidth_apart(args.threads)))
         for model in models:
             for who in (theirs, ours):
                 path = model.theirs if who is theirs else model.ours
