@@ -19,15 +19,16 @@ std::string spelling(const Setting& s) {
   std::string out;
   for (auto& alias : split(s.aliases, ' '))
     if (!alias.empty() && !starts_with(alias, "--")) out += alias + ", ";
-  out += "--" + s.name;
-  if (!s.value.empty()) out += " " + s.value;
+  out += fmt::format("--{}", s.name);
+  if (!s.value.empty()) out += fmt::format(" {}", s.value);
   if (s.kind == Kind::list) out += "...";
   return out;
 }
 
 std::string description(const Setting& s) {
   auto out = s.help;
-  if (!s.choices.empty()) out += ": " + join(split(s.choices, ' '), ", ");
+  if (!s.choices.empty())
+    out += fmt::format(": {}", join(split(s.choices, ' '), ", "));
   if (!s.fallback.empty()) out += fmt::format(" (default: {})", s.fallback);
   return out;
 }
@@ -43,10 +44,11 @@ std::string entry(
   for (auto& word : split(right, ' ')) {
     if (at + word.size() > page_width) {
       out.pop_back();
-      out += "\n" + std::string(column, ' ');
+      out += fmt::format("\n{:{}}", "", column);
       at = column;
     }
-    out += word + " ";
+    out += word;
+    out += ' ';
     at += word.size() + 1;
   }
   while (!out.empty() && out.back() == ' ')
@@ -55,25 +57,22 @@ std::string entry(
 }
 
 std::string usage(const Command& command) {
-  auto out = "mlxlm " + command.name;
+  if (!command.synopsis.empty())
+    return fmt::format("mlxlm {}", command.synopsis);
+  auto out = fmt::format("mlxlm {}", command.name);
   bool options = false;
   for (auto& s : settings_of(command.name)) {
-    if (s.positional)
-      out += s.fallback.empty() && command.name == "completion"
-          ? " " + s.value
-          : " [" + s.value + "]";
-    else
-      options = true;
+    if (s.positional) out += fmt::format(" [{}]", s.value);
+    options = options || !s.positional;
   }
-  if (!command.synopsis.empty()) return "mlxlm " + command.synopsis;
   return options ? out + " [OPTIONS]" : out;
 }
 
 std::string examples(const Command& command) {
   std::string out;
   for (auto& example : command.examples)
-    out += "  " + example + "\n";
-  return out.empty() ? "" : "\nExamples:\n" + out;
+    out += fmt::format("  {}\n", example);
+  return out.empty() ? out : fmt::format("\nExamples:\n{}", out);
 }
 
 Json default_json(const Setting& s) {
@@ -116,7 +115,7 @@ std::string roff(std::string_view text) {
     else
       out += c;
   }
-  if (!out.empty() && (out[0] == '.' || out[0] == '\'')) out = "\\&" + out;
+  if (!out.empty() && (out[0] == '.' || out[0] == '\'')) out.insert(0, "\\&");
   return out;
 }
 
@@ -151,7 +150,7 @@ std::string command_help(const Command& command, bool all) {
       options += entry(spelling(s), description(s), all ? 32 : 26);
   }
   if (more) options += entry("--help-all", "show every option", 26);
-  if (!options.empty()) out += "\nOptions:\n" + options;
+  if (!options.empty()) out += fmt::format("\nOptions:\n{}", options);
   return out + examples(command);
 }
 

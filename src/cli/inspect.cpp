@@ -56,7 +56,8 @@ Json to_json(const ModelSummary& m) {
 
 std::string abilities(const Capabilities& c) {
   std::vector<std::string> out;
-  for (auto& [name, value] : to_json(c).items())
+  const auto json = to_json(c);
+  for (auto& [name, value] : json.items())
     if (value == true) out.push_back(name);
   return out.empty() ? "none" : join(out, ", ");
 }
@@ -134,7 +135,8 @@ std::string parameters(const ModelSummary& m) {
 
 std::string config(const ModelSummary& m) {
   std::string out = "\nconfig\n";
-  for (auto& [key, value] : Json::parse(m.config).items())
+  const auto json = Json::parse(m.config);
+  for (auto& [key, value] : json.items())
     out += fmt::format(
         "  {:<28} {}\n", printable(key), printable(value.dump(), 200));
   return out;
