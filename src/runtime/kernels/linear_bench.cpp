@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "core/env.h"
 #include "runtime/kernels/linear/multiply.h"
 #include "runtime/kernels/linear/sample.h"
 #include "runtime/kernels/linear/target.h"
@@ -43,6 +44,7 @@ struct Case {
   std::string format;
   int outputs, inputs, rows;
   bool int8;
+  bool cached = false;
 };
 
 // The matrices of one case, kept while its repetitions run.
@@ -85,6 +87,9 @@ void product(benchmark::State& state, const Case& c) {
 }
 
 const bool registered = [] {
+  if (auto threads = env::get("MLXLM_BENCH_THREADS")) {
+    set_thread_count(std::stoi(*threads));
+  }
   for (const char* name :
        {"q4_1",
         "q4_0",

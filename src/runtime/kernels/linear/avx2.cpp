@@ -55,6 +55,7 @@ const Target avx2_target = {
     supported,
     record,
     record,
+    most_tile,
     quantize<record, record>,
     panel<record, record>,
     gate};

@@ -59,6 +59,7 @@ const Target avx512_target = {
     supported,
     record,
     record,
+    most_tile,
     quantize<record, record>,
     panel<record, record>,
     gate};

@@ -64,15 +64,13 @@ inline T load_value(const std::byte* p) {
 }
 
 template <int M, bool Halves, bool Int8>
-void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
+void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   constexpr int parts = Halves ? 2 : 1;
   constexpr int vectors = 8 / parts;
   constexpr int bytes = Int8 ? record_int8 : record;
-  const std::byte* at[M];
   __m512 sums[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
-    at[m] = x[m];
     sums[m] = _mm512_loadu_ps(out + m * panel_rows);
   }
   for (int u = 0; u < chunk.units; u++) {
@@ -90,7 +88,7 @@ void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
       }
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
-        const auto* values = at[m] + part * vectors * 4;
+        const auto* values = x + m * bytes + part * vectors * 4;
         auto dot = _mm512_setzero_si512();
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
@@ -106,7 +104,7 @@ void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
             dot = _mm512_dpbusd_epi32(dot, w[v], four);
           }
         }
-        const auto* info = at[m] + bytes - info_bytes;
+        const auto* info = x + (m + 1) * bytes - info_bytes;
         auto sum = load_value<float>(info + (Halves ? 8 + 4 * part : 4));
         auto scaled = _mm512_mul_ps(
             _mm512_cvtepi32_ps(dot), _mm512_set1_ps(load_value<float>(info)));
@@ -114,10 +112,7 @@ void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
         sums[m] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums[m]);
       }
     }
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++) {
-      at[m] += bytes;
-    }
+    x += M * bytes;
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
@@ -146,6 +141,7 @@ const Target avx512_vnni_target = {
     supported,
     record,
     record_int8,
+    most_tile,
     quantize<record, record_int8>,
     panel<record, record_int8>,
     gate};

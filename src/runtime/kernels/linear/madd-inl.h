@@ -29,11 +29,11 @@ inline float load_float(const std::byte* p) {
 }
 
 template <int M, bool Halves, bool Int8>
-void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
+void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   constexpr int parts = Halves ? 2 : 1;
   constexpr int vectors = 8 / parts;
   for (int u = 0; u < chunk.units; u++) {
-    auto at = static_cast<std::size_t>(u) * record;
+    const auto* at = x + static_cast<std::size_t>(u) * M * record;
     for (int part = 0; part < parts; part++) {
       const auto* params = chunk.params +
           (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
@@ -51,7 +51,7 @@ void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
           auto even = V::low_bytes(w), odd = V::high_bytes(w);
 #pragma GCC unroll 8
           for (int m = 0; m < M; m++) {
-            const auto* pairs = x[m] + at + (part * vectors + v) * 8;
+            const auto* pairs = at + m * record + (part * vectors + v) * 8;
             sums[m] = V::dot16(sums[m], even, V::each(load_pair(pairs)));
             sums[m] = V::dot16(sums[m], odd, V::each(load_pair(pairs + 4)));
           }
@@ -60,7 +60,7 @@ void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
         auto bias = V::load_floats(params + panel_rows + r);
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
-          const auto* info = x[m] + at + unit_inputs * 2;
+          const auto* info = at + m * record + unit_inputs * 2;
           auto sum = V::each(load_float(info + (Halves ? 8 + 4 * part : 4)));
           auto* to = out + m * panel_rows + r;
           auto value = V::mul(V::to_floats(sums[m]), V::each(load_float(info)));

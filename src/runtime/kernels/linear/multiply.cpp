@@ -13,12 +13,18 @@ constexpr std::size_t second_level = std::size_t{384}
     << 10; // bytes of activations
 constexpr int most_rows = 96; // of a block
 
-// Activations as the matrices need them.
-struct Activity {
+// Activations as the matrices need them, in tiles of rows.
+struct Prepared {
   std::vector<std::byte> records;
-  std::size_t record_stride = 0;
+  std::size_t record_stride = 0; // bytes of a row
   std::vector<float> floats;
-  const std::byte* float_rows = nullptr;
+  const float* float_tiles = nullptr;
+};
+
+// Rows that lie together in a Prepared: those of all segments, or of one.
+struct Group {
+  int slot, count;
+  const int* from;
 };
 
 // A block of rows times a run of panels.
@@ -26,48 +32,103 @@ struct Item {
   int segment, row, rows, panel, panels;
 };
 
-void quantize_rows(
-    const Target& target,
-    Values x,
-    int rows,
-    int cols,
-    bool int8,
-    Activity& activity) {
-  auto units = std::size_t(cols + unit_inputs - 1) / unit_inputs;
-  activity.record_stride =
-      units * (int8 ? target.record_bytes_int8 : target.record_bytes);
-  activity.records.resize(activity.record_stride * rows);
-  auto quantize = [&](int row) {
-    auto* out = activity.records.data() + activity.record_stride * row;
-    if (x.type == Float::f32) {
-      auto* data = static_cast<const float*>(x.data) + std::size_t(row) * cols;
-      target.quantize(data, cols, int8, out);
-      return;
-    }
-    thread_local std::vector<float> values;
-    values.resize(cols);
-    to_floats(x, std::size_t(row) * cols, values);
-    target.quantize(values.data(), cols, int8, out);
-  };
-  int together = std::max(1, 32768 / cols);
-  parallel_for((rows + together - 1) / together, [&](int i) {
-    for (int row = i * together; row < std::min(rows, (i + 1) * together);
-         row++) {
-      quantize(row);
-    }
-  });
+std::vector<Group> groups_of(std::span<const Segment> segments, int rows) {
+  if (!segments[0].from) {
+    return {{0, rows, nullptr}};
+  }
+  std::vector<Group> groups;
+  int slot = 0;
+  for (const auto& s : segments) {
+    groups.push_back({slot, s.count, s.from});
+    slot += s.count;
+  }
+  return groups;
 }
 
-void float_rows(Values x, int rows, int cols, Activity& activity) {
-  if (x.type == Float::f32) {
-    activity.float_rows = static_cast<const std::byte*>(x.data);
-    return;
+class Preparation {
+ public:
+  Preparation(
+      const Target& target,
+      Values x,
+      int cols,
+      bool int8,
+      Prepared& out)
+      : target_(target), x_(x), cols_(cols), int8_(int8), out_(out) {
+    record_ = int8 ? target.record_bytes_int8 : target.record_bytes;
   }
-  activity.floats.resize(std::size_t(rows) * cols);
-  to_floats(x, 0, activity.floats);
-  activity.float_rows =
-      reinterpret_cast<const std::byte*>(activity.floats.data());
-}
+
+  void run(std::span<const Group> groups, bool records, bool floats) {
+    auto slots = std::size_t(groups.back().slot + groups.back().count);
+    auto units = std::size_t(cols_ + unit_inputs - 1) / unit_inputs;
+    out_.record_stride = units * record_;
+    if (records) {
+      out_.records.resize(slots * out_.record_stride);
+    }
+    bool as_is = slots == 1 && x_.type == Float::f32 && !groups[0].from;
+    if (floats && !as_is) {
+      out_.floats.resize(slots * cols_);
+    }
+    out_.float_tiles =
+        as_is ? static_cast<const float*>(x_.data) : out_.floats.data();
+    floats = floats && !as_is;
+    std::vector<Group> tiles;
+    for (const auto& g : groups) {
+      for (int row = 0; row < g.count;) {
+        int m = tile_rows(g.count - row, target_.most_tile);
+        tiles.push_back({g.slot + row, m, g.from ? g.from + row : nullptr});
+        row += m;
+      }
+    }
+    int together = std::max(1, 4096 / cols_);
+    auto count = static_cast<int>(tiles.size());
+    parallel_for((count + together - 1) / together, [&](int i) {
+      for (int t = i * together; t < std::min(count, (i + 1) * together); t++) {
+        tile(tiles[t], records, floats);
+      }
+    });
+  }
+
+ private:
+  void tile(const Group& tile, bool records, bool floats) const {
+    for (int i = 0; i < tile.count; i++) {
+      const auto* row = load(tile.from ? tile.from[i] : tile.slot + i);
+      if (records) {
+        auto* out = out_.records.data() + tile.slot * out_.record_stride +
+            static_cast<std::size_t>(i * record_);
+        target_.quantize(
+            row,
+            cols_,
+            int8_,
+            out,
+            static_cast<std::size_t>(tile.count * record_));
+      }
+      if (floats) {
+        auto* out = out_.floats.data() + std::size_t(tile.slot) * cols_ + i;
+        for (int k = 0; k < cols_; k++) {
+          out[std::size_t(k) * tile.count] = row[k];
+        }
+      }
+    }
+  }
+
+  const float* load(int row) const {
+    auto offset = std::size_t(row) * cols_;
+    if (x_.type == Float::f32) {
+      return static_cast<const float*>(x_.data) + offset;
+    }
+    thread_local std::vector<float> values;
+    values.resize(cols_);
+    to_floats(x_, offset, values);
+    return values.data();
+  }
+
+  const Target& target_;
+  Values x_;
+  int cols_;
+  bool int8_;
+  Prepared& out_;
+  int record_;
+};
 
 std::vector<Item> divide(
     std::span<const Segment> segments,
@@ -125,24 +186,22 @@ void write(
 void run_item(
     const Target& target,
     const Segment& s,
+    int slot,
     const Item& item,
-    const Activity& activity,
-    std::size_t float_stride,
+    const Prepared& prepared,
     Float type,
     bool int8) {
   alignas(64) float tile[most_rows * panel_rows];
   alignas(64) float up[most_rows * panel_rows];
+  auto row = std::size_t(slot + item.row);
   auto product = [&](const Packed& matrix, int panel, float* out) {
-    bool floats = multiplies_floats(matrix);
     PanelJob job;
     job.matrix = &matrix;
     job.panel = std::size_t(s.expert) * matrix.panels() + panel;
-    job.x = floats ? activity.float_rows : activity.records.data();
-    job.stride = floats ? float_stride : activity.record_stride;
-    job.index = s.from ? s.from + item.row : nullptr;
-    if (!s.from) {
-      job.x += job.stride * item.row;
-    }
+    job.x = multiplies_floats(matrix)
+        ? reinterpret_cast<const std::byte*>(
+              prepared.float_tiles + row * matrix.cols())
+        : prepared.records.data() + row * prepared.record_stride;
     job.rows = item.rows;
     job.int8 = int8;
     job.out = out;
@@ -170,37 +229,28 @@ void multiply(
     return;
   }
   const auto& target = kernels::target();
-  thread_local Activity activity;
+  thread_local Prepared prepared;
   auto any = [&](bool floats) {
     return std::any_of(segments.begin(), segments.end(), [&](const Segment& s) {
       return multiplies_floats(*s.matrix) == floats ||
           (s.up && multiplies_floats(*s.up) == floats);
     });
   };
-  if (any(false)) {
-    quantize_rows(target, x, rows, cols, int8, activity);
-  }
-  if (any(true)) {
-    float_rows(x, rows, cols, activity);
-  }
-  auto float_stride = std::size_t(cols) * sizeof(float);
-  auto items =
-      divide(segments, any(true) ? float_stride : activity.record_stride);
-  auto& shared = activity; // the caller's, not each thread's own
+  bool floats = any(true);
+  auto groups = groups_of(segments, rows);
+  Preparation(target, x, cols, int8, prepared).run(groups, any(false), floats);
+  auto stride =
+      floats ? std::size_t(cols) * sizeof(float) : prepared.record_stride;
+  auto items = divide(segments, stride);
+  auto& shared = prepared; // the caller's, not each thread's own
   parallel_for(static_cast<int>(items.size()), [&](int i) {
     const auto& item = items[i];
-    run_item(
-        target,
-        segments[item.segment],
-        item,
-        shared,
-        float_stride,
-        x.type,
-        int8);
+    int slot = groups[groups.size() == 1 ? 0 : item.segment].slot;
+    run_item(target, segments[item.segment], slot, item, shared, x.type, int8);
   });
   constexpr std::size_t keep = std::size_t{4} << 20;
-  if (activity.records.size() + activity.floats.size() * 4 > keep) {
-    activity = {};
+  if (prepared.records.size() + prepared.floats.size() * sizeof(float) > keep) {
+    prepared = {};
   }
 }
 

@@ -204,7 +204,8 @@ Packed::Packed(const MatrixSpec& spec, int rows, int cols, int experts)
       pattern_(param_pattern(spec)),
       rows_(rows),
       cols_(cols),
-      experts_(experts) {
+      experts_(experts),
+      row_params_(spec.param_bytes(cols)) {
   code_bytes_ = spec.dense()
       ? std::size_t(cols) * panel_rows * element_bytes(spec.codes)
       : std::size_t(units()) * 64 * spec.bits;

@@ -68,7 +68,7 @@ class Packed final : public Matrix {
     return codes(panel) + code_bytes_;
   }
   std::size_t row_params() const {
-    return spec_.param_bytes(cols_);
+    return row_params_;
   }
   // Bytes of a panel that a product reads.
   std::size_t panel_bytes() const {
@@ -89,6 +89,7 @@ class Packed final : public Matrix {
   int rows_;
   int cols_;
   int experts_;
+  std::size_t row_params_;
   std::size_t code_bytes_; // of a panel
   std::size_t panel_stride_;
   struct Free {

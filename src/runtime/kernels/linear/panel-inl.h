@@ -237,7 +237,7 @@ void multiply_tile(
     const Chunk& chunk,
     bool halves,
     bool int8,
-    const std::byte* const* x,
+    const std::byte* x,
     float* out) {
   if (int8) {
     halves ? multiply<M, true, true>(chunk, x, out)
@@ -248,64 +248,72 @@ void multiply_tile(
   }
 }
 
-// Calls body(std::integral_constant<int, M>, first row, pointers to M rows at
-// byte `offset`) until all rows are done.
+// Calls body(std::integral_constant<int, M>, first row) for every tile.
 template <typename Body>
-inline void for_tiles(
-    const PanelJob& job,
-    std::size_t offset,
-    const Body& body) {
-  const std::byte* x[8];
-  for (int row = 0; row < job.rows;) {
-    int left = job.rows - row;
-    int m = most_tile == 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-    for (int i = 0; i < m; i++) {
-      auto at = job.index ? job.index[row + i] : row + i;
-      x[i] = job.x + std::size_t(at) * job.stride + offset;
-    }
+inline void for_tiles(int rows, const Body& body) {
+  for (int row = 0; row < rows;) {
+    int m = tile_rows(rows - row, most_tile);
     switch (m) {
       case 8:
-        body(std::integral_constant<int, most_tile>(), row, x);
+        body(std::integral_constant<int, most_tile>(), row);
         break;
       case 4:
-        body(std::integral_constant<int, 4>(), row, x);
+        body(std::integral_constant<int, 4>(), row);
         break;
       case 2:
-        body(std::integral_constant<int, 2>(), row, x);
+        body(std::integral_constant<int, 2>(), row);
         break;
       default:
-        body(std::integral_constant<int, 1>(), row, x);
+        body(std::integral_constant<int, 1>(), row);
     }
     row += m;
   }
+}
+
+// Asks for what the units after [first, first + count) will read, some units
+// on. The panels lie one after the other, so that the end of one leads to the
+// next.
+inline void prefetch(const Packed& m, std::size_t panel, int first, int count) {
+  constexpr int distance = 16;
+  auto ask = [&](const std::uint8_t* p, std::size_t unit) {
+    p += (first + distance) * unit;
+    for (std::size_t i = 0; i < count * unit; i += 64) {
+      __builtin_prefetch(p + i);
+    }
+  };
+  ask(m.codes(panel), std::size_t(64) * m.spec().bits);
+  ask(m.params(panel), panel_rows * m.row_params() / m.units());
 }
 
 void quantized_panel(const PanelJob& job, int record) {
   const auto& m = *job.matrix;
   thread_local Expanded space;
   bool halves = m.spec().group < unit_inputs;
-  for (int u = 0; u < m.units(); u += chunk_units) {
-    int count = std::min(chunk_units, m.units() - u);
+  // With few rows, small chunks let reading ahead overlap multiplying.
+  int step =
+      job.rows > 8 ? chunk_units : std::max(4, m.spec().group / unit_inputs);
+  for (int u = 0; u < m.units(); u += step) {
+    int count = std::min(step, m.units() - u);
+    prefetch(m, job.panel, u, count);
     auto chunk = expand(m, job.panel, u, count, space);
-    for_tiles(
-        job, std::size_t(u) * record, [&](auto tile, int row, const auto* x) {
-          multiply_tile<tile()>(
-              chunk, halves, job.int8, x, job.out + row * panel_rows);
-        });
+    for_tiles(job.rows, [&](auto tile, int row) {
+      auto at =
+          (std::size_t(row) * m.units() + std::size_t(u) * tile()) * record;
+      multiply_tile<tile()>(
+          chunk, halves, job.int8, job.x + at, job.out + row * panel_rows);
+    });
   }
 }
 
 template <typename Element>
 void dense_chunk(const PanelJob& job, const Element* w, int first, int inputs) {
-  for_tiles(
-      job, std::size_t(first) * 4, [&](auto tile, int row, const auto* x) {
-        const float* rows[tile()];
-        for (int i = 0; i < tile(); i++) {
-          rows[i] = reinterpret_cast<const float*>(x[i]);
-        }
-        multiply_dense<tile(), Element>(
-            w, inputs, rows, job.out + row * panel_rows);
-      });
+  const auto* x = reinterpret_cast<const float*>(job.x);
+  for_tiles(job.rows, [&](auto tile, int row) {
+    auto at =
+        std::size_t(row) * job.matrix->cols() + std::size_t(first) * tile();
+    multiply_dense<tile(), Element>(
+        w, inputs, x + at, job.out + row * panel_rows);
+  });
 }
 
 // Float codes: units as dense values, scaled.
@@ -361,7 +369,12 @@ void panel(const PanelJob& job) {
 
 // Sixteen bits (or eight) per unit of 32 inputs, rounded to nearest even.
 template <int Record, int RecordInt8>
-void quantize(const float* x, int cols, bool int8, std::byte* out) {
+void quantize(
+    const float* x,
+    int cols,
+    bool int8,
+    std::byte* out,
+    std::size_t stride) {
   int values_bytes =
       (int8 ? RecordInt8 : Record) - static_cast<int>(sizeof(UnitInfo));
   auto most = static_cast<float>(int8 ? 127 : most_quantized);
@@ -396,7 +409,7 @@ void quantize(const float* x, int cols, bool int8, std::byte* out) {
         {scale * static_cast<float>(sums[0]),
          scale * static_cast<float>(sums[1])}};
     std::memcpy(out + values_bytes, &info, sizeof(info));
-    out += int8 ? RecordInt8 : Record;
+    out += stride;
   }
 }
 

@@ -39,14 +39,14 @@ void store_values(const std::int16_t* values, bool, std::byte* out) {
 #include "runtime/kernels/linear/panel-inl.h"
 
 template <int M, bool Halves, bool Int8>
-void multiply(const Chunk& chunk, const std::byte* const* x, float* out) {
+void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   constexpr int parts = Halves ? 2 : 1;
   constexpr int vectors = 8 / parts;
   for (int m = 0; m < M; m++) {
     for (int u = 0; u < chunk.units; u++) {
       std::int16_t values[unit_inputs];
       UnitInfo info;
-      const auto* at = x[m] + std::size_t(u) * record;
+      const auto* at = x + (std::size_t(u) * M + m) * record;
       std::memcpy(values, at, sizeof(values));
       std::memcpy(&info, at + sizeof(values), sizeof(info));
       for (int part = 0; part < parts; part++) {
@@ -82,16 +82,12 @@ inline float value(Brain w) {
 }
 
 template <int M, typename Element>
-void multiply_dense(
-    const Element* w,
-    int inputs,
-    const float* const* x,
-    float* out) {
+void multiply_dense(const Element* w, int inputs, const float* x, float* out) {
   for (int m = 0; m < M; m++) {
     float sums[panel_rows] = {};
     for (int k = 0; k < inputs; k++) {
       for (int r = 0; r < panel_rows; r++) {
-        sums[r] += value(w[k * panel_rows + r]) * x[m][k];
+        sums[r] += value(w[k * panel_rows + r]) * x[k * M + m];
       }
     }
     for (int r = 0; r < panel_rows; r++) {
@@ -111,6 +107,7 @@ const Target portable_target = {
     supported,
     record,
     record,
+    most_tile,
     quantize<record, record>,
     panel<record, record>,
     gate};

@@ -26,11 +26,7 @@ inline V::Floats load_weights(const Brain* w) {
 
 // Even and odd inputs have a sum each, so that additions overlap.
 template <int M, typename Element>
-void multiply_dense(
-    const Element* w,
-    int inputs,
-    const float* const* x,
-    float* out) {
+void multiply_dense(const Element* w, int inputs, const float* x, float* out) {
   for (int r = 0; r < panel_rows; r += V::lanes) {
     V::Floats even[M], odd[M];
 #pragma GCC unroll 8
@@ -43,15 +39,15 @@ void multiply_dense(
       auto b = load_weights(w + (k + 1) * panel_rows + r);
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
-        even[m] = V::fma(a, V::each(x[m][k]), even[m]);
-        odd[m] = V::fma(b, V::each(x[m][k + 1]), odd[m]);
+        even[m] = V::fma(a, V::each(x[k * M + m]), even[m]);
+        odd[m] = V::fma(b, V::each(x[(k + 1) * M + m]), odd[m]);
       }
     }
     if (k < inputs) {
       auto a = load_weights(w + k * panel_rows + r);
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
-        even[m] = V::fma(a, V::each(x[m][k]), even[m]);
+        even[m] = V::fma(a, V::each(x[k * M + m]), even[m]);
       }
     }
 #pragma GCC unroll 8

@@ -25,12 +25,9 @@ inline void load_f16(const std::uint8_t* p, float* out);
 void lookup(const std::uint8_t* entries, std::uint8_t* unit);
 // The values of one record.
 void store_values(const std::int16_t* values, bool int8, std::byte* record);
-// Add the products of M rows to out[M][16]. `Halves`: two groups in a unit.
+// Add the products of a tile of M rows to out[M][16]. `Halves`: two groups in a
+// unit.
 template <int M, bool Halves, bool Int8>
-void multiply(const Chunk& chunk, const std::byte* const* x, float* out);
+void multiply(const Chunk& chunk, const std::byte* x, float* out);
 template <int M, typename Element>
-void multiply_dense(
-    const Element* w,
-    int inputs,
-    const float* const* x,
-    float* out);
+void multiply_dense(const Element* w, int inputs, const float* x, float* out);

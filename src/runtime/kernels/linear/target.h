@@ -1,6 +1,10 @@
 // One instruction set's kernels behind a table. Every target multiplies in the
 // same fixed order for one row and for many.
 //
+// Rows of activations come in tiles of `most_tile`, 4, 2 and 1 rows, in that
+// order, one after the other; in a tile the rows' parts of a unit lie side by
+// side.
+//
 // A product with integer codes reads activations as records: for each unit of
 // 32 inputs the quantized values in the target's own order, then UnitInfo. The
 // values are 16 bits (one byte with Activations::int8), scaled per unit.
@@ -30,9 +34,9 @@ constexpr int most_quantized =
 struct PanelJob {
   const Packed* matrix;
   std::size_t panel;
-  const std::byte* x; // records, or f32 for matrices with float codes
-  std::size_t stride; // bytes from row to row of x
-  const int* index; // which rows; null: the first `rows`
+  // Tiles of records, or for matrices with float codes of f32, [cols][rows of
+  // tile].
+  const std::byte* x;
   int rows;
   bool int8;
   float* out; // [rows][16]
@@ -43,12 +47,23 @@ struct Target {
   bool (*supported)();
   int record_bytes;
   int record_bytes_int8;
-  // Records of one row; inputs beyond `cols` are zero.
-  void (*quantize)(const float* x, int cols, bool int8, std::byte* out);
+  int most_tile;
+  // Records of one row, `stride` bytes apart; inputs beyond `cols` are zero.
+  void (*quantize)(
+      const float* x,
+      int cols,
+      bool int8,
+      std::byte* out,
+      std::size_t stride);
   void (*panel)(const PanelJob& job);
   // gate[i] = act(gate[i]) * up[i]
   void (*gate)(Gate act, float* gate, const float* up, int count);
 };
+
+// Rows of the tile that begins when `left` rows are to come.
+inline int tile_rows(int left, int most_tile) {
+  return left >= most_tile ? most_tile : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 // Whether a matrix multiplies f32 activations (dense and float codes).
 inline bool multiplies_floats(const Packed& matrix) {
