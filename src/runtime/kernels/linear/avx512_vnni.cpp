@@ -63,6 +63,56 @@ inline T load_value(const std::byte* p) {
   return value;
 }
 
+// acc[m] + the dot products of `Vectors` vectors of codes with four bytes each
+// of the rows' values. The rows' chains alternate, so that they overlap.
+template <int M, int Vectors, int Bytes>
+inline void dots(const __m512i* w, const std::byte* values, __m512i* acc) {
+#pragma GCC unroll 8
+  for (int v = 0; v < Vectors; v++) {
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      auto four = load_value<int>(values + m * Bytes + 4 * v);
+      acc[m] = _mm512_dpbusd_epi32(acc[m], w[v], _mm512_set1_epi32(four));
+    }
+  }
+}
+
+// The same with both planes. Few rows: a sum for each plane and half, to
+// overlap more; integers add up alike in any order.
+template <int M, int Vectors, int Bytes, bool Int8>
+inline void products(const __m512i* w, const std::byte* values, __m512i* acc) {
+#pragma GCC unroll 8
+  for (int m = 0; m < M; m++) {
+    acc[m] = _mm512_setzero_si512();
+  }
+  if constexpr (Int8) {
+    dots<M, Vectors, Bytes>(w, values, acc);
+  } else if constexpr (M > 2) {
+    dots<M, Vectors, Bytes>(w, values, acc);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      acc[m] = _mm512_slli_epi32(acc[m], 8);
+    }
+    dots<M, Vectors, Bytes>(w, values + unit_inputs, acc);
+  } else {
+    constexpr int half = Vectors / 2;
+    __m512i high[M], more_high[M], more[M];
+#pragma GCC unroll 2
+    for (int m = 0; m < M; m++) {
+      high[m] = more_high[m] = more[m] = _mm512_setzero_si512();
+    }
+    dots<M, half, Bytes>(w, values, high);
+    dots<M, half, Bytes>(w + half, values + 4 * half, more_high);
+    dots<M, half, Bytes>(w, values + unit_inputs, acc);
+    dots<M, half, Bytes>(w + half, values + unit_inputs + 4 * half, more);
+#pragma GCC unroll 2
+    for (int m = 0; m < M; m++) {
+      high[m] = _mm512_slli_epi32(_mm512_add_epi32(high[m], more_high[m]), 8);
+      acc[m] = _mm512_add_epi32(_mm512_add_epi32(acc[m], more[m]), high[m]);
+    }
+  }
+}
+
 template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   constexpr int parts = Halves ? 2 : 1;
@@ -79,35 +129,22 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
       const auto* codes = chunk.codes + u * unit_bytes + part * vectors * 64;
       const auto* params = chunk.params +
           (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
-      auto scale = _mm512_loadu_ps(params);
-      auto bias = _mm512_loadu_ps(params + panel_rows);
       __m512i w[vectors];
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; v++) {
         w[v] = _mm512_loadu_si512(codes + v * 64);
       }
+      __m512i acc[M];
+      products<M, vectors, bytes, Int8>(w, x + part * vectors * 4, acc);
+      auto scale = _mm512_loadu_ps(params);
+      auto bias = _mm512_loadu_ps(params + panel_rows);
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
-        const auto* values = x + m * bytes + part * vectors * 4;
-        auto dot = _mm512_setzero_si512();
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-          auto four = _mm512_set1_epi32(load_value<int>(values + 4 * v));
-          dot = _mm512_dpbusd_epi32(dot, w[v], four);
-        }
-        if constexpr (!Int8) {
-          dot = _mm512_slli_epi32(dot, 8);
-#pragma GCC unroll 8
-          for (int v = 0; v < vectors; v++) {
-            auto four = _mm512_set1_epi32(
-                load_value<int>(values + unit_inputs + 4 * v));
-            dot = _mm512_dpbusd_epi32(dot, w[v], four);
-          }
-        }
         const auto* info = x + (m + 1) * bytes - info_bytes;
         auto sum = load_value<float>(info + (Halves ? 8 + 4 * part : 4));
         auto scaled = _mm512_mul_ps(
-            _mm512_cvtepi32_ps(dot), _mm512_set1_ps(load_value<float>(info)));
+            _mm512_cvtepi32_ps(acc[m]),
+            _mm512_set1_ps(load_value<float>(info)));
         sums[m] = _mm512_fmadd_ps(scaled, scale, sums[m]);
         sums[m] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums[m]);
       }
