@@ -52,7 +52,7 @@ std::span<const Command> commands() {
        run_detokenize},
       {"template",
        "render a chat template, byte for byte",
-       "template (--template FILE | --model MODEL) --messages FILE [OPTIONS]",
+       "template (--template FILE | --model M) --messages FILE [OPTIONS]",
        {"mlxlm template --model smollm2 --messages chat.json"},
        run_template},
       {"settings",

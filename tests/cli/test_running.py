@@ -1,0 +1,230 @@
+"""generate, chat, bench, perplexity, inspect, models."""
+
+import json
+import math
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import PROGRAM, environment
+
+CAPITAL = "What is the capital of France?"
+
+
+def test_generate_streams_an_answer(mlxlm):
+    done = mlxlm("generate", "--prompt", CAPITAL, "--max-tokens", 32)
+    assert done.code == 0
+    assert done.text == "The capital of France is Paris.\n"
+    assert re.search(r"^Prompt: 37 tokens, [\d.]+ tokens-per-sec$", done.err, re.M)
+    assert re.search(r"^Generation: 8 tokens, [\d.]+ tokens-per-sec$", done.err, re.M)
+    assert re.search(r"^Peak memory: 0\.\d{3} GB$", done.err, re.M)
+    assert "\x1b" not in done.err and "\r" not in done.err
+
+
+def test_generate_reads_a_pipe(mlxlm):
+    done = mlxlm("generate", "-p", "-", "-m", 8, "--verbose", "false", stdin=CAPITAL)
+    assert done.text == "The capital of France is Paris.\n" and done.err == ""
+
+
+def test_generate_without_template(mlxlm, checkpoint):
+    folder = checkpoint()
+    arguments = ["generate", "--model", folder, "-p", "hello", "-m", 5]
+    raw = mlxlm(*arguments, "--ignore-chat-template")
+    assert raw.code == 0 and raw.out.endswith(b"\n")
+    assert raw.out == mlxlm(*arguments).out  # its template adds nothing
+
+
+def test_prefill_response_begins_the_answer(mlxlm):
+    done = mlxlm("generate", "-p", CAPITAL, "--prefill-response", "The city of",
+                 "-m", 4)
+    assert done.text.startswith("The city of")
+
+
+def test_seed_repeats(mlxlm, checkpoint):
+    folder = checkpoint()
+    arguments = ["generate", "--model", folder, "-p", "abc", "-m", 20, "--temp", 1.5]
+    first = mlxlm(*arguments, "--seed", 7).out
+    assert first == mlxlm(*arguments, "--seed", 7).out
+    others = {mlxlm(*arguments, "--seed", s).out for s in range(20, 24)}
+    assert others != {first}
+
+
+def test_stop_text_is_not_shown(mlxlm):
+    done = mlxlm("generate", "-p", CAPITAL, "-m", 32, "--stop", " Paris")
+    assert done.text == "The capital of France is\n"
+
+
+def test_closed_pipe_is_quiet():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([PROGRAM, "generate", "-p", CAPITAL, "-m", "50"],
+                          stdout=writing, stderr=subprocess.PIPE, timeout=120,
+                          env=environment({}))
+    os.close(writing)
+    assert done.returncode == 0 and done.stderr == b""
+
+
+def test_full_disk_is_an_error():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and b"standard output" in done.stderr
+
+
+def test_interrupt_ends_generate():
+    child = subprocess.Popen(
+        [PROGRAM, "generate", "-p", "Tell a very long story.", "-m", "4000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({}))
+    assert child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert out.endswith(b"\n") and b"Traceback" not in err
+
+
+def test_chat_from_a_pipe(mlxlm, tmp_path):
+    saved = tmp_path / "chat.json"
+    done = mlxlm("chat", "-m", 32, stdin=f"{CAPITAL}\n/save {saved}\n/reset\n"
+                 f"/load {saved}\n/stats\n/quit\nnot read\n")
+    assert done.code == 0, done.err
+    assert done.text == "The capital of France is Paris.\n"
+    messages = json.loads(saved.read_text())
+    assert [m["role"] for m in messages][-2:] == ["user", "assistant"]
+    assert messages[-1]["content"] == "The capital of France is Paris."
+    assert "Remembered:" in done.err
+
+
+def test_chat_blocks_and_continued_lines(mlxlm, tmp_path):
+    saved = tmp_path / "chat.json"
+    done = mlxlm("chat", "-m", 1, stdin=f'one \\\ntwo\n"""\nthree\n\nfour\n"""\n'
+                 f"/system Be brief.\n/save {saved}\n")
+    assert done.code == 0, done.err
+    messages = json.loads(saved.read_text())
+    users = [m["content"] for m in messages if m["role"] == "user"]
+    assert users == ["one \ntwo", "three\n\nfour"]
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+
+
+def test_chat_unknown_command(fails):
+    assert "did you mean /reset?" in fails("chat", stdin="/rest\n")
+
+
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "xterm"
+            os.execve(PROGRAM, [PROGRAM, *arguments], environment({"TERM": "xterm"}))
+        self.seen = b""
+
+    def until(self, text, seconds=60):
+        end = time.time() + seconds
+        while text not in self.seen:
+            ready, _, _ = select.select([self.fd], [], [], end - time.time())
+            assert ready, self.seen
+            try:
+                piece = os.read(self.fd, 4096)
+            except OSError:
+                piece = b""
+            assert piece, self.seen
+            self.seen += piece
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def code(self):
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_chat_on_a_terminal(tmp_path):
+    """Ctrl-C stops the answer and not the program."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path)
+    terminal = Terminal("chat", "-m", "2000")
+    terminal.until(b">> ")
+    terminal.type(b"Tell a very long story about the sea.\r")
+    terminal.until(b"the")
+    time.sleep(0.3)
+    terminal.type(b"\x03")
+    terminal.until(b"stopped")
+    terminal.until(b">> ")
+    terminal.type(b"/stats\r")
+    terminal.until(b"Remembered:")
+    terminal.until(b">> ")
+    terminal.type(b"\x04")
+    assert terminal.code() == 0
+    assert "long story" in (tmp_path / "mlxlm/history").read_text()
+
+
+def test_bench_json(mlxlm, checkpoint):
+    done = mlxlm("bench", "--model", checkpoint(), "-p", 16, "-g", 8, "-b", 2, "-n", 3,
+                 "--json")
+    assert done.code == 0, done.err
+    result = done.json
+    assert set(result) == {"trials", "median"} and len(result["trials"]) == 3
+    for row in [*result["trials"], result["median"]]:
+        assert set(row) == {"prompt_tps", "generation_tps", "peak_memory_bytes"}
+        assert all(value > 0 for value in row.values())
+    middle = sorted(t["prompt_tps"] for t in result["trials"])[1]
+    assert result["median"]["prompt_tps"] == middle
+
+
+def test_perplexity_json(mlxlm, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("The quick brown fox jumps over the lazy dog.\n")
+    done = mlxlm("perplexity", "--model", "smollm2", "--file", file, "--json")
+    result = done.json
+    ids = mlxlm("tokenize", "--model", "smollm2", stdin=file.read_bytes()).json
+    assert set(result) == {"perplexity", "mean_nll", "tokens"}
+    assert result["tokens"] == len(ids) - 1
+    assert math.isclose(result["perplexity"], math.exp(result["mean_nll"]))
+    assert 1 < result["perplexity"] < 1000
+
+
+def test_inspect(mlxlm, checkpoint):
+    folder = checkpoint()
+    result = mlxlm("inspect", "--model", folder, "--json").json
+    assert result["model_type"] == "llama" and result["container"] == "safetensors"
+    assert result["layers"] == 1 and result["vocab"] == 32
+    assert result["config"]["hidden_size"] == 16
+    assert result["context_length"] == 64 and result["context_that_fits"] == 64
+    shapes = {t["name"]: t["shape"] for t in result["tensors"]}
+    assert shapes["model.embed_tokens.weight"] == [32, 16]
+    assert sum(t["bytes"] for t in result["tensors"]) == result["weight_bytes"]
+    plain = mlxlm("inspect", folder).text
+    assert "model.embed_tokens.weight" in plain and "[32, 16]" in plain
+
+
+def test_models(mlxlm, fails, tmp_path):
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--org--name/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (cache / "models--org--name/refs").mkdir()
+    (cache / "models--org--name/refs/main").write_text("abc")
+    names = [m["reference"] for m in
+             mlxlm("models", "list", "--json", HF_HUB_CACHE=str(cache)).json]
+    assert "org/name" in names
+    assert "no such model" in fails("models", "rm", "org/nane", HF_HUB_CACHE=str(cache))
+    assert mlxlm("models", "rm", "org/name", HF_HUB_CACHE=str(cache)).code == 0
+    assert not (cache / "models--org--name").exists() and cache.exists()
+    assert "remove" in fails("models", "rm", "smollm2", HF_HUB_CACHE=str(cache))
+
+
+def test_starts_fast(mlxlm):
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        mlxlm("settings")
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.1
