@@ -8,6 +8,7 @@ namespace mlxlm::conformance {
 std::span<const Family> families() {
   static const std::vector<Family> table = {
       {"chat_templates", template_case},
+      {"gguf", gguf_case},
       {"quantized", quantized_case},
       {"samplers", sampler_case},
       {"text", text_case},
