@@ -35,19 +35,17 @@ class Attention : public Block {
     if (o_.clip > 0)
       for (auto& part : qkv)
         part = clipped(part);
-    auto q = heads(qkv[0], o_.heads, q_dim_);
     std::optional<mx::array> gate;
     if (o_.gated_queries) {
-      auto halves = mx::split(q, 2, -1);
-      q = halves[0];
+      auto halves = mx::split(heads(qkv[0], o_.heads, q_dim_), 2, -1);
+      qkv[0] = halves[0];
       gate = mx::reshape(halves[1], {1, n, o_.heads * o_.head_dim});
     }
-    q = placed(q, o_.q_norm, step);
+    auto [q, k] = placed(qkv[0], qkv[1], step);
     if (o_.temperature != 0) {
       auto t = query_temperature(step, o_.temperature, o_.temperature_length);
       q = q * mx::astype(t, q.dtype());
     }
-    auto k = placed(heads(qkv[1], o_.kv_heads, k_dim_), o_.k_norm, step);
     auto v = heads(qkv[2], o_.kv_heads, v_dim_);
     auto y = cache->attend(step, q, k, v, attend_options());
     y = mx::reshape(y, {1, n, o_.heads * o_.v_dim});
@@ -111,17 +109,51 @@ class Attention : public Block {
     return mx::clip(x, mx::negative(edge), edge);
   }
 
+  // x [1, N, H, D] or [1, N, H * D], which a norm over the whole projection
+  // wants.
   mx::array normed(const mx::array& x, const Norm& norm) const {
-    if (norm.identity() || norm.width() == 0 || norm.width() == x.shape(3))
-      return norm(x);
-    auto flat = mx::reshape(x, {1, x.shape(1), x.shape(2) * x.shape(3)});
-    return mx::reshape(norm(flat), x.shape());
+    if (norm.identity()) return x;
+    int all = x.ndim() == 4 ? x.shape(2) * x.shape(3) : x.shape(2);
+    bool whole = norm.width() == all;
+    return norm(mx::reshape(
+        x,
+        whole ? mx::Shape{1, x.shape(1), all}
+              : mx::Shape{1, x.shape(1), all / o_.head_dim, o_.head_dim}));
   }
 
-  mx::array placed(mx::array x, const Norm& norm, const Step& step) const {
-    if (!o_.norm_after_rope) x = normed(x, norm);
-    x = o_.rope(x, step);
-    return o_.norm_after_rope ? normed(x, norm) : x;
+  // Queries and keys with their heads, normed and turned.
+  std::pair<mx::array, mx::array> placed(
+      const mx::array& q,
+      const mx::array& k,
+      const Step& step) const {
+    auto ready = [&](const mx::array& x, const Norm& norm) {
+      kernels::RopeInput in{x, o_.head_dim};
+      auto rms = norm.rms();
+      if (o_.norm_after_rope) return in;
+      if (o_.rope && rms && norm.width() == o_.head_dim) {
+        in.norm_weight = rms->weight;
+        in.norm_eps = rms->eps;
+        in.norm_offset = rms->offset;
+      } else {
+        in.x = normed(x, norm);
+      }
+      return in;
+    };
+    auto a = ready(q, o_.q_norm), b = ready(k, o_.k_norm);
+    if (o_.rope) {
+      auto both = o_.rope({a, b}, step);
+      a.x = both[0];
+      b.x = both[1];
+    }
+    if (o_.norm_after_rope) {
+      a.x = normed(a.x, o_.q_norm);
+      b.x = normed(b.x, o_.k_norm);
+    }
+    return {by_head(a.x, o_.heads), by_head(b.x, o_.kv_heads)};
+  }
+
+  mx::array by_head(const mx::array& x, int count) const {
+    return x.ndim() == 4 ? x : heads(x, count, x.shape(2));
   }
 
   AttendOptions attend_options() const {

@@ -101,8 +101,12 @@ class Mla : public Block {
     auto kv_parts = mx::split(kv, mx::Shape{o_.kv_rank}, -1);
     auto latent = kv_norm_(kv_parts[0]);
     auto k_pe = mx::reshape(kv_parts[1], {1, n, 1, o_.rope_dim});
-    auto q_pe = o_.rope(q_parts[1], step);
-    k_pe = o_.rope(k_pe, step);
+    auto q_pe = q_parts[1];
+    if (o_.rope) {
+      auto both = o_.rope({{q_pe, o_.rope_dim}, {k_pe, o_.rope_dim}}, step);
+      q_pe = both[0];
+      k_pe = both[1];
+    }
     auto row =
         mx::concatenate({latent, mx::reshape(k_pe, {1, n, o_.rope_dim})}, -1);
     auto wide = mx::concatenate({absorbed_.embed_q(q_parts[0]), q_pe}, -1);

@@ -33,6 +33,11 @@ mx::array Norm::operator()(const mx::array& x) const {
   return x;
 }
 
+std::optional<Norm::Rms> Norm::rms() const {
+  if (kind_ != Kind::rms || !weight_) return std::nullopt;
+  return Rms{**weight_, eps_, offset_};
+}
+
 std::pair<mx::array, mx::array> Norm::add(
     const mx::array& x,
     const mx::array& residual) const {

@@ -22,6 +22,13 @@ class Norm {
   bool identity() const {
     return kind_ == Kind::none;
   }
+  // Weight, epsilon and offset, when it is an RMS norm with a weight: for
+  // kernels that norm on the way.
+  struct Rms {
+    mx::array weight;
+    float eps, offset;
+  };
+  std::optional<Rms> rms() const;
   // Length of the axis it normalises; 0 when it does not know (no weight).
   int width() const {
     return width_;

@@ -8,7 +8,6 @@
 
 #include "core/check.h"
 #include "core/strings.h"
-#include "runtime/kernels/ops.h"
 
 namespace mlxlm {
 
@@ -42,6 +41,19 @@ std::vector<double> frequencies(int dims, double theta, int pairs) {
 double yarn_mscale(double scale, double mscale) {
   return scale <= 1 ? 1 : 0.1 * mscale * std::log(scale) + 1;
 }
+
+namespace {
+
+// The segment's tokens, which lie along `axis`.
+mx::array tokens(const mx::array& x, int axis, const Segment& s) {
+  auto start = mx::Shape(x.ndim(), 0);
+  auto stop = x.shape();
+  start[axis] = s.first;
+  stop[axis] = s.first + s.count;
+  return mx::slice(x, start, stop);
+}
+
+} // namespace
 
 // Frequencies of ordinary lengths, and how they change with the length.
 struct Rope::Plan {
@@ -311,36 +323,39 @@ mx::array Rope::Plan::array_at(int length) const {
 
 mx::array Rope::operator()(const mx::array& x, const Step& step) const {
   if (!plan_) return x;
+  return (*this)({kernels::RopeInput{x, x.shape(3)}}, step)[0];
+}
+
+std::vector<mx::array> Rope::operator()(
+    const std::vector<kernels::RopeInput>& inputs,
+    const Step& step) const {
   const auto& p = *plan_;
-  auto turn =
-      [&](const mx::array& part, const mx::array& positions, int length) {
-        return kernels::rope(
-            part,
-            positions,
-            p.array_at(length),
-            p.dims,
-            p.traditional,
-            p.magnitude);
-      };
   auto length = [](const Segment& s) {
     return std::max(s.offset + s.count, s.goal);
   };
-  int first = p.length_class(length(step.segments.front()));
+  kernels::RopeShape shape{p.dims, p.traditional, p.magnitude};
+  int first = length(step.segments.front());
   bool same = std::all_of(
       step.segments.begin(), step.segments.end(), [&](const Segment& s) {
-        return p.length_class(length(s)) == first;
+        return p.length_class(length(s)) == p.length_class(first);
       });
-  if (same) return turn(x, step.positions, length(step.segments.front()));
+  if (same)
+    return kernels::rope(inputs, step.positions, p.array_at(first), shape);
   // Sequences of different length classes in one pass.
-  std::vector<mx::array> parts;
-  auto stop = x.shape();
+  std::vector<std::vector<mx::array>> parts(inputs.size());
   for (const auto& s : step.segments) {
-    stop[1] = s.first + s.count;
-    auto part = mx::slice(x, {0, s.first, 0, 0}, stop);
-    auto at = mx::slice(step.positions, {s.first}, {s.first + s.count});
-    parts.push_back(turn(part, at, length(s)));
+    auto cut = inputs;
+    for (auto& in : cut)
+      in.x = tokens(in.x, 1, s);
+    auto turned = kernels::rope(
+        cut, tokens(step.positions, 0, s), p.array_at(length(s)), shape);
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      parts[i].push_back(turned[i]);
   }
-  return mx::concatenate(parts, 1);
+  std::vector<mx::array> out;
+  for (const auto& part : parts)
+    out.push_back(mx::concatenate(part, 1));
+  return out;
 }
 
 int Rope::dims() const {

@@ -9,6 +9,7 @@
 
 #include "cache/step.h"
 #include "core/fields.h"
+#include "runtime/kernels/ops.h"
 
 namespace mlxlm {
 
@@ -36,6 +37,14 @@ class Rope {
 
   // x [1, N, H, D], rotated at the step's positions.
   mx::array operator()(const mx::array& x, const Step& step) const;
+  // Several at once, each given its heads and normed on the way (see
+  // kernels::rope): each [1, N, H, D]. Not for the Rope that turns nothing.
+  std::vector<mx::array> operator()(
+      const std::vector<kernels::RopeInput>& inputs,
+      const Step& step) const;
+  explicit operator bool() const {
+    return plan_ != nullptr;
+  }
 
   int dims() const;
   // 1 / wavelength of every rotated pair for a sequence of `length` tokens.

@@ -1,0 +1,219 @@
+// Every family with a tiny seeded config: chunks, single tokens and company
+// give the logits of the whole prompt. And what load_model refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "models/families.h"
+#include "models/load.h"
+#include "weights/loader.h"
+
+namespace mlxlm {
+namespace {
+
+using testing::HasSubstr;
+
+// Fields for all families at once; each reads what it knows.
+Json tiny() {
+  return {
+      {"hidden_size", 32},
+      {"num_hidden_layers", 4},
+      {"num_layers", 4},
+      {"num_attention_heads", 4},
+      {"num_key_value_heads", 2},
+      {"head_dim", 8},
+      {"intermediate_size", 32},
+      {"vocab_size", 64},
+      {"max_position_embeddings", 128},
+      {"rms_norm_eps", 1e-5},
+      {"tie_word_embeddings", false},
+      {"sliding_window", 4},
+      {"use_sliding_window", true},
+      {"max_window_layers", 2},
+      {"num_experts", 4},
+      {"num_local_experts", 4},
+      {"n_routed_experts", 4},
+      {"num_experts_per_tok", 2},
+      {"moe_intermediate_size", 32},
+      {"shared_expert_intermediate_size", 32},
+      {"moe_shared_expert_intermediate_size", 32},
+      {"n_shared_experts", 1},
+      {"first_k_dense_replace", 1},
+      {"n_group", 2},
+      {"topk_group", 1},
+      {"q_lora_rank", 16},
+      {"kv_lora_rank", 16},
+      {"qk_nope_head_dim", 8},
+      {"qk_rope_head_dim", 8},
+      {"v_head_dim", 8},
+      {"hybrid_override_pattern", "M*-E"},
+      {"mamba_num_heads", 4},
+      {"mamba_head_dim", 8},
+      {"ssm_state_size", 8},
+      {"n_groups", 2},
+      {"linear_num_key_heads", 2},
+      {"linear_num_value_heads", 4},
+      {"linear_key_head_dim", 32},
+      {"linear_value_head_dim", 8}};
+}
+
+struct Piece {
+  SequenceMemory* sequence;
+  std::vector<int> ids;
+  int offset;
+};
+
+mx::array run(const Model& model, Memory& memory, std::vector<Piece> pieces) {
+  std::vector<int> ids, rows;
+  std::vector<Segment> segments;
+  for (auto& p : pieces) {
+    int count = static_cast<int>(p.ids.size());
+    p.sequence->begin(count);
+    segments.push_back(
+        {p.sequence, static_cast<int>(ids.size()), count, p.offset});
+    ids.insert(ids.end(), p.ids.begin(), p.ids.end());
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    rows.push_back(static_cast<int>(i));
+  Step step(segments);
+  mx::array tokens(ids.data(), {1, static_cast<int>(ids.size())}, mx::int32);
+  auto y = model({tokens}, step, memory, rows);
+  y.eval();
+  for (auto& p : pieces)
+    p.sequence->commit(static_cast<int>(p.ids.size()));
+  return y;
+}
+
+float distance(const mx::array& a, const mx::array& b) {
+  return mx::max(mx::abs(a - b)).item<float>();
+}
+
+class Battery : public testing::TestWithParam<models::Family> {};
+
+TEST_P(Battery, LogitsDoNotDependOnHowTokensAreCut) {
+  auto loader = Loader::random({.seed = 7}, {});
+  auto model = GetParam().build(Fields(tiny(), "config.json"), loader->root());
+  auto memory = make_memory(model->caches(), {.dtype = mx::float32});
+  std::vector<int> ids = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 9, 32};
+  auto part = [&](int begin, int end) {
+    return std::vector<int>(ids.begin() + begin, ids.begin() + end);
+  };
+  auto rows = [](const mx::array& x, int begin, int end) {
+    return mx::slice(x, {begin, 0}, {end, x.shape(1)});
+  };
+  auto a = memory->sequence();
+  auto whole = run(*model, *memory, {{a.get(), ids, 0}});
+  EXPECT_EQ(whole.shape(), (mx::Shape{12, 64}));
+  EXPECT_EQ(whole.dtype(), mx::float32);
+  float scale = mx::max(mx::abs(whole)).item<float>();
+  ASSERT_GT(scale, 0);
+  float allowed = 1e-4f * std::max(1.0f, scale);
+
+  auto b = memory->sequence(), c = memory->sequence();
+  auto first = run(*model, *memory, {{b.get(), part(0, 7), 0}});
+  EXPECT_LT(distance(first, rows(whole, 0, 7)), allowed);
+  // The rest of b one by one, with c's prompt beside the first of them.
+  auto mixed = run(
+      *model, *memory, {{b.get(), part(7, 8), 7}, {c.get(), part(0, 5), 0}});
+  EXPECT_LT(distance(rows(mixed, 0, 1), rows(whole, 7, 8)), allowed);
+  EXPECT_LT(distance(rows(mixed, 1, 6), rows(whole, 0, 5)), allowed);
+  for (int i = 8; i < 12; ++i) {
+    auto one = run(
+        *model,
+        *memory,
+        {{b.get(), part(i, i + 1), i}, {c.get(), part(i - 3, i - 2), i - 3}});
+    EXPECT_LT(distance(rows(one, 0, 1), rows(whole, i, i + 1)), allowed);
+    EXPECT_LT(distance(rows(one, 1, 2), rows(whole, i - 3, i - 2)), allowed);
+  }
+}
+
+TEST_P(Battery, ARunForNoRowsStillRemembers) {
+  auto loader = Loader::random({.seed = 7}, {});
+  auto model = GetParam().build(Fields(tiny(), "config.json"), loader->root());
+  auto memory = make_memory(model->caches(), {.dtype = mx::float32});
+  std::vector<int> ids = {3, 14, 15, 9};
+  auto silent = memory->sequence(), plain = memory->sequence();
+  silent->begin(3);
+  Step step({{silent.get(), 0, 3, 0}});
+  auto none =
+      (*model)({mx::array(ids.data(), {1, 3}, mx::int32)}, step, *memory, {});
+  none.eval();
+  EXPECT_EQ(none.shape(), (mx::Shape{0, 64}));
+  silent->commit(3);
+  auto next = run(*model, *memory, {{silent.get(), {ids[3]}, 3}});
+  auto whole = run(*model, *memory, {{plain.get(), ids, 0}});
+  EXPECT_LT(distance(next, mx::slice(whole, {3, 0}, {4, 64})), 1e-3f);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families,
+    Battery,
+    testing::ValuesIn(models::families().begin(), models::families().end()),
+    [](const auto& info) {
+      std::string name(info.param.model_type);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+std::string folder_with(const Json& config) {
+  auto path = std::filesystem::path(testing::TempDir()) / "mlxlm_load_test";
+  std::filesystem::create_directories(path);
+  std::ofstream(path / "config.json") << config.dump();
+  // An empty, valid safetensors file.
+  std::ofstream(path / "model.safetensors", std::ios::binary)
+      << std::string("\x02\0\0\0\0\0\0\0{}", 10);
+  return path.string();
+}
+
+std::string refusal(const Json& config) {
+  try {
+    load_model(folder_with(config));
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "nothing";
+}
+
+TEST(Load, NamesTheNearestArchitectures) {
+  auto json = tiny();
+  json["model_type"] = "lama";
+  EXPECT_THAT(
+      refusal(json),
+      testing::AllOf(
+          HasSubstr("config.json: model_type"),
+          HasSubstr("\"lama\""),
+          HasSubstr("llama")));
+  json.erase("model_type");
+  EXPECT_THAT(refusal(json), HasSubstr("config.json: model_type"));
+}
+
+TEST(Load, RefusesFieldsOutOfRange) {
+  auto with = [](const char* key, Json value) {
+    auto json = tiny();
+    json["model_type"] = "llama";
+    json[key] = std::move(value);
+    return refusal(json);
+  };
+  EXPECT_THAT(with("hidden_size", 0), HasSubstr("config.json: hidden_size"));
+  EXPECT_THAT(with("hidden_size", "8"), HasSubstr("found \"8\""));
+  EXPECT_THAT(with("num_hidden_layers", -1), HasSubstr("num_hidden_layers"));
+  EXPECT_THAT(
+      with("num_attention_heads", 100000000), HasSubstr("num_attention_heads"));
+  EXPECT_THAT(with("num_key_value_heads", 3), HasSubstr("heads"));
+  EXPECT_THAT(with("head_dim", 7), HasSubstr("partial_rotary_factor"));
+  EXPECT_THAT(with("vocab_size", 1e30), HasSubstr("vocab_size"));
+  EXPECT_THAT(with("rope_theta", -1.0), HasSubstr("rope_theta"));
+}
+
+TEST(Load, NamesAMissingTensor) {
+  auto json = tiny();
+  json["model_type"] = "llama";
+  EXPECT_THAT(refusal(json), HasSubstr("model."));
+}
+
+} // namespace
+} // namespace mlxlm
