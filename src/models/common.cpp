@@ -32,6 +32,13 @@ Common Common::parse(const Fields& f, bool tied) {
         "expected a divisor of hidden_size {}, found {}",
         c.hidden,
         c.heads);
+  if (c.heads % c.kv_heads != 0)
+    fail(
+        ErrorKind::config,
+        f.where("num_key_value_heads"),
+        "expected a divisor of num_attention_heads {}, found {}",
+        c.heads,
+        c.kv_heads);
   c.head_dim = f.range("head_dim", c.hidden / c.heads, 1, 1 << 13);
   c.inner = f.range("intermediate_size", 0, 1, most);
   c.vocab = f.range("vocab_size", 1, most);

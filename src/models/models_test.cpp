@@ -203,7 +203,7 @@ TEST(Load, RefusesFieldsOutOfRange) {
   EXPECT_THAT(with("num_hidden_layers", -1), HasSubstr("num_hidden_layers"));
   EXPECT_THAT(
       with("num_attention_heads", 100000000), HasSubstr("num_attention_heads"));
-  EXPECT_THAT(with("num_key_value_heads", 3), HasSubstr("heads"));
+  EXPECT_THAT(with("num_key_value_heads", 3), HasSubstr("num_key_value_heads"));
   EXPECT_THAT(with("head_dim", 7), HasSubstr("partial_rotary_factor"));
   EXPECT_THAT(with("vocab_size", 1e30), HasSubstr("vocab_size"));
   EXPECT_THAT(with("rope_theta", -1.0), HasSubstr("rope_theta"));
