@@ -1,6 +1,8 @@
 // Page pool and page tables; see pages.h.
 #include "cache/pages.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <new>
 
@@ -10,8 +12,41 @@
 namespace mlxlm::cache {
 
 namespace {
-constexpr std::align_val_t page_alignment{4096};
+
+constexpr std::size_t huge_page = std::size_t(2) << 20;
+constexpr std::size_t slab_bytes = 4 * huge_page;
+constexpr std::size_t most_slab_pages = 64;
 constexpr std::size_t slack = kernels::PageLayout::slack;
+
+// Memory that the system backs with huge pages if it can: attention walks it in
+// strides that would miss a small page's translation again and again.
+std::byte* allocate_slab(std::size_t bytes) {
+  auto align = bytes >= huge_page ? huge_page : std::size_t(64);
+  auto* p = operator new(bytes, std::align_val_t{align}, std::nothrow);
+  if (!p) {
+    fail(
+        ErrorKind::resource,
+        "kv memory",
+        "expected {} bytes more, found no memory",
+        bytes);
+  }
+#ifdef MADV_HUGEPAGE
+  // Advice only: refused, pages are small.
+  if (bytes >= huge_page) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+  return static_cast<std::byte*>(p);
+}
+
+void free_slab(std::byte* p, std::size_t bytes) {
+  auto align = bytes >= huge_page ? huge_page : std::size_t(64);
+  operator delete(p, std::align_val_t{align});
+}
+
+// Pages start on cache lines.
+std::size_t stride_of(std::size_t page_bytes) {
+  return (page_bytes + 63) / 64 * 64;
+}
+
 } // namespace
 
 PagePool::PagePool(std::size_t page_bytes, bool raw)
@@ -23,29 +58,35 @@ PagePool::~PagePool() {
     delete page;
 }
 
+// Adds a slab of spare pages; the mutex is held.
+void PagePool::grow() {
+  if (!raw_) {
+    spares_.push_back(new Page{next_id_++, -1, nullptr});
+    return;
+  }
+  auto stride = stride_of(page_bytes_);
+  int pages =
+      int(std::clamp<std::size_t>(slab_bytes / stride, 1, most_slab_pages));
+  auto* memory = allocate_slab(pages * stride + slack);
+  // A place of a released slab, or a new one.
+  std::size_t slab = 0;
+  while (slab < slabs_.size() && slabs_[slab].memory)
+    ++slab;
+  if (slab == slabs_.size()) slabs_.push_back({});
+  slabs_[slab] = {memory, pages, pages};
+  for (int i = pages - 1; i >= 0; --i) { // the first is taken first
+    spares_.push_back(new Page{next_id_++, int(slab), memory + i * stride});
+  }
+}
+
 PagePtr PagePool::take() {
   Page* page = nullptr;
   {
     std::lock_guard lock(mutex_);
-    if (spares_.empty()) {
-      page = new Page{next_id_++, nullptr};
-    } else {
-      page = spares_.back();
-      spares_.pop_back();
-    }
-  }
-  if (raw_ && !page->data) {
-    try {
-      page->data = static_cast<std::byte*>(operator new(
-          page_bytes_ + slack, page_alignment));
-    } catch (const std::bad_alloc&) {
-      recycle(page);
-      fail(
-          ErrorKind::resource,
-          "kv memory",
-          "expected a page of {} bytes, found no memory",
-          page_bytes_);
-    }
+    if (spares_.empty()) grow();
+    page = spares_.back();
+    spares_.pop_back();
+    if (raw_) --slabs_[page->slab].spare;
   }
   page->owners = 1;
   ++owned_;
@@ -64,22 +105,26 @@ void PagePool::drop(Page& page) {
 void PagePool::recycle(Page* page) {
   std::lock_guard lock(mutex_);
   spares_.push_back(page);
+  if (raw_) ++slabs_[page->slab].spare;
 }
 
 void PagePool::release_spares() {
   std::lock_guard lock(mutex_);
-  for (auto* page : spares_) {
-    if (page->data) operator delete(page->data, page_alignment);
-    page->data = nullptr;
+  if (!raw_) return;
+  auto whole = [&](const Page* page) {
+    auto& slab = slabs_[page->slab];
+    return slab.spare == slab.pages;
+  };
+  auto gone = std::stable_partition(
+      spares_.begin(), spares_.end(), [&](auto* page) { return !whole(page); });
+  std::for_each(gone, spares_.end(), [](auto* page) { delete page; });
+  spares_.erase(gone, spares_.end());
+  auto stride = stride_of(page_bytes_);
+  for (auto& slab : slabs_) {
+    if (!slab.memory || slab.spare < slab.pages) continue;
+    free_slab(slab.memory, slab.pages * stride + slack);
+    slab = {};
   }
-}
-
-std::size_t PagePool::spare_bytes() const {
-  std::lock_guard lock(mutex_);
-  auto filled = std::count_if(spares_.begin(), spares_.end(), [](auto* page) {
-    return page->data != nullptr;
-  });
-  return std::size_t(filled) * page_bytes_;
 }
 
 PageList::PageList(std::vector<PagePtr> list) : pages(std::move(list)) {

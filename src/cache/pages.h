@@ -13,6 +13,7 @@ namespace mlxlm::cache {
 
 struct Page {
   int id;
+  int slab;
   std::byte* data; // null unless the pool is raw
   int owners = 1; // tables that list it
 };
@@ -38,22 +39,28 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   // Gives memory of unused pages back.
   void release_spares();
 
-  std::size_t page_bytes() const {
+  std::size_t page_bytes() const { // as accounted
     return page_bytes_;
   }
   int owned() const {
     return owned_;
   }
-  std::size_t spare_bytes() const;
 
  private:
+  struct Slab { // memory of several pages, in huge pages where there are any
+    std::byte* memory;
+    int pages, spare;
+  };
+
+  void grow();
   void recycle(Page* page);
 
   std::size_t page_bytes_;
   bool raw_;
   int owned_ = 0; // pages listed in some table
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   int next_id_ = 0;
+  std::vector<Slab> slabs_;
   std::vector<Page*> spares_;
 };
 

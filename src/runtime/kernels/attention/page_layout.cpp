@@ -3,6 +3,8 @@
 // beside it.
 #include "runtime/kernels/attention/page_layout.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -108,6 +110,26 @@ void store_impl(
   });
 }
 
+// ---- fetching ahead ---------------------------------------------------------
+
+// While one block of keys or values is used the next is fetched, as much a turn
+// as the turn reads.
+template <typename T>
+class Ahead {
+ public:
+  explicit Ahead(const void* p) : p_(static_cast<const char*>(p)) {}
+  HWY_INLINE void turn() {
+    constexpr int bytes = int(vectors * hn::MaxLanes(f_tag) * sizeof(T));
+    if (!p_) return;
+    for (int i = 0; i < bytes; i += 64)
+      hwy::Prefetch(p_ + i);
+    p_ += bytes;
+  }
+
+ private:
+  const char* p_;
+};
+
 // ---- scores -----------------------------------------------------------------
 
 // scores[r][t] = q[r] . k[t] for the first `tokens` of a page, keys across
@@ -120,7 +142,8 @@ HWY_INLINE void score_across(
     int tokens,
     const float* q,
     float* scores,
-    std::size_t stride) {
+    std::size_t stride,
+    Ahead<T> ahead) {
   const int lanes = int(hn::Lanes(f_tag));
   auto block = [&](int t, auto count) {
     constexpr int n = decltype(count)::value;
@@ -131,6 +154,7 @@ HWY_INLINE void score_across(
     }
     const T* row = keys + t;
     for (int d = 0; d < k_dim; ++d, row += page_tokens) {
+      ahead.turn();
       VF k[n];
       for (int i = 0; i < n; ++i)
         k[i] = load(row + i * lanes);
@@ -265,7 +289,8 @@ HWY_INLINE void accumulate(
     std::size_t p_stride,
     const float* keep,
     float* acc,
-    std::size_t acc_step) {
+    std::size_t acc_step,
+    Ahead<T> ahead) {
   const std::size_t lanes = hn::Lanes(f_tag);
   auto loop = [&](std::size_t d, auto count) {
     constexpr int n = decltype(count)::value;
@@ -278,6 +303,7 @@ HWY_INLINE void accumulate(
     }
     const T* row = values + first * v_stride + d;
     for (int t = first; t < last; ++t, row += v_stride) {
+      ahead.turn();
       VF v[n];
       for (int i = 0; i < n; ++i)
         v[i] = load(row + i * lanes);
@@ -312,7 +338,12 @@ struct Attend {
   float* sums; // [most_rows][lanes] partial sums of weights
 
   template <int R>
-  void page(const std::byte* data, int position, int row, Seen all) {
+  void page(
+      const std::byte* data,
+      const std::byte* next,
+      int position,
+      int row,
+      Seen all) {
     auto* keys = reinterpret_cast<const T*>(data + layout.key_offset(job.head));
     auto* values =
         reinterpret_cast<const T*>(data + layout.value_offset(job.head));
@@ -328,7 +359,8 @@ struct Attend {
           all.last,
           q,
           job.scores,
-          score_step);
+          score_step,
+          Ahead<T>(next ? values : nullptr));
     }
     float keep[R];
     auto n = up_to_lanes(all.last);
@@ -352,7 +384,8 @@ struct Attend {
         score_step,
         keep,
         job.acc + row * acc_step,
-        acc_step);
+        acc_step,
+        Ahead<T>(next ? next + layout.key_offset(job.head) : nullptr));
   }
 
   Seen on_page(Visible v, int position) const {
@@ -382,7 +415,10 @@ struct Attend {
         all.first = std::min(all.first, seen.first);
         all.last = std::max(all.last, seen.last);
       }
-      if (all.first < all.last) page<R>(job.pages[i], position, row, all);
+      if (all.first >= all.last) continue;
+      bool last = i + 1 == job.page_count;
+      auto* next = job.next && !last ? job.pages[i + 1] : job.next;
+      page<R>(job.pages[i], next, position, row, all);
     }
     for (int r = 0; r < R; ++r) {
       job.sum[row + r] =

@@ -60,6 +60,9 @@ struct AttendPages {
   int head;
   const std::byte* const* pages; // this layer's part of each
   int page_count;
+  // Fetch ahead, ending with this page's keys: for few rows, which read more
+  // than they compute. Null: do not.
+  const std::byte* next;
   int position; // of the first token of pages[0]
   int rows;
   const Visible* visible; // [rows]

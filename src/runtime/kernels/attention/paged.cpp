@@ -22,6 +22,7 @@ namespace {
 
 constexpr int chunk_tokens = 256;
 constexpr int most_rows = 48; // query rows of an item
+constexpr int few_rows = 16; // below: limited by reading, so fetch ahead
 constexpr long worth_threads = 1 << 16; // multiply-adds
 
 // Softmax sums of some query rows: acc [rows][stride].
@@ -56,10 +57,10 @@ void join(PartialRow to, const PartialRow& from, int n) {
   *to.max = most;
 }
 
-struct Item { // query rows of one head of one segment, for all chunks or one
+struct Item { // query rows of one head of one segment against some chunks
   int segment, head, row, rows;
-  int chunk = -1;
-  std::size_t partial = 0; // with a chunk: where its rows' results go
+  int first_chunk, last_chunk; // last exclusive
+  std::size_t partial = 0; // of a split: where its rows' results go
 };
 
 struct Scratch {
@@ -129,7 +130,8 @@ class Run {
       for (int row = (rows - 1) / most_rows * most_rows; row >= 0;
            row -= most_rows) {
         for (int h = 0; h < layout_.kv_heads; ++h) {
-          items.push_back({int(s), h, row, std::min(most_rows, rows - row)});
+          items.push_back(
+              item(int(s), h, row, std::min(most_rows, rows - row)));
         }
       }
     }
@@ -155,11 +157,11 @@ class Run {
     return {window > 0 ? std::max(0, last - window + 1) : 0, last};
   }
 
-  std::pair<int, int> chunks(const Item& item) const {
-    auto& segment = op_.segments[item.segment];
-    return {
-        visible(segment, item.row).first / chunk_,
-        visible(segment, item.row + item.rows - 1).last / chunk_ + 1};
+  Item item(int s, int head, int row, int rows) const {
+    auto& segment = op_.segments[s];
+    int first = visible(segment, row).first / chunk_;
+    int last = visible(segment, row + rows - 1).last / chunk_;
+    return {s, head, row, rows, first, last + 1};
   }
 
   static Scratch& scratch() {
@@ -199,11 +201,17 @@ class Run {
     for (int i = first_page; i <= last_page; ++i) {
       s.pages.push_back(pages[i] + op_.layer_offset);
     }
+    const std::byte* next = nullptr;
+    if (item.rows <= few_rows) {
+      bool more = index + 1 < item.last_chunk;
+      next = pages[last_page + more] + op_.layer_offset;
+    }
     attend_pages(
         {&layout_,
          item.head,
          s.pages.data(),
          int(s.pages.size()),
+         next,
          first_page * layout_.tokens,
          item.rows,
          s.visible.data(),
@@ -238,9 +246,8 @@ class Run {
     read_queries(item, s);
     s.total.resize(item.rows, stride_);
     s.part.resize(item.rows, stride_);
-    auto [first, last] = chunks(item);
-    chunk(item, first, s, row_of(s.total, 0));
-    for (int c = first + 1; c < last; ++c) {
+    chunk(item, item.first_chunk, s, row_of(s.total, 0));
+    for (int c = item.first_chunk + 1; c < item.last_chunk; ++c) {
       chunk(item, c, s, row_of(s.part, 0));
       for (int r = 0; r < item.rows; ++r) {
         join(row_of(s.total, r), row_of(s.part, r), layout_.v_dim);
@@ -251,41 +258,48 @@ class Run {
     }
   }
 
-  // Every chunk its own item; the results join in order afterwards.
+  // Few chunks each their own item; the results join in order afterwards.
   void split(const std::vector<Item>& items) const {
+    int chunks = 0;
+    for (auto& item : items)
+      chunks += item.last_chunk - item.first_chunk;
+    int some = std::max(1, chunks / (8 * thread_count()));
     std::vector<Item> parts;
     std::size_t rows = 0;
     for (auto& item : items) {
-      auto [first, last] = chunks(item);
-      for (int c = first; c < last; ++c) {
+      for (int c = item.first_chunk; c < item.last_chunk; c += some) {
         parts.push_back(item);
-        parts.back().chunk = c;
+        parts.back().first_chunk = c;
+        parts.back().last_chunk = std::min(c + some, item.last_chunk);
         parts.back().partial = rows;
-        rows += item.rows;
+        rows += std::size_t(item.rows) *
+            (parts.back().last_chunk - parts.back().first_chunk);
       }
     }
-    Partial all;
+    thread_local Partial all; // of the stream's thread
     all.resize(rows, stride_);
+    auto* sums = &all;
     parallel_for(int(parts.size()), [&](int i) {
+      auto& part = parts[i];
       auto& s = scratch();
-      read_queries(parts[i], s);
-      chunk(parts[i], parts[i].chunk, s, row_of(all, parts[i].partial));
+      read_queries(part, s);
+      auto at = part.partial;
+      for (int c = part.first_chunk; c < part.last_chunk; ++c) {
+        chunk(part, c, s, row_of(*sums, at));
+        at += part.rows;
+      }
     });
-    std::size_t part = 0;
+    std::size_t at = 0;
     for (auto& item : items) {
-      auto first = parts[part].partial;
-      auto [begin, end] = chunks(item);
-      part += end - begin;
+      auto count = std::size_t(item.last_chunk - item.first_chunk);
       for (int r = 0; r < item.rows; ++r) {
-        auto total = row_of(all, first + r);
-        for (int c = 1; c < end - begin; ++c) {
-          join(
-              total,
-              row_of(all, first + std::size_t(c) * item.rows + r),
-              layout_.v_dim);
+        auto total = row_of(all, at + r);
+        for (std::size_t c = 1; c < count; ++c) {
+          join(total, row_of(all, at + c * item.rows + r), layout_.v_dim);
         }
         finish(item, item.row + r, total);
       }
+      at += count * item.rows;
     }
   }
 
