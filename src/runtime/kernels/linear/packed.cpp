@@ -1,11 +1,10 @@
 #include "runtime/kernels/linear/packed.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "core/check.h"
 #include "runtime/kernels/linear/floats.h"
+#include "runtime/kernels/linear/huge_pages.h"
 
 namespace mlxlm::kernels {
 namespace {
@@ -195,10 +194,6 @@ std::size_t MatrixSpec::param_bytes(int cols) const {
   return bytes * (cols / pattern.period);
 }
 
-void Packed::Free::operator()(std::uint8_t* data) const {
-  std::free(data);
-}
-
 Packed::Packed(const MatrixSpec& spec, int rows, int cols, int experts)
     : spec_(spec),
       pattern_(param_pattern(spec)),
@@ -210,10 +205,7 @@ Packed::Packed(const MatrixSpec& spec, int rows, int cols, int experts)
       ? std::size_t(cols) * panel_rows * element_bytes(spec.codes)
       : std::size_t(units()) * 64 * spec.bits;
   panel_stride_ = align64(code_bytes_ + panel_rows * row_params());
-  data_.reset(static_cast<std::uint8_t*>(std::aligned_alloc(64, bytes())));
-  if (!data_) {
-    throw std::bad_alloc();
-  }
+  data_ = allocate_weights(bytes());
 }
 
 std::size_t Packed::row_code_bytes() const {

@@ -92,10 +92,7 @@ class Packed final : public Matrix {
   std::size_t row_params_;
   std::size_t code_bytes_; // of a panel
   std::size_t panel_stride_;
-  struct Free {
-    void operator()(std::uint8_t* data) const;
-  };
-  std::unique_ptr<std::uint8_t, Free> data_;
+  std::shared_ptr<std::uint8_t> data_;
 };
 
 int element_bytes(Codes codes);

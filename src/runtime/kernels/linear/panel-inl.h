@@ -270,13 +270,13 @@ inline void for_tiles(int rows, const Body& body) {
   }
 }
 
-// Asks for what the units after [first, first + count) will read, some units
-// on. The panels lie one after the other, so that the end of one leads to the
-// next.
+// Asks for what units [first, first + count) read, counted on into the next
+// panels.
 inline void prefetch(const Packed& m, std::size_t panel, int first, int count) {
-  constexpr int distance = 16;
+  panel += static_cast<std::size_t>(first / m.units());
+  first %= m.units();
   auto ask = [&](const std::uint8_t* p, std::size_t unit) {
-    p += (first + distance) * unit;
+    p += first * unit;
     for (std::size_t i = 0; i < count * unit; i += 64) {
       __builtin_prefetch(p + i);
     }
@@ -288,13 +288,14 @@ inline void prefetch(const Packed& m, std::size_t panel, int first, int count) {
 void quantized_panel(const PanelJob& job, int record) {
   const auto& m = *job.matrix;
   thread_local Expanded space;
+  constexpr int ahead = 16;
   bool halves = m.spec().group < unit_inputs;
   // With few rows, small chunks let reading ahead overlap multiplying.
   int step =
       job.rows > 8 ? chunk_units : std::max(4, m.spec().group / unit_inputs);
   for (int u = 0; u < m.units(); u += step) {
     int count = std::min(step, m.units() - u);
-    prefetch(m, job.panel, u, count);
+    prefetch(m, job.panel, u + ahead, count);
     auto chunk = expand(m, job.panel, u, count, space);
     for_tiles(job.rows, [&](auto tile, int row) {
       auto at =
