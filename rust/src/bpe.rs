@@ -4,11 +4,16 @@
 use ahash::RandomState;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 use tokenizers::{Result, Token};
 
 const NONE: u32 = u32::MAX;
 /// Ids above this are refused: they index arrays.
 const MAX_ID: u32 = 1 << 24;
+const MAX_MERGES: usize = 1 << 25;
+/// Merges asked for before the table of ids is built: about what it costs.
+const QUESTIONS: usize = 100_000;
 /// Up to here the best pair is searched for; beyond, a heap keeps it.
 const SMALL: usize = 24;
 
@@ -111,16 +116,102 @@ impl Tokens {
     }
 }
 
+/// The merges as texts, best first, and a hash table over them. Quick to fill: nothing
+/// is looked up in the vocabulary.
+pub struct Rules {
+    arena: String,
+    spans: Vec<(u32, u32, u32)>, // start, end of left, end of right
+    table: Vec<(u32, u32)>,      // (part of the hash, rank), NONE where empty
+    hasher: RandomState,
+}
+
+impl Rules {
+    pub fn with_capacity(merges: usize, bytes: usize) -> Self {
+        Rules {
+            arena: String::with_capacity(bytes),
+            spans: Vec::with_capacity(merges),
+            table: Vec::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub fn push(&mut self, left: &str, right: &str) -> std::result::Result<(), String> {
+        let start = self.arena.len();
+        if start + left.len() + right.len() > u32::MAX as usize || self.spans.len() >= MAX_MERGES {
+            return Err("merges: expected at most 4 GiB of them".into());
+        }
+        self.arena.push_str(left);
+        let middle = self.arena.len();
+        self.arena.push_str(right);
+        self.spans.push((start as u32, middle as u32, self.arena.len() as u32));
+        Ok(())
+    }
+
+    /// After the last push. A pair given twice keeps its last rank.
+    fn index(&mut self) {
+        let slots = (self.spans.len().max(8) * 2).next_power_of_two();
+        self.table = vec![(0, NONE); slots];
+        for rank in 0..self.spans.len() {
+            let (left, right) = self.texts(rank as u32);
+            let hash = self.hash(left, right);
+            let slot = self.slot(left, right, hash);
+            self.table[slot] = ((hash >> 32) as u32, rank as u32);
+        }
+    }
+
+    fn texts(&self, rank: u32) -> (&str, &str) {
+        let (start, middle, end) = self.spans[rank as usize];
+        let text = &self.arena[start as usize..end as usize];
+        text.split_at((middle - start) as usize)
+    }
+
+    fn hash(&self, left: &str, right: &str) -> u64 {
+        self.hasher.hash_one((left, right))
+    }
+
+    fn slot(&self, left: &str, right: &str, hash: u64) -> usize {
+        let mask = self.table.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let (part, rank) = self.table[slot];
+            if rank == NONE || (part == (hash >> 32) as u32 && self.texts(rank) == (left, right)) {
+                return slot;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn find(&self, left: &str, right: &str) -> Option<u32> {
+        let rank = self.table[self.slot(left, right, self.hash(left, right))].1;
+        (rank != NONE).then_some(rank)
+    }
+}
+
 /// (left, right) -> (rank, merged), open addressing.
-pub struct Pairs {
+struct Pairs {
     slots: Vec<(u32, u32, u32, u32)>, // left, right, rank, merged; merged NONE where empty
     shift: u32,
 }
 
 impl Pairs {
-    pub fn with_capacity(merges: usize) -> Self {
-        let slots = (merges.max(8) * 2).next_power_of_two();
-        Pairs { slots: vec![(0, 0, 0, NONE); slots], shift: 64 - slots.trailing_zeros() }
+    /// Looks up the two parts and the whole of every merge; one whose tokens are not in
+    /// the vocabulary never happens.
+    fn new(rules: &Rules, tokens: &Tokens) -> Self {
+        let count = rules.spans.len();
+        let slots = (count.max(8) * 2).next_power_of_two();
+        let mut pairs =
+            Pairs { slots: vec![(0, 0, 0, NONE); slots], shift: 64 - slots.trailing_zeros() };
+        for rank in 0..count as u32 {
+            let (left, right) = rules.texts(rank);
+            let (start, _, end) = rules.spans[rank as usize];
+            let whole = &rules.arena[start as usize..end as usize];
+            let ids = (tokens.find(left), tokens.find(right), tokens.find(whole));
+            if let (Some(left), Some(right), Some(merged)) = ids {
+                let slot = pairs.slot(left, right);
+                pairs.slots[slot] = (left, right, rank, merged);
+            }
+        }
+        pairs
     }
 
     fn slot(&self, left: u32, right: u32) -> usize {
@@ -135,21 +226,44 @@ impl Pairs {
         }
     }
 
-    /// A pair given twice keeps its last rank. At most as many as the capacity.
-    pub fn insert(&mut self, left: u32, right: u32, rank: u32, merged: u32) {
-        let slot = self.slot(left, right);
-        self.slots[slot] = (left, right, rank, merged);
-    }
-
     fn find(&self, left: u32, right: u32) -> Option<(u32, u32)> {
         let at = &self.slots[self.slot(left, right)];
         (at.3 != NONE).then_some((at.2, at.3))
     }
 }
 
+/// Merges by rank. The first questions are answered from the texts; a program that asks
+/// much gets the table of ids, which takes longer to build than a short prompt to encode.
+pub struct Ranked {
+    rules: Rules,
+    asked: AtomicUsize,
+    pairs: OnceLock<Pairs>,
+}
+
+impl Ranked {
+    pub fn new(mut rules: Rules) -> Self {
+        rules.index();
+        Ranked { rules, asked: AtomicUsize::new(0), pairs: OnceLock::new() }
+    }
+
+    fn find(&self, tokens: &Tokens, left: u32, right: u32) -> Option<(u32, u32)> {
+        if let Some(pairs) = self.pairs.get() {
+            return pairs.find(left, right);
+        }
+        if self.asked.fetch_add(1, Ordering::Relaxed) >= QUESTIONS {
+            let pairs = self.pairs.get_or_init(|| Pairs::new(&self.rules, tokens));
+            return pairs.find(left, right);
+        }
+        let rank = self.rules.find(tokens.get(left)?, tokens.get(right)?)?;
+        let (start, _, end) = self.rules.spans[rank as usize];
+        let whole = &self.rules.arena[start as usize..end as usize];
+        Some((rank, tokens.find(whole)?))
+    }
+}
+
 pub enum Merges {
     /// Lowest rank first.
-    ByRank(Pairs),
+    ByRank(Ranked),
     /// Highest score first; two neighbours merge when their text together is a token.
     ByScore(Vec<f32>),
 }
@@ -177,33 +291,6 @@ struct Symbol {
 }
 
 impl Bpe {
-    /// Looks up the two parts and the whole of every merge.
-    pub fn pairs<'a>(
-        tokens: &Tokens,
-        merges: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
-    ) -> std::result::Result<Pairs, String> {
-        let mut pairs = Pairs::with_capacity(merges.len());
-        let mut whole = String::new();
-        let mut next = NONE; // merges and the tokens they make usually go side by side
-        for (rank, (left, right)) in merges.enumerate() {
-            let find = |text: &str| {
-                tokens.find(text).ok_or_else(|| {
-                    format!("merge {rank}: expected tokens of the vocabulary, found {text:?}")
-                })
-            };
-            whole.clear();
-            whole.push_str(left);
-            whole.push_str(right);
-            let merged = match tokens.get(next) {
-                Some(text) if text == whole => next,
-                _ => find(&whole)?,
-            };
-            next = merged.wrapping_add(1);
-            pairs.insert(find(left)?, find(right)?, rank as u32, merged);
-        }
-        Ok(pairs)
-    }
-
     pub fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
         if word.is_empty() {
             return Ok(vec![]);
@@ -305,7 +392,7 @@ impl Bpe {
     /// What two neighbours make: (order, id), smallest order first.
     fn merged(&self, word: &str, left: Symbol, right: Symbol) -> Option<(u32, u32)> {
         match &self.merges {
-            Merges::ByRank(pairs) => pairs.find(left.id, right.id),
+            Merges::ByRank(ranked) => ranked.find(&self.tokens, left.id, right.id),
             Merges::ByScore(scores) => {
                 let text = &word[left.start as usize..(right.start + right.size) as usize];
                 let id = self.tokens.find(text)?;
@@ -417,5 +504,151 @@ impl Bpe {
             }
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::models::bpe::BPE;
+    use tokenizers::Model;
+
+    /// A small generator of numbers, the same every time.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) as usize % n
+        }
+    }
+
+    const LETTERS: [char; 6] = ['a', 'b', 'c', 'é', '日', '😀'];
+
+    /// A vocabulary of letters, bytes and random merges, as a trainer would leave it.
+    fn vocabulary(random: &mut Random) -> (Vec<String>, Vec<(String, String)>) {
+        let mut tokens = vec!["<unk>".to_string()];
+        tokens.extend(LETTERS[..4 + random.below(3)].iter().map(char::to_string));
+        tokens.extend((0..=255).map(|b| format!("<0x{b:02X}>")).filter(|_| random.below(50) > 0));
+        let plain = |t: &String| !t.starts_with('<');
+        let mut merges = Vec::new();
+        for _ in 0..60 {
+            let parts: Vec<_> = tokens.iter().filter(|t| plain(t)).cloned().collect();
+            let left = parts[random.below(parts.len())].clone();
+            let right = parts[random.below(parts.len())].clone();
+            let whole = left.clone() + &right;
+            if !merges.contains(&(left.clone(), right.clone())) {
+                merges.push((left, right));
+            }
+            if !tokens.contains(&whole) {
+                tokens.push(whole);
+            }
+        }
+        (tokens, merges)
+    }
+
+    fn word(random: &mut Random, most: usize) -> String {
+        let size = 1 + random.below(most);
+        (0..size).map(|_| LETTERS[random.below(LETTERS.len())]).collect()
+    }
+
+    fn table(tokens: &[String]) -> Tokens {
+        let mut table = Tokens::with_capacity(1, 1);
+        for (id, token) in tokens.iter().enumerate() {
+            table.insert(token, id as u32).unwrap();
+        }
+        table
+    }
+
+    #[test]
+    fn same_as_the_crate() {
+        let mut random = Random(1);
+        for round in 0..200 {
+            let (tokens, merges) = vocabulary(&mut random);
+            let (fuse, bytes, whole) =
+                (random.below(2) == 0, random.below(2) == 0, random.below(4) == 0);
+            let unknown = random.below(3) > 0;
+            let ids: ahash::AHashMap<String, u32> =
+                tokens.iter().enumerate().map(|(i, t)| (t.clone(), i as u32)).collect();
+            let mut builder = BPE::builder()
+                .vocab_and_merges(ids, merges.clone())
+                .fuse_unk(fuse)
+                .byte_fallback(bytes)
+                .ignore_merges(whole);
+            if unknown {
+                builder = builder.unk_token("<unk>".into());
+            }
+            let theirs = builder.build().unwrap();
+            let mut rules = Rules::with_capacity(1, 1);
+            merges.iter().for_each(|(l, r)| rules.push(l, r).unwrap());
+            let ranked = Ranked::new(rules);
+            // Both ways of answering.
+            ranked.asked.store(if round % 2 == 0 { 0 } else { QUESTIONS }, Ordering::Relaxed);
+            let ours = Bpe {
+                tokens: table(&tokens),
+                merges: Merges::ByRank(ranked),
+                options: Options {
+                    unknown: unknown.then(|| "<unk>".to_string()),
+                    fuse_unknown: fuse,
+                    byte_fallback: bytes,
+                    ignore_merges: whole,
+                },
+            };
+            for _ in 0..40 {
+                let text = word(&mut random, 60);
+                assert_eq!(ours.tokenize(&text).unwrap(), theirs.tokenize(&text).unwrap());
+            }
+        }
+    }
+
+    /// SentencePiece's rule, spelled out: the best neighbours first, the leftmost of equals.
+    fn by_score(text: &str, tokens: &Tokens, scores: &[f32]) -> Vec<String> {
+        let mut parts: Vec<String> = text.chars().map(String::from).collect();
+        loop {
+            let mut best: Option<(f32, usize)> = None;
+            for i in 1..parts.len() {
+                if let Some(id) = tokens.find(&(parts[i - 1].clone() + &parts[i])) {
+                    let score = scores[id as usize];
+                    if best.is_none_or(|(s, _)| score > s) {
+                        best = Some((score, i));
+                    }
+                }
+            }
+            let Some((_, i)) = best else { return parts };
+            let right = parts.remove(i);
+            parts[i - 1] += &right;
+        }
+    }
+
+    #[test]
+    fn best_score_first() {
+        let mut random = Random(2);
+        for _ in 0..200 {
+            let (tokens, _) = vocabulary(&mut random);
+            let scores: Vec<f32> =
+                tokens.iter().map(|_| random.below(40) as f32 * 0.5 - 10.0).collect();
+            let ours = Bpe {
+                tokens: table(&tokens),
+                merges: Merges::ByScore(scores.clone()),
+                options: Options { byte_fallback: true, ..Default::default() },
+            };
+            for _ in 0..20 {
+                let text = word(&mut random, 60);
+                let found = ours.tokenize(&text).unwrap();
+                let mut wanted = Vec::new();
+                for part in by_score(&text, &ours.tokens, &scores) {
+                    match ours.tokens.find(&part) {
+                        Some(id) => wanted.push(id),
+                        None => wanted.extend(part.bytes().map_while(|b| ours.byte_token(b))),
+                    }
+                }
+                assert_eq!(found.iter().map(|t| t.id).collect::<Vec<_>>(), wanted, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_would_need_an_array_of_gigabytes_are_refused() {
+        assert!(Tokens::with_capacity(1, 1).insert("a", u32::MAX).is_err());
     }
 }

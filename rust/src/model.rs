@@ -1,6 +1,6 @@
 //! The model of a tokenizer: our BPE where it applies, else the `tokenizers` crate's; and
 //! the reading of both from a tokenizer.json.
-use crate::bpe::{Bpe, Merges, Options, Tokens};
+use crate::bpe::{Bpe, Merges, Options, Ranked, Rules, Tokens};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -69,76 +69,51 @@ impl ModelTrait for Model {
 
 /// The "model" of a tokenizer.json.
 pub fn from_json(json: &str) -> std::result::Result<Model, String> {
-    let header: Header =
-        serde_json::from_str(json).map_err(|e| format!("model: {}", one_line(&e)))?;
-    let kind = if header.suits_quick() {
-        let bpe: BpeJson =
-            serde_json::from_str(json).map_err(|e| format!("model: {}", one_line(&e)))?;
-        Kind::Quick(bpe.build()?)
-    } else {
-        let model: ModelWrapper =
-            serde_json::from_str(json).map_err(|e| format!("model: {}", one_line(&e)))?;
-        Kind::Other(model)
+    let bpe: BpeJson = parse(json)?;
+    let kind = match bpe.build() {
+        Some(bpe) => Kind::Quick(bpe),
+        None => Kind::Other(parse(json)?),
     };
     Ok(Model(Arc::new(kind)))
 }
 
-fn one_line(error: &serde_json::Error) -> String {
-    error.to_string().replace('\n', " ")
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> std::result::Result<T, String> {
+    serde_json::from_str(json).map_err(|e| format!("model: {e}"))
 }
 
-/// What decides who runs a model.
-struct Header {
-    bpe: bool,
-    plain: bool,
-}
-
-impl Header {
-    fn suits_quick(&self) -> bool {
-        self.bpe && self.plain
-    }
-}
-
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Fields<'a> {
-            #[serde(rename = "type", borrow)]
-            kind: Option<Cow<'a, str>>,
-            dropout: Option<f32>,
-            continuing_subword_prefix: Option<Cow<'a, str>>,
-            end_of_word_suffix: Option<Cow<'a, str>>,
-        }
-        let f = Fields::deserialize(deserializer)?;
-        let empty = |text: Option<Cow<str>>| text.is_none_or(|t| t.is_empty());
-        Ok(Header {
-            bpe: f.kind.as_deref() == Some("BPE"),
-            plain: f.dropout.is_none_or(|p| p == 0.0)
-                && empty(f.continuing_subword_prefix)
-                && empty(f.end_of_word_suffix),
-        })
-    }
-}
-
+/// A BPE model; of other kinds only the type is looked at.
 #[derive(Deserialize)]
 struct BpeJson<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    dropout: Option<f32>,
+    #[serde(borrow)]
+    continuing_subword_prefix: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    end_of_word_suffix: Option<Cow<'a, str>>,
     #[serde(borrow)]
     unk_token: Option<Cow<'a, str>>,
     fuse_unk: Option<bool>,
     byte_fallback: Option<bool>,
     ignore_merges: Option<bool>,
-    vocab: Vocabulary,
-    #[serde(borrow)]
-    merges: MergeList<'a>,
+    vocab: Option<Vocabulary>,
+    merges: Option<MergeList>,
 }
 
 impl BpeJson<'_> {
-    fn build(self) -> std::result::Result<Bpe, String> {
-        let tokens = self.vocab.0;
-        let pairs = Bpe::pairs(&tokens, self.merges.0.iter().map(|(l, r)| (&**l, &**r)))?;
-        Ok(Bpe {
-            tokens,
-            merges: Merges::ByRank(pairs),
+    /// Ours, if it is a BPE without the rarer options.
+    fn build(self) -> Option<Bpe> {
+        let empty = |text: Option<Cow<str>>| text.is_none_or(|t| t.is_empty());
+        let ours = self.kind.as_deref() == Some("BPE")
+            && self.dropout.is_none_or(|p| p == 0.0)
+            && empty(self.continuing_subword_prefix)
+            && empty(self.end_of_word_suffix);
+        if !ours {
+            return None;
+        }
+        Some(Bpe {
+            tokens: self.vocab?.0?,
+            merges: Merges::ByRank(Ranked::new(self.merges?.0)),
             options: Options {
                 unknown: self.unk_token.map(Cow::into_owned),
                 fuse_unknown: self.fuse_unk.unwrap_or(false),
@@ -149,7 +124,8 @@ impl BpeJson<'_> {
     }
 }
 
-struct Vocabulary(Tokens);
+/// A map of tokens to ids; nothing when it has another form (Unigram has a list).
+struct Vocabulary(Option<Tokens>);
 
 impl<'de> Deserialize<'de> for Vocabulary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -168,10 +144,17 @@ impl<'de> Deserialize<'de> for Vocabulary {
                     let id = map.next_value()?;
                     tokens.insert(&text, id).map_err(A::Error::custom)?;
                 }
-                Ok(Vocabulary(tokens))
+                Ok(Vocabulary(Some(tokens)))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> std::result::Result<Vocabulary, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Vocabulary(None))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_any(Entries)
     }
 }
 
@@ -202,25 +185,27 @@ impl<'de> Visitor<'de> for Text {
 }
 
 /// ["left right", …] or [["left", "right"], …].
-struct MergeList<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+struct MergeList(Rules);
 
-impl<'de: 'a, 'a> Deserialize<'de> for MergeList<'a> {
+impl<'de> Deserialize<'de> for MergeList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = MergeList<'de>;
+            type Value = MergeList;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a list of merges")
             }
             fn visit_seq<A: SeqAccess<'de>>(
                 self,
                 mut seq: A,
-            ) -> std::result::Result<MergeList<'de>, A::Error> {
-                let mut merges = Vec::with_capacity(1 << 15);
+            ) -> std::result::Result<MergeList, A::Error> {
+                let mut rules = Rules::with_capacity(1 << 15, 1 << 18);
                 while let Some(merge) = seq.next_element_seed(MergeEntry)? {
-                    merges.extend(merge);
+                    if let Some((left, right)) = merge {
+                        rules.push(&left, &right).map_err(A::Error::custom)?;
+                    }
                 }
-                Ok(MergeList(merges))
+                Ok(MergeList(rules))
             }
         }
         deserializer.deserialize_seq(List)

@@ -1,5 +1,5 @@
 //! Tokenizers behind the C interface.
-use crate::bpe::{Bpe, Merges, Options, Tokens};
+use crate::bpe::{Bpe, Merges, Options, Ranked, Rules, Tokens};
 use crate::ffi::{caught, guard, items, Buffer, Slice};
 use crate::model::{self, Kind, Model};
 use serde::Deserialize;
@@ -152,7 +152,7 @@ impl BpeParts {
         }
         let merges = if self.scores.is_null() {
             let merges = items(self.merges, self.merge_count);
-            Merges::ByRank(Bpe::pairs(&tokens, split_all(merges)?.into_iter())?)
+            Merges::ByRank(Ranked::new(rules_from(merges)?))
         } else {
             Merges::ByScore(items(self.scores, self.token_count).to_vec())
         };
@@ -168,14 +168,19 @@ impl BpeParts {
 }
 
 /// "left right": the first space that is not the first character divides.
-unsafe fn split_all<'a>(merges: &[Slice]) -> Result<Vec<(&'a str, &'a str)>, String> {
-    let split = |(i, merge): (usize, &Slice)| {
+unsafe fn rules_from(merges: &[Slice]) -> Result<Rules, String> {
+    let bytes = merges.iter().map(|m| m.bytes().len()).sum();
+    let mut rules = Rules::with_capacity(merges.len(), bytes);
+    for (i, merge) in merges.iter().enumerate() {
         let text = merge.text().map_err(|e| format!("merge {i}: {e}"))?;
-        let at = text.bytes().skip(1).position(|b| b == b' ');
-        at.map(|at| (&text[..at + 1], &text[at + 2..]))
-            .ok_or_else(|| format!("merge {i}: expected \"left right\", found {text:?}"))
-    };
-    merges.iter().enumerate().map(split).collect()
+        let at = text
+            .bytes()
+            .skip(1)
+            .position(|b| b == b' ')
+            .ok_or_else(|| format!("merge {i}: expected \"left right\", found {text:?}"))?;
+        rules.push(&text[..at + 1], &text[at + 2..])?;
+    }
+    Ok(rules)
 }
 
 /// # Safety

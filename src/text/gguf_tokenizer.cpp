@@ -97,15 +97,6 @@ class Assembler {
           where_,
           "tokenizer.ggml.tokens: expected some, found none");
     }
-    for (auto text : gguf_.tokens) {
-      if (!valid_utf8(text)) {
-        fail(
-            ErrorKind::text,
-            where_,
-            "tokenizer.ggml.tokens: expected UTF-8, found {}",
-            printable(text));
-      }
-    }
     for (const auto& [name, id] : gguf_.ids) {
       if (id < 0 || static_cast<std::size_t>(id) >= count) {
         fail(
@@ -116,6 +107,16 @@ class Assembler {
             count,
             id);
       }
+    }
+  }
+
+  void check_utf8(std::string_view token) const {
+    if (!valid_utf8(token)) {
+      fail(
+          ErrorKind::text,
+          where_,
+          "tokenizer.ggml.tokens: expected UTF-8, found {}",
+          printable(token));
     }
   }
 
@@ -179,6 +180,7 @@ class Assembler {
       if (type < unknown || type > user_defined || gguf_.tokens[i].empty()) {
         continue;
       }
+      check_utf8(gguf_.tokens[i]);
       result.push_back(
           {{"content", gguf_.tokens[i]},
            {"single_word", false},
@@ -201,6 +203,7 @@ class Assembler {
     auto tokens = Json::object();
     auto part = [&](int id, int type) -> Json {
       auto text = std::string(gguf_.tokens[static_cast<std::size_t>(id)]);
+      check_utf8(text);
       tokens[text] = {
           {"id", text},
           {"ids", Json::array({id})},
