@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
+#include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "core/files.h"
