@@ -157,6 +157,14 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   }
 }
 
+#include "runtime/kernels/linear/direct-inl.h"
+
+void any_panel(const PanelJob& job) {
+  if (!direct(job)) {
+    panel<record, record_int8>(job);
+  }
+}
+
 } // namespace
 
 #if defined(__clang__)
@@ -180,7 +188,7 @@ const Target avx512_vnni_target = {
     record_int8,
     most_tile,
     quantize<record, record_int8>,
-    panel<record, record_int8>,
+    any_panel,
     gate};
 
 } // namespace mlxlm::kernels
