@@ -89,16 +89,17 @@ constexpr std::string_view default_model = "smollm2";
 constexpr std::string_view default_model_sha256 =
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
-// The default model, with the KV type that the program uses.
+// The default model as the program runs it: keys and values in `kv_type`.
 class Runner {
  public:
-  explicit Runner(const std::string& path) : loaded_(load_model(path)) {}
+  Runner(const std::string& path, mx::Dtype kv_type)
+      : loaded_(load_model(path)), kv_type_(kv_type) {}
 
   // Logits [rows][vocab] of `ids`: the rows named, in one pass.
   std::vector<std::vector<float>> logits(
       const std::vector<int>& ids,
       const std::vector<int>& rows) const {
-    auto memory = make_memory(loaded_.model->caches(), {.dtype = mx::float16});
+    auto memory = make_memory(loaded_.model->caches(), {.dtype = kv_type_});
     auto sequence = memory->sequence();
     return pass(*memory, *sequence, ids, rows);
   }
@@ -108,7 +109,7 @@ class Runner {
       const std::vector<int>& prompt,
       int count,
       int stop) const {
-    auto memory = make_memory(loaded_.model->caches(), {.dtype = mx::float16});
+    auto memory = make_memory(loaded_.model->caches(), {.dtype = kv_type_});
     auto sequence = memory->sequence();
     auto row = pass(*memory, *sequence, prompt, {int(prompt.size()) - 1})[0];
     auto first = row;
@@ -143,6 +144,7 @@ class Runner {
   }
 
   LoadedModel loaded_;
+  mx::Dtype kv_type_;
 };
 
 double log_sum_exp(const std::vector<float>& row) {
@@ -250,7 +252,7 @@ Outcome smollm2_case(const Case& c) {
             sum));
   Worst worst;
   {
-    Runner runner(path);
+    Runner runner(path, mx::float16);
     prompts(c, runner, worst);
     passage(c, runner, worst);
   }
