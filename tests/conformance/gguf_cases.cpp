@@ -154,6 +154,9 @@ double log_sum_exp(const std::vector<float>& row) {
   return top + std::log(sum);
 }
 
+// The fixture bounds the top 50; the rest of a row, of its largest.
+constexpr double whole_row = 5e-4;
+
 struct Worst {
   double top50 = 0, logits = 0, nll = 0, perplexity = 0;
   int greedy = 0, rows = 0;
@@ -186,9 +189,10 @@ void prompts(const Case& c, const Runner& runner, Worst& worst) {
     auto golden_top = row.at("top50_logits").get<std::vector<float>>();
     worst.top50 = std::max(worst.top50, max_abs(top, golden_top));
     auto name = fmt::format("logits{}", worst.rows);
-    if (golden.has(name))
-      worst.logits =
-          std::max(worst.logits, max_abs(first, golden[name].floats()));
+    if (golden.has(name)) {
+      auto all = golden[name].floats();
+      worst.logits = std::max(worst.logits, max_abs(first, all) / max_abs(all));
+    }
     ++worst.rows;
   }
 }
@@ -252,7 +256,7 @@ Outcome smollm2_case(const Case& c) {
             sum));
   Worst worst;
   {
-    Runner runner(path, mx::float16);
+    Runner runner(path, mx::float32);
     prompts(c, runner, worst);
     passage(c, runner, worst);
   }
@@ -260,12 +264,12 @@ Outcome smollm2_case(const Case& c) {
   auto allowed = c.json.sub("tolerance").sub("float32");
   double logits = allowed.req<double>("top50_logits_max_abs");
   return judge(
-      worst.top50 <= logits && worst.logits <= logits &&
+      worst.top50 <= logits && worst.logits <= whole_row &&
           worst.greedy == worst.rows && engine == worst.rows &&
           worst.nll <= allowed.req<double>("nll_max_abs") &&
           worst.perplexity <= allowed.req<double>("perplexity_rel"),
       fmt::format(
-          "top 50 {:.1e}, logits {:.1e}, greedy {} of {}, engine {} of {}, "
+          "top 50 {:.1e}, all {:.1e} of the largest, greedy {} of {}, engine {} of {}, "
           "nll {:.1e}, perplexity {:.1e}",
           worst.top50,
           worst.logits,
