@@ -67,6 +67,20 @@ void lane_codes(
   }
 }
 
+// One element of a parameter or a dense row.
+inline void copy_element(void* to, const void* from, int size) {
+  switch (size) {
+    case 1:
+      std::memcpy(to, from, 1);
+      break;
+    case 2:
+      std::memcpy(to, from, 2);
+      break;
+    default:
+      std::memcpy(to, from, 4);
+  }
+}
+
 std::uint16_t u16(const std::byte* p) {
   std::uint16_t value;
   std::memcpy(&value, p, 2);
@@ -220,11 +234,11 @@ void Packed::fill(
   auto* out = const_cast<std::uint8_t*>(this->codes(panel));
   auto stride = row_code_bytes();
   if (spec_.dense()) {
-    auto size = static_cast<std::size_t>(element_bytes(spec_.codes));
+    int size = element_bytes(spec_.codes);
     std::memset(out, 0, code_bytes_);
     for (int r = 0; r < rows; r++) {
       for (std::size_t k = 0; k < std::size_t(cols_); k++) {
-        std::memcpy(
+        copy_element(
             out + (k * panel_rows + r) * size,
             codes + r * stride + k * size,
             size);
@@ -256,9 +270,9 @@ void Packed::fill(
   for (int i = 0; i < cols_; i += pattern_.period) {
     for (int size : pattern_.sizes) {
       for (int r = 0; r < rows; r++) {
-        std::memcpy(
+        copy_element(
             to + offset * panel_rows + r * size,
-            params + r * row_params() + offset,
+            params + r * row_params_ + offset,
             size);
       }
       offset += size;
@@ -277,9 +291,9 @@ void Packed::row(int index, Row out) const {
   int lane = index % rows_ % panel_rows;
   auto* from = codes(panel);
   if (spec_.dense()) {
-    auto size = static_cast<std::size_t>(element_bytes(spec_.codes));
+    int size = element_bytes(spec_.codes);
     for (std::size_t k = 0; k < std::size_t(cols_); k++) {
-      std::memcpy(
+      copy_element(
           out.codes.data() + k * size,
           from + (k * panel_rows + lane) * size,
           size);
@@ -297,7 +311,7 @@ void Packed::row(int index, Row out) const {
   std::size_t offset = 0;
   for (int i = 0; i < cols_; i += pattern_.period) {
     for (int size : pattern_.sizes) {
-      std::memcpy(
+      copy_element(
           out.params.data() + offset,
           p + offset * panel_rows + lane * size,
           size);
