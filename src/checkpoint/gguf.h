@@ -127,6 +127,7 @@ class GgufFile : public TensorSource {
 
  private:
   void add_part(const std::string& path);
+  void open_parts(std::int64_t count);
   std::string path_;
   std::vector<std::shared_ptr<const MappedFile>> files_;
   std::vector<GgufContent> parts_;

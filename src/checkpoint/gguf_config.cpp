@@ -136,56 +136,100 @@ void GgufConfig::add_rope(Json& config) const {
     config["partial_rotary_factor"] =
         static_cast<double>(*rotated) / static_cast<double>(head_dim);
 
-  const auto type =
-      metadata_.get<std::string_view>(key("rope.scaling.type")).value_or("");
-  auto factor = number("rope.scaling.factor");
-  if (!factor) factor = number("rope.scale_linear");
+  auto scaling =
+      rope_scaling(config["max_position_embeddings"].get<std::int64_t>());
+  if (scaling.contains("original_max_position_embeddings") &&
+      scaling["rope_type"] == "longrope")
+    config["original_max_position_embeddings"] =
+        scaling["original_max_position_embeddings"];
+  if (!scaling.empty()) config["rope_scaling"] = std::move(scaling);
+}
+
+Json GgufConfig::rope_scaling(std::int64_t length) const {
   const auto original = find_size(
       "rope.scaling.original_context_length", 1, std::int64_t{1} << 31);
-  const auto length = config["max_position_embeddings"].get<std::int64_t>();
-  if (auto factors = floats("rope_freqs.weight"); !factors.empty()) {
-    // Llama 3's scaling, worked out per frequency: longrope with the same
-    // factors for all lengths.
-    config["rope_scaling"] = {
+  // Llama 3's scaling, worked out per frequency: longrope with the same factors
+  // for all lengths.
+  if (auto factors = floats("rope_freqs.weight"); !factors.empty())
+    return {
         {"rope_type", "longrope"},
         {"factor", 1.0},
         {"attention_factor", 1.0},
         {"original_max_position_embeddings", length},
         {"short_factor", factors},
         {"long_factor", factors}};
-    config["original_max_position_embeddings"] = length;
-  } else if (auto longs = floats("rope_factors_long.weight"); !longs.empty()) {
-    config["rope_scaling"] = {
+  if (auto longs = floats("rope_factors_long.weight"); !longs.empty())
+    return {
         {"rope_type", "longrope"},
         {"original_max_position_embeddings", original.value_or(length)},
         {"short_factor", floats("rope_factors_short.weight")},
         {"long_factor", longs}};
-    config["original_max_position_embeddings"] = original.value_or(length);
-  } else if (factor && *factor > 0 && *factor != 1 && type == "yarn") {
-    config["rope_scaling"] = {
-        {"rope_type", "yarn"},
-        {"factor", *factor},
-        {"original_max_position_embeddings", original.value_or(length)}};
-    auto& scaling = config["rope_scaling"];
-    if (auto v = number("rope.scaling.yarn_attn_factor"))
-      scaling["attention_factor"] = *v;
-    if (auto v = number("rope.scaling.yarn_beta_fast"))
-      scaling["beta_fast"] = *v;
-    if (auto v = number("rope.scaling.yarn_beta_slow"))
-      scaling["beta_slow"] = *v;
-  } else if (
-      factor && *factor > 0 && *factor != 1 &&
-      (type == "linear" || type.empty())) {
-    config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", *factor}};
-  } else if (
-      !type.empty() && type != "none" && type != "linear" && type != "yarn" &&
-      type != "longrope") {
+  const auto type =
+      metadata_.get<std::string_view>(key("rope.scaling.type")).value_or("");
+  const bool known = type.empty() || type == "none" || type == "linear" ||
+      type == "yarn" || type == "longrope";
+  if (!known)
     fail(
         ErrorKind::weights,
         metadata_.where(key("rope.scaling.type")),
         "expected none, linear, yarn or longrope, found \"{}\"",
         printable(type));
+  auto factor = number("rope.scaling.factor");
+  if (!factor) factor = number("rope.scale_linear");
+  if (!(factor.value_or(0) > 0) || *factor == 1) return Json::object();
+  if (type == "linear" || type.empty())
+    return {{"rope_type", "linear"}, {"factor", *factor}};
+  if (type != "yarn") return Json::object();
+  Json out = {
+      {"rope_type", "yarn"},
+      {"factor", *factor},
+      {"original_max_position_embeddings", original.value_or(length)}};
+  if (auto v = number("rope.scaling.yarn_attn_factor"))
+    out["attention_factor"] = *v;
+  if (auto v = number("rope.scaling.yarn_beta_fast")) out["beta_fast"] = *v;
+  if (auto v = number("rope.scaling.yarn_beta_slow")) out["beta_slow"] = *v;
+  return out;
+}
+
+// Lists of the tokenizer have an entry per row of the embedding.
+void GgufConfig::check_vocabulary(std::int64_t rows) const {
+  for (const char* name :
+       {"tokenizer.ggml.tokens",
+        "tokenizer.ggml.scores",
+        "tokenizer.ggml.token_type"}) {
+    const auto* value = metadata_.find(name);
+    if (value == nullptr) continue;
+    const auto* list = std::get_if<GgufArray>(value);
+    if (list == nullptr)
+      fail(
+          ErrorKind::weights,
+          metadata_.where(name),
+          "expected a list, found {}",
+          describe(*value));
+    if (list->count != static_cast<std::uint64_t>(rows))
+      fail(
+          ErrorKind::weights,
+          metadata_.where(name),
+          "expected {} entries, one per row of token_embd.weight, found {}",
+          rows,
+          list->count);
   }
+}
+
+std::optional<std::int64_t> GgufConfig::token_id(
+    std::string_view name,
+    std::int64_t vocabulary) const {
+  auto full = fmt::format("tokenizer.ggml.{}_token_id", name);
+  auto value = metadata_.get<std::int64_t>(full);
+  if (!value || *value == UINT32_MAX) return std::nullopt;
+  if (*value < 0 || *value >= vocabulary)
+    fail(
+        ErrorKind::weights,
+        metadata_.where(full),
+        "expected a token id below {}, found {}",
+        vocabulary,
+        *value);
+  return value;
 }
 
 void GgufConfig::add_tokens(Json& config) const {
@@ -198,44 +242,8 @@ void GgufConfig::add_tokens(Json& config) const {
         embedding == nullptr ? "nothing" : "another shape");
   const auto vocabulary = embedding->shape[0];
   config["vocab_size"] = vocabulary;
-  auto count_of = [&](const char* name) -> std::optional<std::uint64_t> {
-    const auto* value = metadata_.find(name);
-    if (value == nullptr) return std::nullopt;
-    const auto* list = std::get_if<GgufArray>(value);
-    if (list == nullptr)
-      fail(
-          ErrorKind::weights,
-          metadata_.where(name),
-          "expected a list, found {}",
-          describe(*value));
-    return list->count;
-  };
-  for (const char* name :
-       {"tokenizer.ggml.tokens",
-        "tokenizer.ggml.scores",
-        "tokenizer.ggml.token_type"}) {
-    auto count = count_of(name);
-    if (count && *count != static_cast<std::uint64_t>(vocabulary))
-      fail(
-          ErrorKind::weights,
-          metadata_.where(name),
-          "expected {} entries, one per row of token_embd.weight, found {}",
-          vocabulary,
-          *count);
-  }
-  auto id = [&](const char* name) -> std::optional<std::int64_t> {
-    auto full = fmt::format("tokenizer.ggml.{}_token_id", name);
-    auto value = metadata_.get<std::int64_t>(full);
-    if (!value || *value == UINT32_MAX) return std::nullopt;
-    if (*value < 0 || *value >= vocabulary)
-      fail(
-          ErrorKind::weights,
-          metadata_.where(full),
-          "expected a token id below {}, found {}",
-          vocabulary,
-          *value);
-    return value;
-  };
+  check_vocabulary(vocabulary);
+  auto id = [&](const char* name) { return token_id(name, vocabulary); };
   if (auto bos = id("bos")) config["bos_token_id"] = *bos;
   if (auto pad = id("padding")) config["pad_token_id"] = *pad;
   Json ends = Json::array();

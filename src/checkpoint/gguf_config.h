@@ -50,6 +50,12 @@ class GgufConfig {
   void add_sizes(Json& config) const;
   void add_rope(Json& config) const;
   void add_tokens(Json& config) const;
+  // HF's rope_scaling; empty when there is none.
+  Json rope_scaling(std::int64_t length) const;
+  void check_vocabulary(std::int64_t rows) const;
+  std::optional<std::int64_t> token_id(
+      std::string_view name,
+      std::int64_t vocabulary) const;
 
   const GgufFile& file_;
   const GgufMetadata& metadata_;

@@ -226,15 +226,43 @@ RowTensor RowTensor::slice(
   return out;
 }
 
-RowTensor RowTensor::permute(const std::vector<int>& axes) const {
-  const std::size_t n = shape_.size();
-  std::vector<std::size_t> order; // new axis -> old axis
+std::vector<std::size_t> RowTensor::order_of(
+    const std::vector<int>& axes) const {
+  std::vector<std::size_t> order;
   for (int axis : axes)
     order.push_back(static_cast<std::size_t>(axis_of(axis)));
   auto sorted = order;
   std::sort(sorted.begin(), sorted.end());
   for (std::size_t i = 0; i < sorted.size(); ++i)
-    if (sorted[i] != i || sorted.size() != n) refuse("such a permutation");
+    if (sorted[i] != i) refuse("such a permutation");
+  if (sorted.size() != shape_.size()) refuse("such a permutation");
+  return order;
+}
+
+// Appends as a row what element `inside` of `count` rows of `other`, from
+// `first` on and `step` apart, makes.
+void RowTensor::append_column(
+    const RowTensor& other,
+    std::int64_t first,
+    std::int64_t step,
+    std::int64_t count,
+    std::int64_t inside) {
+  const auto at = other.segment_of(first);
+  const auto& s = other.segments_[at];
+  if (other.segment_of(first + (count - 1) * step) != at)
+    other.refuse("a transposition");
+  append(
+      {s.view,
+       s.offset + (first - other.first_row_[at]) * s.row_stride +
+           inside * s.block_stride,
+       0,
+       s.row_stride * step,
+       1});
+}
+
+RowTensor RowTensor::permute(const std::vector<int>& axes) const {
+  const std::size_t n = shape_.size();
+  const auto order = order_of(axes); // new axis -> old axis
   if (n < 2) return *this;
   auto out = without_rows();
   for (auto axis : order)
@@ -257,22 +285,10 @@ RowTensor RowTensor::permute(const std::vector<int>& axes) const {
     for (std::size_t i = 0; i + 1 < n; ++i)
       (order[i] + 1 == n ? inside : old_row) +=
           index[i] * (order[i] + 1 == n ? 1 : step[order[i]]);
-    if (rows_stay) {
+    if (rows_stay)
       out.append_rows(*this, old_row, 1);
-    } else {
-      const auto at = segment_of(old_row);
-      const auto& s = segments_[at];
-      const auto along = step[order.back()];
-      if (segment_of(old_row + (out.last() - 1) * along) != at)
-        refuse("a transposition");
-      out.append(
-          {s.view,
-           s.offset + (old_row - first_row_[at]) * s.row_stride +
-               inside * s.block_stride,
-           0,
-           s.row_stride * along,
-           1});
-    }
+    else
+      out.append_column(*this, old_row, step[order.back()], out.last(), inside);
     for (std::size_t i = n - 1; i-- > 0;) {
       if (++index[i] < out.shape_[i]) break;
       index[i] = 0;

@@ -98,7 +98,14 @@ class RowTensor {
       std::int64_t first,
       std::int64_t count,
       std::int64_t step = 1);
+  void append_column(
+      const RowTensor& other,
+      std::int64_t first,
+      std::int64_t step,
+      std::int64_t count,
+      std::int64_t inside);
   void append(const RowSegment& segment);
+  std::vector<std::size_t> order_of(const std::vector<int>& axes) const;
   std::size_t segment_of(std::int64_t row) const;
   RowTensor without_rows() const; // everything but shape and segments
   [[noreturn]] void refuse(const std::string& operation) const;

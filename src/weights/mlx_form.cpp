@@ -97,9 +97,7 @@ mx::array smallest(const std::vector<float>& values, const mx::Shape& shape) {
   auto full = mx::array(values.data(), shape, mx::float32);
   auto half = mx::astype(full, mx::float16);
   auto same = mx::array_equal(mx::astype(half, mx::float32), full);
-  auto out = same.item<bool>() ? half : full;
-  out.eval();
-  return out;
+  return same.item<bool>() ? half : full;
 }
 
 struct Plan {
@@ -123,64 +121,73 @@ std::optional<Plan> plan(const MatrixSpec& s) {
   return std::nullopt;
 }
 
+// Codes packed, parameters as scales and biases or as the bytes they are.
+struct Parts {
+  std::vector<std::uint32_t> words;
+  std::vector<float> scales, biases;
+  std::vector<std::uint8_t> raw_scales;
+};
+
+Parts read_parts(const EncodedMatrix& m, const Plan& plan) {
+  const auto rows =
+      static_cast<std::size_t>(m.rows) * static_cast<std::size_t>(m.experts);
+  const auto cols = static_cast<std::size_t>(m.cols);
+  const auto words = cols * static_cast<std::size_t>(m.spec.bits) / 32;
+  const int repeat = m.spec.group / plan.group;
+  std::vector<std::uint8_t> codes(cols);
+  std::vector<std::byte> params(m.spec.param_bytes(m.cols));
+  Parts out;
+  out.words.resize(rows * words);
+  for (std::size_t r = 0; r < rows; ++r) {
+    m.source->row(static_cast<int>(r), {codes, params});
+    pack_bits(codes, m.spec.bits, out.words.data() + r * words);
+    for (int g = 0; g < m.cols / plan.group; ++g) {
+      if (plan.mode != "affine") {
+        out.raw_scales.push_back(
+            std::to_integer<std::uint8_t>(params[static_cast<std::size_t>(g)]));
+        continue;
+      }
+      auto [scale, bias] = affine(m.spec, params.data(), g / repeat);
+      out.scales.push_back(scale);
+      out.biases.push_back(bias);
+    }
+  }
+  m.source->done(static_cast<int>(rows));
+  return out;
+}
+
 } // namespace
 
 std::optional<MlxForm> mlx_form(const EncodedMatrix& m) {
   auto plan = mlxlm::plan(m.spec);
-  if (!plan || m.cols % plan->group != 0 || m.cols * m.spec.bits % 32 != 0)
+  const auto row_bits = std::int64_t{m.cols} * m.spec.bits;
+  if (!plan || m.cols % plan->group != 0 || row_bits % 32 != 0)
     return std::nullopt;
-  const auto rows =
-      static_cast<std::size_t>(m.rows) * static_cast<std::size_t>(m.experts);
-  const auto cols = static_cast<std::size_t>(m.cols);
-  const int groups = m.cols / plan->group;
-  const auto words = cols * static_cast<std::size_t>(m.spec.bits) / 32;
-  const bool affine_mode = plan->mode == "affine";
-  const int repeat = m.spec.group / plan->group;
-
-  std::vector<std::uint8_t> codes(cols);
-  std::vector<std::byte> params(m.spec.param_bytes(m.cols));
-  std::vector<std::uint32_t> packed(rows * words);
-  std::vector<std::uint8_t> raw_scales;
-  std::vector<float> scales, biases;
-  for (std::size_t r = 0; r < rows; ++r) {
-    m.source->row(static_cast<int>(r), {codes, params});
-    pack_bits(codes, m.spec.bits, packed.data() + r * words);
-    for (int g = 0; g < groups; ++g) {
-      if (affine_mode) {
-        auto [scale, bias] = affine(m.spec, params.data(), g / repeat);
-        scales.push_back(scale);
-        biases.push_back(bias);
-      } else {
-        raw_scales.push_back(
-            std::to_integer<std::uint8_t>(params[static_cast<std::size_t>(g)]));
-      }
-    }
-  }
-  m.source->done(static_cast<int>(rows));
+  auto parts = read_parts(m, *plan);
+  const auto groups = shape_of(m, m.cols / plan->group);
   mx::array weight(
-      packed.data(), shape_of(m, static_cast<int>(words)), mx::uint32);
-  if (!affine_mode)
+      parts.words.data(),
+      shape_of(m, static_cast<int>(row_bits / 32)),
+      mx::uint32);
+  if (plan->mode != "affine")
     return MlxForm{
         weight,
-        mx::array(raw_scales.data(), shape_of(m, groups), mx::uint8),
+        mx::array(parts.raw_scales.data(), groups, mx::uint8),
         std::nullopt,
         plan->group,
         m.spec.bits,
         plan->mode};
   auto typed = [&](const std::vector<float>& values) {
-    auto shape = shape_of(m, groups);
-    if (m.spec.params != Params::bf16_affine) return smallest(values, shape);
-    auto out =
-        mx::astype(mx::array(values.data(), shape, mx::float32), mx::bfloat16);
-    out.eval();
-    return out;
+    if (m.spec.params != Params::bf16_affine) return smallest(values, groups);
+    auto full = mx::array(values.data(), groups, mx::float32);
+    return mx::astype(full, mx::bfloat16);
   };
-  auto s = typed(scales), b = typed(biases);
+  auto s = typed(parts.scales), b = typed(parts.biases);
   if (s.dtype() != b.dtype()) {
     s = mx::astype(s, mx::float32);
     b = mx::astype(b, mx::float32);
-    mx::eval(s, b);
   }
+  mx::eval(s, b);
   return MlxForm{weight, s, b, plan->group, m.spec.bits, plan->mode};
 }
 
