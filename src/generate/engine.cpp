@@ -109,7 +109,9 @@ bool Engine::take_commands() {
     auto busy = [&] {
       return stopping_ || !work_.empty() || !incoming_.empty();
     };
-    if (active_.empty() && passes_.empty() && !busy()) {
+    bool idle = active_.empty() && passes_.empty();
+    // A pause between two requests is not worth giving memory back.
+    if (idle && !wake_.wait_for(lock, std::chrono::seconds(1), busy)) {
       lock.unlock();
       runner_->rest();
       lock.lock();

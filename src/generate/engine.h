@@ -3,7 +3,7 @@
 // its arrays happens here.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>

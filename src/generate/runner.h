@@ -36,7 +36,7 @@ class Runner {
   virtual std::vector<Drawn> finish() = 0;
   // Forgets the passes under way, after an error.
   virtual void abandon() = 0;
-  // There is nothing to do for now.
+  // There has been nothing to do for a while.
   virtual void rest() {}
 };
 
