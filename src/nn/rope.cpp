@@ -53,34 +53,6 @@ mx::array tokens(const mx::array& x, int axis, const Segment& s) {
   return mx::slice(x, start, stop);
 }
 
-} // namespace
-
-// Frequencies of ordinary lengths, and how they change with the length.
-struct Rope::Plan {
-  enum class Growth { none, dynamic, longrope };
-
-  int dims = 0;
-  bool traditional = false;
-  float magnitude = 1;
-  Growth growth = Growth::none;
-  std::vector<float> base; // lengths up to `limit`
-  std::vector<float> long_factors_applied; // longrope beyond `limit`
-  int limit = 0;
-  double theta = 0, factor = 1; // of `dynamic`
-  mx::array base_array = mx::array(0.0f);
-  mx::array long_array = mx::array(0.0f);
-
-  std::vector<float> at(int length) const;
-  mx::array array_at(int length) const;
-  // Lengths of one class share their frequencies.
-  int length_class(int length) const {
-    if (growth == Growth::none || length <= limit) return 0;
-    return growth == Growth::longrope ? 1 : length;
-  }
-};
-
-namespace {
-
 std::vector<float> to_float(const std::vector<double>& v) {
   return {v.begin(), v.end()};
 }
@@ -229,72 +201,107 @@ std::vector<double> proportional(int head_dim, const Source& s) {
   return inv;
 }
 
-} // namespace
-
-Rope Rope::from(const Fields& f, int head_dim, const RopeOptions& o) {
-  auto s = locate(f, o);
-  positive(s.fields, "rope_theta", s.theta);
+// How many dimensions of a head turn.
+int rotated_dims(const Source& s, int head_dim, const RopeOptions& o) {
+  constexpr auto key = "partial_rotary_factor";
   if (!(s.partial > 0 && s.partial <= 1))
     fail(
         ErrorKind::config,
-        s.fields.where("partial_rotary_factor"),
+        s.fields.where(key),
         "expected a number in (0, 1], found {}",
         s.partial);
-  auto plan = std::make_shared<Plan>();
-  bool whole = s.type == "proportional";
-  plan->dims = o.dims > 0 ? o.dims
-      : whole             ? head_dim
-                          : static_cast<int>(head_dim * s.partial);
-  if (plan->dims < 2 || plan->dims % 2 || plan->dims > head_dim)
+  int part = static_cast<int>(head_dim * s.partial);
+  int dims = o.dims > 0 ? o.dims : s.type == "proportional" ? head_dim : part;
+  if (dims < 2 || dims % 2 || dims > head_dim)
     fail(
         ErrorKind::config,
-        s.fields.where("partial_rotary_factor"),
+        s.fields.where(key),
         "expected an even number of rotated dimensions up to {}, found {}",
         head_dim,
-        plan->dims);
-  plan->traditional = o.traditional;
-  plan->theta = s.theta;
-  auto inv = frequencies(plan->dims, s.theta, plan->dims / 2);
+        dims);
+  return dims;
+}
 
+[[noreturn]] void unknown_type(const Source& s) {
+  fail(
+      ErrorKind::config,
+      s.fields.where("rope_type"),
+      "expected default, linear, dynamic, llama3, yarn, longrope or "
+      "proportional, found \"{}\"",
+      printable(s.type));
+}
+
+} // namespace
+
+// Frequencies of ordinary lengths, and how they change with the length.
+struct Rope::Plan {
+  enum class Growth { none, dynamic, longrope };
+
+  int dims = 0;
+  bool traditional = false;
+  float magnitude = 1;
+  Growth growth = Growth::none;
+  std::vector<float> base; // lengths up to `limit`
+  std::vector<float> long_base; // longrope beyond `limit`
+  int limit = 0;
+  double theta = 0, factor = 1; // of `dynamic`
+  mx::array base_array = mx::array(0.0f);
+  mx::array long_array = mx::array(0.0f);
+
+  // Fills in everything but dims and traditional.
+  void scale(const Source& s, int head_dim);
+  std::vector<float> at(int length) const;
+  mx::array array_at(int length) const;
+  // Lengths of one class share their frequencies.
+  int length_class(int length) const {
+    if (growth == Growth::none || length <= limit) return 0;
+    return growth == Growth::longrope ? 1 : length;
+  }
+};
+
+void Rope::Plan::scale(const Source& s, int head_dim) {
+  theta = s.theta;
+  auto inv = frequencies(dims, theta, dims / 2);
   if (s.type == "linear") {
     double factor = positive(s.fields, "factor");
     for (auto& v : inv)
       v /= factor;
+  } else if (s.type == "dynamic" && s.fields.opt<double>("alpha", 0) > 0) {
+    double power = static_cast<double>(dims) / std::max(dims - 2, 1);
+    double alpha = s.fields.req<double>("alpha");
+    inv = frequencies(dims, theta * std::pow(alpha, power), dims / 2);
   } else if (s.type == "dynamic") {
-    if (s.fields.opt<double>("alpha", 0) > 0) {
-      double power =
-          static_cast<double>(plan->dims) / std::max(plan->dims - 2, 1);
-      double theta = s.theta * std::pow(s.fields.req<double>("alpha"), power);
-      inv = frequencies(plan->dims, theta, plan->dims / 2);
-    } else {
-      plan->growth = Plan::Growth::dynamic;
-      plan->factor = positive(s.fields, "factor");
-      plan->limit = f.range("max_position_embeddings", 1, 1 << 30);
-    }
+    growth = Growth::dynamic;
+    factor = positive(s.fields, "factor");
+    limit = s.config.range("max_position_embeddings", 1, 1 << 30);
   } else if (s.type == "llama3") {
     inv = llama3(std::move(inv), s);
   } else if (s.type == "yarn") {
-    inv = yarn(std::move(inv), plan->dims, s);
-    plan->magnitude = static_cast<float>(yarn_magnitude(s));
+    inv = yarn(std::move(inv), dims, s);
+    magnitude = static_cast<float>(yarn_magnitude(s));
   } else if (s.type == "longrope" || s.type == "su") {
-    plan->growth = Plan::Growth::longrope;
-    plan->limit = original_length(s);
-    plan->magnitude = static_cast<float>(longrope_magnitude(s));
-    plan->long_factors_applied = to_float(divided(inv, s, "long_factor"));
-    plan->long_array = to_array(plan->long_factors_applied);
+    growth = Growth::longrope;
+    limit = original_length(s);
+    magnitude = static_cast<float>(longrope_magnitude(s));
+    long_base = to_float(divided(inv, s, "long_factor"));
+    long_array = to_array(long_base);
     inv = divided(inv, s, "short_factor");
-  } else if (whole) {
+  } else if (s.type == "proportional") {
     inv = proportional(head_dim, s);
   } else if (s.type != "default" && s.type != "mrope") {
-    fail(
-        ErrorKind::config,
-        s.fields.where("rope_type"),
-        "expected default, linear, dynamic, llama3, yarn, longrope or proportional, "
-        "found \"{}\"",
-        printable(s.type));
+    unknown_type(s);
   }
-  plan->base = to_float(inv);
-  plan->base_array = to_array(plan->base);
+  base = to_float(inv);
+  base_array = to_array(base);
+}
+
+Rope Rope::from(const Fields& f, int head_dim, const RopeOptions& o) {
+  auto s = locate(f, o);
+  positive(s.fields, "rope_theta", s.theta);
+  auto plan = std::make_shared<Plan>();
+  plan->dims = rotated_dims(s, head_dim, o);
+  plan->traditional = o.traditional;
+  plan->scale(s, head_dim);
   return Rope(std::move(plan));
 }
 
@@ -309,7 +316,7 @@ Rope Rope::plain(int dims, double theta, bool traditional) {
 
 std::vector<float> Rope::Plan::at(int length) const {
   if (length_class(length) == 0) return base;
-  if (growth == Growth::longrope) return long_factors_applied;
+  if (growth == Growth::longrope) return long_base;
   double grown = factor * length / limit - (factor - 1);
   double power = static_cast<double>(dims) / std::max(dims - 2, 1);
   return to_float(frequencies(dims, theta * std::pow(grown, power), dims / 2));
