@@ -115,8 +115,7 @@ inline void products(const __m512i* w, const std::byte* values, __m512i* acc) {
 
 template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out) {
-  constexpr int parts = Halves ? 2 : 1;
-  constexpr int vectors = 8 / parts;
+  constexpr int vectors = 4; // of half a unit
   constexpr int bytes = Int8 ? record_int8 : record;
   __m512 sums[M];
 #pragma GCC unroll 8
@@ -124,28 +123,33 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
     sums[m] = _mm512_loadu_ps(out + m * panel_rows);
   }
   for (int u = 0; u < chunk.units; u++) {
+    __m512 product[M];
 #pragma GCC unroll 2
-    for (int part = 0; part < parts; part++) {
-      const auto* codes = chunk.codes + u * unit_bytes + part * vectors * 64;
-      const auto* params = chunk.params +
-          (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
+    for (int half = 0; half < 2; half++) {
+      const auto* codes = chunk.codes + u * unit_bytes + half * vectors * 64;
       __m512i w[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
         w[v] = _mm512_loadu_si512(codes + v * 64);
       }
       __m512i acc[M];
-      products<M, vectors, bytes, Int8>(w, x + part * vectors * 4, acc);
+      products<M, vectors, bytes, Int8>(w, x + half * vectors * 4, acc);
+      const auto* params = chunk.params +
+          (Halves ? 2 * u + half : u >> chunk.shift) * 2 * panel_rows;
       auto scale = _mm512_loadu_ps(params);
       auto bias = _mm512_loadu_ps(params + panel_rows);
 #pragma GCC unroll 8
       for (int m = 0; m < M; m++) {
         const auto* info = x + (m + 1) * bytes - info_bytes;
-        auto sum = load_value<float>(info + (Halves ? 8 + 4 * part : 4));
-        auto scaled = _mm512_mul_ps(
-            _mm512_cvtepi32_ps(acc[m]),
-            _mm512_set1_ps(load_value<float>(info)));
-        sums[m] = _mm512_fmadd_ps(scaled, scale, sums[m]);
+        auto x_scale = _mm512_set1_ps(load_value<float>(info + 4 * half));
+        auto dot = _mm512_cvtepi32_ps(acc[m]);
+        product[m] = Halves || half == 0
+            ? _mm512_mul_ps(dot, x_scale)
+            : _mm512_fmadd_ps(dot, x_scale, product[m]);
+        if (!Halves && half == 0) continue;
+        auto sum = load_value<float>(
+            info + (Halves ? info_half_sum + 4 * half : info_sum));
+        sums[m] = _mm512_fmadd_ps(product[m], scale, sums[m]);
         sums[m] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums[m]);
       }
     }

@@ -105,8 +105,6 @@ void direct_panel(const PanelJob& job) {
   const auto* params = m.params(job.panel);
   const auto* x = job.x;
   constexpr int bytes = Int8 ? record_int8 : record;
-  constexpr int parts = Halves ? 2 : 1;
-  constexpr int vectors = 8 / parts;
   int units = m.units();
   int shift = Halves ? 0 : std::countr_zero(unsigned(spec.group)) - 5;
   // The memory of this panel and the next as one stream.
@@ -122,19 +120,23 @@ void direct_panel(const PanelJob& job) {
     __m512i w[8];
     unpack_unit<Bits>(codes, w);
     const auto* info = x + bytes - info_bytes;
-    auto x_scale = _mm512_set1_ps(load_value<float>(info));
+    __m512 product;
 #pragma GCC unroll 2
-    for (int part = 0; part < parts; part++) {
+    for (int half = 0; half < 2; half++) {
       __m512i acc[1];
-      products<1, vectors, bytes, Int8>(
-          w + part * vectors, x + part * vectors * 4, acc);
+      products<1, 4, bytes, Int8>(w + half * 4, x + half * 16, acc);
+      auto x_scale = _mm512_set1_ps(load_value<float>(info + 4 * half));
+      auto dot = _mm512_cvtepi32_ps(acc[0]);
+      product = Halves || half == 0 ? _mm512_mul_ps(dot, x_scale)
+                                    : _mm512_fmadd_ps(dot, x_scale, product);
+      if (!Halves && half == 0) continue;
       if (Halves || (u & ((1 << shift) - 1)) == 0) {
-        int g = Halves ? 2 * u + part : u >> shift;
+        int g = Halves ? 2 * u + half : u >> shift;
         group_params<P>(spec, params, g, scale, bias);
       }
-      auto sum = load_value<float>(info + (Halves ? 8 + 4 * part : 4));
-      auto scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), x_scale);
-      sums = _mm512_fmadd_ps(scaled, scale, sums);
+      auto sum = load_value<float>(
+          info + (Halves ? info_half_sum + 4 * half : info_sum));
+      sums = _mm512_fmadd_ps(product, scale, sums);
       sums = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums);
     }
   }

@@ -30,16 +30,14 @@ inline float load_float(const std::byte* p) {
 
 template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out) {
-  constexpr int parts = Halves ? 2 : 1;
-  constexpr int vectors = 8 / parts;
+  constexpr int vectors = 4; // of half a unit
   for (int u = 0; u < chunk.units; u++) {
     const auto* at = x + static_cast<std::size_t>(u) * M * record;
-    for (int part = 0; part < parts; part++) {
-      const auto* params = chunk.params +
-          (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
-      for (int r = 0; r < panel_rows; r += V::lanes) {
+    for (int r = 0; r < panel_rows; r += V::lanes) {
+      V::Floats products[M];
+      for (int half = 0; half < 2; half++) {
         const auto* codes =
-            chunk.codes + u * unit_bytes + part * vectors * 64 + r * 4;
+            chunk.codes + u * unit_bytes + half * vectors * 64 + r * 4;
         V::Ints sums[M];
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
@@ -51,20 +49,28 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
           auto even = V::low_bytes(w), odd = V::high_bytes(w);
 #pragma GCC unroll 8
           for (int m = 0; m < M; m++) {
-            const auto* pairs = at + m * record + (part * vectors + v) * 8;
+            const auto* pairs = at + m * record + (half * vectors + v) * 8;
             sums[m] = V::dot16(sums[m], even, V::each(load_pair(pairs)));
             sums[m] = V::dot16(sums[m], odd, V::each(load_pair(pairs + 4)));
           }
         }
-        auto scale = V::load_floats(params + r);
-        auto bias = V::load_floats(params + panel_rows + r);
+        const auto* params = chunk.params + r +
+            (Halves ? 2 * u + half : u >> chunk.shift) * 2 * panel_rows;
+        auto scale = V::load_floats(params);
+        auto bias = V::load_floats(params + panel_rows);
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
           const auto* info = at + m * record + unit_inputs * 2;
-          auto sum = V::each(load_float(info + (Halves ? 8 + 4 * part : 4)));
+          auto x_scale = V::each(load_float(info + 4 * half));
+          auto product = V::to_floats(sums[m]);
+          products[m] = Halves || half == 0
+              ? V::mul(product, x_scale)
+              : V::fma(product, x_scale, products[m]);
+          if (!Halves && half == 0) continue;
+          auto sum = V::each(load_float(
+              info + (Halves ? info_half_sum + 4 * half : info_sum)));
           auto* to = out + m * panel_rows + r;
-          auto value = V::mul(V::to_floats(sums[m]), V::each(load_float(info)));
-          value = V::fma(value, scale, V::load_floats(to));
+          auto value = V::fma(products[m], scale, V::load_floats(to));
           V::store_floats(to, V::fma(bias, sum, value));
         }
       }

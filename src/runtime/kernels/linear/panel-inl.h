@@ -141,7 +141,7 @@ void panel(const PanelJob& job) {
   }
 }
 
-// Sixteen bits (or eight) per unit of 32 inputs, rounded to nearest even.
+// Units of 32 inputs at sixteen bits (or eight), rounded to nearest even.
 template <int Record, int RecordInt8>
 void quantize(
     const float* x,
@@ -155,33 +155,30 @@ void quantize(
   for (int k = 0; k < cols; k += unit_inputs) {
     alignas(64) float unit[unit_inputs] = {};
     std::memcpy(unit, x + k, std::min(unit_inputs, cols - k) * sizeof(float));
-    std::int32_t largest = 0; // magnitudes order as their bits do
-    for (float value : unit) {
-      largest =
-          std::max(largest, std::bit_cast<std::int32_t>(value) & 0x7fffffff);
-    }
-    auto peak = std::bit_cast<float>(largest);
-    float inverse = peak > 1e-30f ? most / peak : 0;
     alignas(64) std::int16_t values[unit_inputs];
-    std::int32_t sums[2] = {0, 0};
+    UnitInfo info = {};
     for (int half = 0; half < 2; half++) {
-      std::int32_t sum = 0;
-      for (int i = half * 16; i < half * 16 + 16; i++) {
-        // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
-        auto q = std::bit_cast<std::int32_t>(unit[i] * inverse + 12582912.0f) -
-            0x4b400000;
-        values[i] = static_cast<std::int16_t>(q);
-        sum += values[i];
+      const float* from = unit + half * 16;
+      std::int32_t largest = 0; // magnitudes order as their bits do
+      for (int i = 0; i < 16; i++) {
+        largest = std::max(
+            largest, std::bit_cast<std::int32_t>(from[i]) & 0x7fffffff);
       }
-      sums[half] = sum;
+      auto peak = std::bit_cast<float>(largest);
+      float inverse = peak > 1e-30f ? most / peak : 0;
+      std::int32_t sum = 0;
+      for (int i = 0; i < 16; i++) {
+        // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
+        auto q = std::bit_cast<std::int32_t>(from[i] * inverse + 12582912.0f) -
+            0x4b400000;
+        values[half * 16 + i] = static_cast<std::int16_t>(q);
+        sum += values[half * 16 + i];
+      }
+      info.scale[half] = peak > 1e-30f || peak != peak ? peak / most : 0;
+      info.half_sum[half] = info.scale[half] * static_cast<float>(sum);
     }
+    info.sum = info.half_sum[0] + info.half_sum[1];
     store_values(values, int8, out);
-    float scale = peak > 1e-30f || peak != peak ? peak / most : 0;
-    UnitInfo info = {
-        scale,
-        scale * static_cast<float>(sums[0] + sums[1]),
-        {scale * static_cast<float>(sums[0]),
-         scale * static_cast<float>(sums[1])}};
     std::memcpy(out + values_bytes, &info, sizeof(info));
     out += stride;
   }

@@ -38,10 +38,19 @@ void store_values(const std::int16_t* values, bool, std::byte* out) {
 
 #include "runtime/kernels/linear/panel-inl.h"
 
+// Sixteen inputs of one row: four vectors of codes.
+inline std::int32_t dot_half(
+    const std::uint8_t* codes,
+    const std::int16_t* values) {
+  std::int32_t dot = 0;
+  for (int k = 0; k < 16; k++) {
+    dot += codes[k / 4 * 64 + k % 4] * values[k];
+  }
+  return dot;
+}
+
 template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out) {
-  constexpr int parts = Halves ? 2 : 1;
-  constexpr int vectors = 8 / parts;
   for (int m = 0; m < M; m++) {
     for (int u = 0; u < chunk.units; u++) {
       std::int16_t values[unit_inputs];
@@ -49,22 +58,25 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
       const auto* at = x + (std::size_t(u) * M + m) * record;
       std::memcpy(values, at, sizeof(values));
       std::memcpy(&info, at + sizeof(values), sizeof(info));
-      for (int part = 0; part < parts; part++) {
-        const auto* codes = chunk.codes + u * unit_bytes + part * vectors * 64;
-        const auto* params = chunk.params +
-            (Halves ? 2 * u + part : u >> chunk.shift) * 2 * panel_rows;
-        float sum = Halves ? info.half_sum[part] : info.sum;
-        for (int r = 0; r < panel_rows; r++) {
-          std::int32_t dot = 0;
-          for (int v = 0; v < vectors; v++) {
-            for (int j = 0; j < 4; j++) {
-              dot += codes[v * 64 + r * 4 + j] *
-                  values[(part * vectors + v) * 4 + j];
-            }
+      for (int r = 0; r < panel_rows; r++) {
+        float* to = out + m * panel_rows + r;
+        float products[2];
+        for (int half = 0; half < 2; half++) {
+          products[half] = info.scale[half] *
+              static_cast<float>(dot_half(
+                  chunk.codes + u * unit_bytes + half * 256 + r * 4,
+                  values + half * 16));
+        }
+        auto at_params = chunk.params + r +
+            (Halves ? 2 * u : u >> chunk.shift) * 2 * panel_rows;
+        if constexpr (Halves) {
+          for (int half = 0; half < 2; half++, at_params += 2 * panel_rows) {
+            *to += products[half] * at_params[0];
+            *to += at_params[panel_rows] * info.half_sum[half];
           }
-          float* to = out + m * panel_rows + r;
-          *to += static_cast<float>(dot) * info.scale * params[r];
-          *to += params[panel_rows + r] * sum;
+        } else {
+          *to += (products[0] + products[1]) * at_params[0];
+          *to += at_params[panel_rows] * info.sum;
         }
       }
     }

@@ -7,7 +7,7 @@
 //
 // A product with integer codes reads activations as records: for each unit of
 // 32 inputs the quantized values in the target's own order, then UnitInfo. The
-// values are 16 bits (one byte with Activations::int8), scaled per unit.
+// values are 16 bits (one byte with Activations::int8), scaled per half unit.
 #pragma once
 
 #include <string>
@@ -19,13 +19,17 @@
 
 namespace mlxlm::kernels {
 
-// Of one unit: the scale of its quantized values and their sums times that
-// scale.
+// Of one unit: the scales of the quantized values of its inputs 0..15 and
+// 16..31 (of both halves together an input far larger than the others, as
+// SwiGLU makes them, would cost twice as many others their accuracy), and the
+// sums of the values times their scales.
 struct UnitInfo {
-  float scale;
+  float scale[2];
   float sum;
-  float half_sum[2]; // of its inputs 0..15 and 16..31
+  float half_sum[2];
 };
+constexpr int info_sum = 8; // bytes before UnitInfo::sum
+constexpr int info_half_sum = 12;
 
 constexpr int most_quantized =
     127 * 256 + 127; // two signed bytes: 256 * high + low
