@@ -21,6 +21,7 @@
 #else
 // The intrinsics' own undefined operands (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC push_options
 #pragma GCC target( \
         "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
@@ -168,6 +169,8 @@ void any_panel(const PanelJob& job) {
     panel<record, record_int8>(job);
   }
 }
+
+#include "runtime/kernels/linear/vnni_row-inl.h"
 
 } // namespace
 

@@ -219,13 +219,12 @@ Chunk expand(
   }
   int first_input = first * unit_inputs;
   int inputs = std::min(count * unit_inputs, m.cols() - first_input);
-  int groups = (inputs + spec.group - 1) / spec.group;
-  expand_params(m, panel, first_input / spec.group, groups, space.params);
+  int log = std::countr_zero(static_cast<unsigned>(spec.group));
+  int groups = (inputs + spec.group - 1) >> log;
+  expand_params(m, panel, first_input >> log, groups, space.params);
   if (spec.group < unit_inputs && groups % 2 != 0) {
     std::fill_n(space.params + groups * 2 * panel_rows, 2 * panel_rows, 0.0f);
   }
-  int shift = spec.group <= unit_inputs
-      ? 0
-      : std::countr_zero(unsigned(spec.group)) - 5;
+  int shift = std::max(0, log - 5);
   return {codes, space.params, count, shift};
 }

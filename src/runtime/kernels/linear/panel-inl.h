@@ -43,32 +43,17 @@ inline void for_tiles(int rows, const Body& body) {
   }
 }
 
-// Asks for what units [first, first + count) read, counted on into the next
-// panels.
-inline void prefetch(const Packed& m, std::size_t panel, int first, int count) {
-  panel += static_cast<std::size_t>(first / m.units());
-  first %= m.units();
-  auto ask = [&](const std::uint8_t* p, std::size_t unit) {
-    p += first * unit;
-    for (std::size_t i = 0; i < count * unit; i += 64) {
-      __builtin_prefetch(p + i);
-    }
-  };
-  ask(m.codes(panel), std::size_t(64) * m.spec().bits);
-  ask(m.params(panel), panel_rows * m.row_params() / m.units());
-}
-
 void quantized_panel(const PanelJob& job, int record) {
   const auto& m = *job.matrix;
   thread_local Expanded space;
-  constexpr int ahead = 16;
   bool halves = m.spec().group < unit_inputs;
   // With few rows, small chunks let reading ahead overlap multiplying.
   int step =
       job.rows > 8 ? chunk_units : std::max(4, m.spec().group / unit_inputs);
+  Ahead ahead(m, job.panel);
   for (int u = 0; u < m.units(); u += step) {
     int count = std::min(step, m.units() - u);
-    prefetch(m, job.panel, u + ahead, count);
+    ahead.ask(u, count);
     auto chunk = expand(m, job.panel, u, count, space);
     for_tiles(job.rows, [&](auto tile, int row) {
       auto at =
@@ -136,7 +121,7 @@ void panel(const PanelJob& job) {
   std::fill_n(job.out, job.rows * panel_rows, 0.0f);
   if (multiplies_floats(*job.matrix)) {
     float_panel(job);
-  } else {
+  } else if (job.rows > 1 || !multiply_row(job)) {
     quantized_panel(job, job.int8 ? RecordInt8 : Record);
   }
 }

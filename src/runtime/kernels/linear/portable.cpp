@@ -108,6 +108,10 @@ void multiply_dense(const Element* w, int inputs, const float* x, float* out) {
   }
 }
 
+bool multiply_row(const PanelJob&) {
+  return false;
+}
+
 bool supported() {
   return true;
 }

@@ -31,3 +31,41 @@ template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out);
 template <int M, typename Element>
 void multiply_dense(const Element* w, int inputs, const float* x, float* out);
+// One row with a whole panel, for the formats that have a kernel of their own:
+// the same result as `multiply` gives. False: not one of them.
+bool multiply_row(const PanelJob& job);
+
+// Asks the memory for units to come; panels lie one after the other.
+class Ahead {
+ public:
+  Ahead(const Packed& m, std::size_t panel)
+      : codes_(m.codes(panel)),
+        params_(m.params(panel)),
+        unit_codes_(static_cast<std::size_t>(64 * m.spec().bits)),
+        unit_params_(panel_rows * m.row_params() / m.units()),
+        stride_(m.panel_bytes()),
+        units_(m.units()) {}
+
+  // When units [first, first + count) are about to be read.
+  void ask(int first, int count) const {
+    constexpr int distance = 16;
+    first += distance;
+    bool next = first >= units_;
+    auto unit = static_cast<std::size_t>(next ? first - units_ : first);
+    auto skip = next ? stride_ : 0;
+    lines(codes_ + skip + unit * unit_codes_, count * unit_codes_);
+    lines(params_ + skip + unit * unit_params_, count * unit_params_);
+  }
+
+ private:
+  static void lines(const std::uint8_t* p, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += 64) {
+      __builtin_prefetch(p + i);
+    }
+  }
+
+  const std::uint8_t* codes_;
+  const std::uint8_t* params_;
+  std::size_t unit_codes_, unit_params_, stride_;
+  int units_;
+};
