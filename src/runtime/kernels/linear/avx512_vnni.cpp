@@ -170,8 +170,6 @@ void any_panel(const PanelJob& job) {
   }
 }
 
-#include "runtime/kernels/linear/vnni_row-inl.h"
-
 } // namespace
 
 #if defined(__clang__)

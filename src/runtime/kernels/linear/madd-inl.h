@@ -77,7 +77,3 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
     }
   }
 }
-
-bool multiply_row(const PanelJob&) {
-  return false;
-}

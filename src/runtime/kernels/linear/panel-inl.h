@@ -121,7 +121,7 @@ void panel(const PanelJob& job) {
   std::fill_n(job.out, job.rows * panel_rows, 0.0f);
   if (multiplies_floats(*job.matrix)) {
     float_panel(job);
-  } else if (job.rows > 1 || !multiply_row(job)) {
+  } else {
     quantized_panel(job, job.int8 ? RecordInt8 : Record);
   }
 }

@@ -108,10 +108,6 @@ void multiply_dense(const Element* w, int inputs, const float* x, float* out) {
   }
 }
 
-bool multiply_row(const PanelJob&) {
-  return false;
-}
-
 bool supported() {
   return true;
 }

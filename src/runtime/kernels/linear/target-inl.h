@@ -31,10 +31,6 @@ template <int M, bool Halves, bool Int8>
 void multiply(const Chunk& chunk, const std::byte* x, float* out);
 template <int M, typename Element>
 void multiply_dense(const Element* w, int inputs, const float* x, float* out);
-// One row with a whole panel, for the formats that have a kernel of their own:
-// the same result as `multiply` gives. False: not one of them.
-bool multiply_row(const PanelJob& job);
-
 // Asks the memory for units to come; panels lie one after the other.
 class Ahead {
  public:
