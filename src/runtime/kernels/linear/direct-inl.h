@@ -1,4 +1,4 @@
-// One row of activations times a panel with everything in registers: codes are
+// Few rows of activations times a panel with everything in registers: codes are
 // unpacked and multiplied without going through memory, so that the processor
 // has many more loads of weights under way at once. The sums are those of
 // panel-inl.h, in the same order, bit for bit. AVX-512 with VNNI only.
@@ -97,57 +97,82 @@ inline void group_params(
   }
 }
 
-template <int Bits, Params P, bool Halves, bool Int8>
-void direct_panel(const PanelJob& job) {
+// A tile of M rows, the first of them `row`.
+template <int M, int Bits, Params P, bool Halves, bool Int8>
+void direct_tile(const PanelJob& job, int row) {
   const auto& m = *job.matrix;
   const auto& spec = m.spec();
   const auto* codes = m.codes(job.panel);
   const auto* params = m.params(job.panel);
-  const auto* x = job.x;
   constexpr int bytes = Int8 ? record_int8 : record;
   int units = m.units();
+  const auto* x = job.x + static_cast<std::size_t>(row) * units * bytes;
   int shift = Halves ? 0 : std::countr_zero(unsigned(spec.group)) - 5;
   // The memory of this panel and the next as one stream.
   auto stride = m.panel_bytes() / units;
   const auto* ahead = codes + 4096;
-  auto sums = _mm512_setzero_ps();
-  __m512 scale, bias;
-  for (int u = 0; u < units; u++, x += bytes, codes += 64 * Bits) {
+  __m512 sums[M], product[M], scale, bias;
+#pragma GCC unroll 8
+  for (int i = 0; i < M; i++) {
+    sums[i] = _mm512_setzero_ps();
+  }
+  for (int u = 0; u < units; u++, x += M * bytes, codes += 64 * Bits) {
     for (std::size_t i = 0; i < stride; i += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
     }
     ahead += stride;
     __m512i w[8];
     unpack_unit<Bits>(codes, w);
-    const auto* info = x + bytes - info_bytes;
-    __m512 product;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      __m512i acc[1];
-      products<1, 4, bytes, Int8>(w + half * 4, x + half * 16, acc);
-      auto x_scale = _mm512_set1_ps(load_value<float>(info + 4 * half));
-      auto dot = _mm512_cvtepi32_ps(acc[0]);
-      product = Halves || half == 0 ? _mm512_mul_ps(dot, x_scale)
-                                    : _mm512_fmadd_ps(dot, x_scale, product);
-      if (!Halves && half == 0) continue;
-      if (Halves || (u & ((1 << shift) - 1)) == 0) {
+      __m512i acc[M];
+      products<M, 4, bytes, Int8>(w + half * 4, x + half * 16, acc);
+      bool last = Halves || half == 1;
+      if (last && (Halves || (u & ((1 << shift) - 1)) == 0)) {
         int g = Halves ? 2 * u + half : u >> shift;
         group_params<P>(spec, params, g, scale, bias);
       }
-      auto sum = load_value<float>(
-          info + (Halves ? info_half_sum + 4 * half : info_sum));
-      sums = _mm512_fmadd_ps(product, scale, sums);
-      sums = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums);
+#pragma GCC unroll 8
+      for (int i = 0; i < M; i++) {
+        const auto* info = x + (i + 1) * bytes - info_bytes;
+        auto x_scale = _mm512_set1_ps(load_value<float>(info + 4 * half));
+        auto dot = _mm512_cvtepi32_ps(acc[i]);
+        product[i] = Halves || half == 0
+            ? _mm512_mul_ps(dot, x_scale)
+            : _mm512_fmadd_ps(dot, x_scale, product[i]);
+        if (!last) continue;
+        auto sum = load_value<float>(
+            info + (Halves ? info_half_sum + 4 * half : info_sum));
+        sums[i] = _mm512_fmadd_ps(product[i], scale, sums[i]);
+        sums[i] = _mm512_fmadd_ps(bias, _mm512_set1_ps(sum), sums[i]);
+      }
     }
   }
-  _mm512_storeu_ps(job.out, sums);
+#pragma GCC unroll 8
+  for (int i = 0; i < M; i++) {
+    _mm512_storeu_ps(job.out + (row + i) * panel_rows, sums[i]);
+  }
+}
+
+template <int Bits, Params P, bool Halves, bool Int8>
+bool direct_rows(const PanelJob& job) {
+  // Several rows where most models are: each is a kernel more to compile.
+  constexpr bool several = !Halves && (Bits == 4 || Bits == 8);
+  if constexpr (several) {
+    for_tiles(job.rows, [&](auto tile, int row) {
+      direct_tile<tile(), Bits, P, Halves, Int8>(job, row);
+    });
+    return true;
+  }
+  if (job.rows != 1) return false;
+  direct_tile<1, Bits, P, Halves, Int8>(job, 0);
+  return true;
 }
 
 template <int Bits, Params P, bool Halves>
 bool run_direct(const PanelJob& job) {
-  job.int8 ? direct_panel<Bits, P, Halves, true>(job)
-           : direct_panel<Bits, P, Halves, false>(job);
-  return true;
+  return job.int8 ? direct_rows<Bits, P, Halves, true>(job)
+                  : direct_rows<Bits, P, Halves, false>(job);
 }
 
 template <Params P>
@@ -174,7 +199,8 @@ bool direct_affine(const PanelJob& job) {
 bool direct(const PanelJob& job) {
   const auto& m = *job.matrix;
   const auto& spec = m.spec();
-  if (job.rows != 1 || spec.codes != Codes::unsigned_int ||
+  constexpr int few = 8; // more rows share what unpacking to memory costs
+  if (job.rows > few || spec.codes != Codes::unsigned_int ||
       m.cols() % unit_inputs != 0)
     return false;
   bool halves = spec.group < unit_inputs;
