@@ -253,7 +253,7 @@ class Script {
     Oracle oracle(shape, options, sinks);
     for (std::size_t m = 0; m < members.size(); ++m) {
       auto& s = sequences_[members[m]];
-      auto& g = step.segments[m];
+      auto& g = step.segments()[m];
       if (shared) {
         s.layers[i] = s.layers[shared->source];
       } else {
@@ -565,7 +565,7 @@ TEST(Memory, RefusesWrongCalls) {
   auto& layer = memory->layer(0);
   EXPECT_THROW(layer.attend(step, q, q, q, {}), Error);
   EXPECT_THROW(layer.attend_latent(step, q, mx::squeeze(k, 0), {}), Error);
-  EXPECT_THROW(layer.state(step.segments[0], 0), Error);
+  EXPECT_THROW(layer.state(step.segments()[0], 0), Error);
   EXPECT_THROW(memory->layer(1).attend(step, q, k, k, {}), Error);
   EXPECT_THROW(memory->layer(2), Error);
   EXPECT_THROW(s->begin(1), Error);

@@ -67,8 +67,8 @@ class KvLayer final : public LayerCache {
     check_attend(step, q, rows ? &rows->k : nullptr, rows ? &rows->v : nullptr);
     std::vector<View> views;
     std::vector<mx::array> after;
-    views.reserve(step.segments.size());
-    for (auto& segment : step.segments) {
+    views.reserve(step.paged_segments().size());
+    for (auto& segment : step.paged_segments()) {
       auto& sequence = sequence_of(shared_, segment);
       views.push_back(sequence.view(layer_.group, segment));
       auto& written = sequence.written(layer_.group, layer_.slot);
@@ -79,7 +79,7 @@ class KvLayer final : public LayerCache {
     auto done = shared_.stores[layer_.group]->attend(
         layer_.slot, views, q, rows, options, after);
     if (done.written) {
-      for (auto& segment : step.segments) {
+      for (auto& segment : step.paged_segments()) {
         auto& sequence = sequence_of(shared_, segment);
         sequence.written(layer_.group, layer_.slot) = done.written;
       }

@@ -71,7 +71,7 @@ class StatelessKv final : public LayerCache {
       const mx::array& v,
       const AttendOptions& options) const {
     std::vector<mx::array> outs;
-    for (auto& s : step.segments) {
+    for (auto& s : step.segments()) {
       outs.push_back(kernels::reference::attention(
           part(q, s),
           part(k, s),

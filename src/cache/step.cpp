@@ -6,8 +6,8 @@
 namespace mlxlm {
 
 Step::Step(std::vector<Segment> list)
-    : segments(std::move(list)), positions(mx::array(0)) {
-  for (auto& segment : segments) {
+    : positions(mx::array(0)), segments_(std::move(list)) {
+  for (auto& segment : segments_) {
     bool good =
         segment.first == tokens && segment.count >= 1 && segment.offset >= 0;
     if (!good) {
@@ -22,16 +22,16 @@ Step::Step(std::vector<Segment> list)
     }
     tokens += segment.count;
     for (int i = 0; i < segment.count; ++i) {
-      position_list.push_back(segment.offset + i);
+      position_list_.push_back(segment.offset + i);
     }
   }
   MLXLM_CHECK(tokens > 0, "a step needs at least one token");
-  positions = mx::array(position_list.begin(), mx::Shape{tokens}, mx::int32);
+  positions = mx::array(position_list_.begin(), mx::Shape{tokens}, mx::int32);
 }
 
 std::vector<int> Step::last_tokens() const {
   std::vector<int> last;
-  for (auto& segment : segments) {
+  for (auto& segment : segments_) {
     last.push_back(segment.first + segment.count - 1);
   }
   return last;

@@ -24,15 +24,43 @@ struct Segment {
   int goal = 0;
 };
 
-struct Step {
-  int tokens = 0; // N
-  std::vector<Segment> segments; // in order, covering [0, N)
-  std::vector<int> position_list; // [N]: offset + index within the segment
-  mx::array positions; // [N] int32, the same on the device
-
+class Step {
+ public:
   explicit Step(std::vector<Segment> segments);
+
+  int tokens = 0; // N
+  mx::array positions; // [N] int32: offset + index within the segment
+
   // Index of each segment's last token: the rows whose logits are wanted.
   std::vector<int> last_tokens() const;
+
+  // The rest is for host code that builds the graph by what it finds here. Such
+  // a graph belongs to this pass alone: a decode pass is recorded and done
+  // again for other positions only where nobody asked.
+  const std::vector<Segment>& segments() const { // in order, covering [0, N)
+    read_on_host_ = true;
+    return segments_;
+  }
+  const std::vector<int>& position_list() const { // positions on the host
+    read_on_host_ = true;
+    return position_list_;
+  }
+  bool read_on_host() const {
+    return read_on_host_;
+  }
+
+  // The segments for memory's page tables, which a recorded pass replaces.
+  const std::vector<Segment>& paged_segments() const {
+    return segments_;
+  }
+  const std::vector<int>& recorded_positions() const {
+    return position_list_;
+  }
+
+ private:
+  std::vector<Segment> segments_;
+  std::vector<int> position_list_;
+  mutable bool read_on_host_ = false;
 };
 
 } // namespace mlxlm

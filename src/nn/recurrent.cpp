@@ -35,7 +35,7 @@ mx::Shape batched(const mx::array& x, int size, int count) {
 
 std::vector<SegmentBatch> batches(const Step& step) {
   std::vector<SegmentBatch> out;
-  for (const auto& s : step.segments) {
+  for (const auto& s : step.segments()) {
     auto same = std::find_if(out.begin(), out.end(), [&](const auto& b) {
       return b.count == s.count;
     });

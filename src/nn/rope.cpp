@@ -341,16 +341,19 @@ std::vector<mx::array> Rope::operator()(
     return std::max(s.offset + s.count, s.goal);
   };
   kernels::RopeShape shape{p.dims, p.traditional, p.magnitude};
-  int first = length(step.segments.front());
-  bool same = std::all_of(
-      step.segments.begin(), step.segments.end(), [&](const Segment& s) {
+  if (p.growth == Plan::Growth::none)
+    return kernels::rope(inputs, step.positions, p.base_array, shape);
+  const auto& segments = step.segments();
+  int first = length(segments.front());
+  bool same =
+      std::all_of(segments.begin(), segments.end(), [&](const Segment& s) {
         return p.length_class(length(s)) == p.length_class(first);
       });
   if (same)
     return kernels::rope(inputs, step.positions, p.array_at(first), shape);
   // Sequences of different length classes in one pass.
   std::vector<std::vector<mx::array>> parts(inputs.size());
-  for (const auto& s : step.segments) {
+  for (const auto& s : segments) {
     auto cut = inputs;
     for (auto& in : cut)
       in.x = tokens(in.x, 1, s);
@@ -381,7 +384,7 @@ mx::array query_temperature(const Step& step, float beta, int original) {
   std::vector<float> scale(step.tokens);
   for (int i = 0; i < step.tokens; ++i) {
     float turns =
-        std::floor(static_cast<float>(step.position_list[i]) / original);
+        std::floor(static_cast<float>(step.position_list()[i]) / original);
     scale[i] = 1 + beta * std::log1p(turns);
   }
   return mx::array(scale.data(), {1, step.tokens, 1, 1}, mx::float32);
