@@ -29,7 +29,23 @@ class Attention : public Block {
 
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {
-    int n = x.shape(1);
+    auto y = attended(x, step, *cache);
+    if (o_.on_y) y = o_.on_y(y, x);
+    return out_(mx::reshape(y, {1, x.shape(1), o_.heads * o_.v_dim}));
+  }
+
+  CacheSpec cache() const override {
+    if (o_.source >= 0) return SharedKv{o_.source};
+    int v_dim = o_.v_dim == o_.head_dim ? 0 : o_.v_dim;
+    if (o_.window > 0)
+      return SlidingKv{o_.kv_heads, o_.head_dim, o_.window, v_dim};
+    return FullKv{o_.kv_heads, o_.head_dim, v_dim};
+  }
+
+ private:
+  // [1, N, H, Dv]
+  mx::array attended(const mx::array& x, const Step& step, LayerCache& cache)
+      const {
     auto qkv = linears(x, in_);
     if (o_.fused_by_group) qkv = by_group(qkv[0]);
     if (o_.clip > 0)
@@ -39,28 +55,27 @@ class Attention : public Block {
     if (o_.gated_queries) {
       auto halves = mx::split(heads(qkv[0], o_.heads, q_dim_), 2, -1);
       qkv[0] = halves[0];
-      gate = mx::reshape(halves[1], {1, n, o_.heads * o_.head_dim});
+      gate = halves[1];
     }
-    auto [q, k] = placed(qkv[0], qkv[1], step);
+    auto qk = placed(qkv, step);
+    auto q = changed(qk[0], o_.on_q);
     if (o_.temperature != 0) {
       auto t = query_temperature(step, o_.temperature, o_.temperature_length);
       q = q * mx::astype(t, q.dtype());
     }
-    auto v = heads(qkv[2], o_.kv_heads, v_dim_);
-    auto y = cache->attend(step, q, k, v, attend_options());
-    y = mx::reshape(y, {1, n, o_.heads * o_.v_dim});
-    if (gate) y = y * mx::sigmoid(*gate);
-    return out_(y);
+    if (o_.source >= 0) return cache.attend(step, q, attend_options());
+    auto k = changed(qk[1], o_.on_k);
+    auto v = heads(qkv.back(), o_.kv_heads, v_dim_);
+    auto y = cache.attend(step, q, k, changed(v, o_.on_v), attend_options());
+    return gate ? y * mx::sigmoid(*gate) : y;
   }
 
-  CacheSpec cache() const override {
-    int v_dim = o_.v_dim == o_.head_dim ? 0 : o_.v_dim;
-    if (o_.window > 0)
-      return SlidingKv{o_.kv_heads, o_.head_dim, o_.window, v_dim};
-    return FullKv{o_.kv_heads, o_.head_dim, v_dim};
+  static mx::array changed(
+      const mx::array& x,
+      const AttentionOptions::Change& change) {
+    return change ? change(x) : x;
   }
 
- private:
   Linear projection(
       const Scope& s,
       const std::string& name,
@@ -82,10 +97,12 @@ class Attention : public Block {
     int all = q_dim_ + k_dim_ + v_dim_;
     if (o_.fused_by_group)
       return {s.linear(o_.fused, o_.hidden, all, {.bias = o_.bias})};
-    return {
-        projection(s, o_.q, 0, q_dim_, o_.heads),
-        projection(s, o_.k, q_dim_, k_dim_, o_.kv_heads),
-        projection(s, o_.v, q_dim_ + k_dim_, v_dim_, o_.kv_heads)};
+    std::vector<Linear> out = {projection(s, o_.q, 0, q_dim_, o_.heads)};
+    if (o_.source >= 0) return out;
+    out.push_back(projection(s, o_.k, q_dim_, k_dim_, o_.kv_heads));
+    if (!o_.values_are_keys)
+      out.push_back(projection(s, o_.v, q_dim_ + k_dim_, v_dim_, o_.kv_heads));
+    return out;
   }
 
   std::vector<mx::array> by_group(const mx::array& x) const {
@@ -121,35 +138,41 @@ class Attention : public Block {
               : mx::Shape{1, x.shape(1), all / o_.head_dim, o_.head_dim}));
   }
 
-  // Queries and keys with their heads, normed and turned.
-  std::pair<mx::array, mx::array> placed(
-      const mx::array& q,
-      const mx::array& k,
+  // Queries and keys (those there are) with their heads, normed and turned.
+  std::vector<mx::array> placed(
+      const std::vector<mx::array>& qkv,
       const Step& step) const {
-    auto ready = [&](const mx::array& x, const Norm& norm) {
-      kernels::RopeInput in{x, o_.head_dim};
-      auto rms = norm.rms();
-      if (o_.norm_after_rope) return in;
-      if (o_.rope && rms && norm.width() == o_.head_dim) {
-        in.norm_weight = rms->weight;
-        in.norm_eps = rms->eps;
-        in.norm_offset = rms->offset;
-      } else {
-        in.x = normed(x, norm);
-      }
-      return in;
-    };
-    auto a = ready(q, o_.q_norm), b = ready(k, o_.k_norm);
-    if (o_.rope) {
-      auto both = o_.rope({a, b}, step);
-      a.x = both[0];
-      b.x = both[1];
+    std::vector<const Norm*> norms = {&o_.q_norm};
+    if (o_.source < 0) norms.push_back(&o_.k_norm);
+    std::vector<kernels::RopeInput> in;
+    for (std::size_t i = 0; i < norms.size(); ++i)
+      in.push_back(ready(qkv[i], *norms[i]));
+    std::vector<mx::array> out;
+    if (o_.rope)
+      out = o_.rope(in, step);
+    else
+      for (const auto& x : in)
+        out.push_back(x.x);
+    for (std::size_t i = 0; i < norms.size(); ++i) {
+      if (o_.norm_after_rope) out[i] = normed(out[i], *norms[i]);
+      out[i] = by_head(out[i], i == 0 ? o_.heads : o_.kv_heads);
     }
-    if (o_.norm_after_rope) {
-      a.x = normed(a.x, o_.q_norm);
-      b.x = normed(b.x, o_.k_norm);
+    return out;
+  }
+
+  // Normed, or to be normed by the rope.
+  kernels::RopeInput ready(const mx::array& x, const Norm& norm) const {
+    kernels::RopeInput in{x, o_.head_dim};
+    auto rms = norm.rms();
+    if (o_.norm_after_rope) return in;
+    if (o_.rope && rms && norm.width() == o_.head_dim) {
+      in.norm_weight = rms->weight;
+      in.norm_eps = rms->eps;
+      in.norm_offset = rms->offset;
+    } else {
+      in.x = normed(x, norm);
     }
-    return {by_head(a.x, o_.heads), by_head(b.x, o_.kv_heads)};
+    return in;
   }
 
   mx::array by_head(const mx::array& x, int count) const {

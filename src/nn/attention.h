@@ -2,6 +2,7 @@
 // business: the block says q, k, v and asks it to attend.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -30,6 +31,15 @@ struct AttentionOptions {
   // Queries grow beyond the original context, see query_temperature.
   float temperature = 0;
   int temperature_length = 0;
+  bool values_are_keys = false; // v is what k is before norm and rope
+  // >= 0: no k and v of its own; attends to those of this memory layer.
+  int source = -1;
+  // The last thing done to queries, keys and values [1, N, H, D].
+  using Change = std::function<mx::array(const mx::array&)>;
+  Change on_q = {}, on_k = {}, on_v = {};
+  // To what attention returned, [1, N, H, Dv], before the output projection;
+  // x is the block's input.
+  std::function<mx::array(const mx::array& y, const mx::array& x)> on_y = {};
   // Names. `fused`: one matrix with the rows of q, k and v instead of three.
   std::string q = "q_proj", k = "k_proj", v = "v_proj", o = "o_proj";
   std::string fused = {};

@@ -3,7 +3,9 @@
 // norms stand and which parts share an input is data.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cache/memory.h"
@@ -26,8 +28,17 @@ class Block {
   virtual CacheSpec cache() const {
     return {};
   }
+  // A block that remembers several things names them here and is run with a
+  // view of each; its operator() is then never called.
+  virtual std::vector<CacheSpec> caches() const;
+  virtual mx::array run(
+      const mx::array& x,
+      const Step& step,
+      const std::vector<LayerCache*>& caches) const;
 };
 using BlockPtr = std::unique_ptr<Block>;
+// A block that is run again, with memory of its own and the same weights.
+BlockPtr again(std::shared_ptr<const Block> block);
 
 struct Sublayer {
   Norm pre;
@@ -41,6 +52,11 @@ struct Sublayer {
 
 struct Layer {
   std::vector<Sublayer> parts;
+  // What the next layer gets instead of h. `side`: what DecoderOptions::side
+  // made of the pass' tokens, the same rows as h.
+  std::function<
+      mx::array(const mx::array& h, const std::optional<mx::array>& side)>
+      end = {};
 };
 
 template <typename... Parts>

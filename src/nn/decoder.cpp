@@ -28,15 +28,21 @@ mx::array take_rows(const mx::array& x, const std::vector<int>& rows) {
 Stack::Stack(std::vector<Layer> layers) {
   for (auto& l : layers) {
     for (auto& sub : l.parts) {
-      auto spec = sub.op->cache();
-      bool remembers = !std::holds_alternative<std::monostate>(spec);
-      int slot = remembers ? static_cast<int>(caches_.size()) : -1;
-      if (remembers) caches_.push_back(std::move(spec));
-      parts_.push_back({std::move(sub), slot});
+      auto specs = sub.op->caches();
+      int slot = static_cast<int>(caches_.size());
+      int slots = static_cast<int>(specs.size());
+      parts_.push_back({std::move(sub), slot, slots, {}});
+      for (auto& spec : specs) {
+        after_last_cache_ = parts_.size();
+        if (!std::holds_alternative<SharedKv>(spec))
+          after_last_store_ = parts_.size();
+        caches_.push_back(std::move(spec));
+      }
     }
+    if (!l.end) continue;
+    MLXLM_CHECK(!l.parts.empty(), "a layer without parts that ends");
+    parts_.back().end = std::move(l.end);
   }
-  for (std::size_t i = 0; i < parts_.size(); ++i)
-    if (parts_[i].slot >= 0) after_last_cache_ = i + 1;
 }
 
 mx::array Stack::operator()(
@@ -44,13 +50,15 @@ mx::array Stack::operator()(
     const Step& step,
     Memory& memory,
     const std::vector<int>& rows,
-    const Norm& last) const {
+    const Norm& last,
+    std::optional<mx::array> side) const {
   std::optional<mx::array> branch; // computed, not yet added to h
   auto x = h; // what the last norm gave
   auto narrow = [&] {
     h = take_rows(h, rows);
     x = take_rows(x, rows);
     if (branch) branch = take_rows(*branch, rows);
+    if (side) side = take_rows(*side, rows);
   };
   auto enter = [&](const Norm& norm) {
     if (!branch) return norm(h);
@@ -60,23 +68,27 @@ mx::array Stack::operator()(
     return normed;
   };
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    const auto& [sub, slot] = parts_[i];
-    if (i == after_last_cache_) {
-      // Evaluating no rows of the last branch still runs all that remembers.
-      if (rows.empty()) return take_rows(branch ? *branch : h, rows);
-      narrow();
-    }
+    const auto& [sub, slot, slots, end] = parts_[i];
+    // Evaluating no rows of the last branch still runs all that remembers.
+    if (i == after_last_store_ && rows.empty()) break;
+    if (i == after_last_cache_) narrow();
     if (!sub.beside)
       x = enter(sub.pre);
     else if (!sub.pre.identity())
       x = sub.pre(h);
-    auto y = (*sub.op)(x, step, slot < 0 ? nullptr : &memory.layer(slot));
-    y = sub.post(y);
+    std::vector<LayerCache*> views;
+    for (int k = 0; k < slots; ++k)
+      views.push_back(&memory.layer(slot + k));
+    auto y = sub.post(sub.op->run(x, step, views));
     if (sub.scale != 1) y = y * mx::array(sub.scale, y.dtype());
     branch = branch ? *branch + y : y;
+    if (!end) continue;
+    h = end(h + *branch, side);
+    branch.reset();
   }
+  if (rows.empty()) return take_rows(branch ? *branch : h, rows);
   if (after_last_cache_ == parts_.size()) narrow();
-  return rows.empty() ? *branch : enter(last);
+  return enter(last);
 }
 
 namespace {
@@ -94,7 +106,13 @@ class Decoder : public Model {
                                 options_.hidden,
                                 options_.vocab,
                                 {.bias = options_.head_bias})),
-        type_(w.compute_type()) {}
+        type_(w.compute_type()) {
+    if (!options_.positions.empty())
+      positions_ = w.embedding(
+          options_.positions, options_.position_count, options_.hidden);
+    if (options_.tied && options_.head_bias == Bias::required)
+      bias_ = (w / options_.head).param("bias", {options_.vocab});
+  }
 
   mx::array operator()(
       const Input& input,
@@ -105,8 +123,11 @@ class Decoder : public Model {
                               : embed_.kernel().rows(input.tokens, type_);
     if (options_.embed_scale != 1)
       h = h * mx::array(options_.embed_scale, h.dtype());
+    if (positions_) h = h + positions(step);
     h = options_.embed_norm(h);
-    h = stack_(h, step, memory, rows, options_.norm);
+    std::optional<mx::array> side;
+    if (options_.side) side = options_.side(input, h);
+    h = stack_(h, step, memory, rows, options_.norm, side);
     return logits(h, static_cast<int>(rows.size()));
   }
   std::vector<CacheSpec> caches() const override {
@@ -117,8 +138,22 @@ class Decoder : public Model {
   }
 
  private:
+  // [1, N, hidden] of the step's positions.
+  mx::array positions(const Step& step) const {
+    for (int p : step.position_list)
+      if (p >= options_.position_count)
+        fail(
+            ErrorKind::request,
+            "context",
+            "expected at most {} tokens, which is all this model has positions "
+            "for, found more",
+            options_.position_count);
+    return positions_->kernel().rows(mx::expand_dims(step.positions, 0), type_);
+  }
+
   mx::array logits(const mx::array& h, int rows) const {
     auto y = rows ? head_(h) : h;
+    if (rows && bias_) y = y + **bias_;
     y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
     if (rows == 0) return y;
     if (options_.logit_scale != 1) y = y * mx::array(options_.logit_scale);
@@ -134,6 +169,8 @@ class Decoder : public Model {
   Stack stack_;
   Linear head_;
   mx::Dtype type_;
+  std::optional<Linear> positions_;
+  std::optional<Param> bias_; // of a tied head
 };
 
 } // namespace

@@ -22,8 +22,14 @@ struct DecoderOptions {
   bool tied = false; // the head is the embedding
   Bias head_bias = Bias::none;
   float embed_scale = 1; // of embeddings
+  // A learned vector for each of `position_count` positions, added to them.
+  std::string positions = {};
+  int position_count = 0;
   float logit_scale = 1;
   float softcap = 0; // cap * tanh(logits / cap)
+  // What the ends of layers are given beside h, [1, N, ...], from the tokens
+  // and the embeddings as the first layer gets them.
+  std::function<mx::array(const Input& input, const mx::array& h)> side = {};
 };
 
 using BlockMaker = std::function<Layer(int index, const Scope& s)>;
@@ -47,15 +53,18 @@ class Stack {
       const Step& step,
       Memory& memory,
       const std::vector<int>& rows,
-      const Norm& last) const;
+      const Norm& last,
+      std::optional<mx::array> side = {}) const;
 
  private:
   struct Part {
     Sublayer sub;
-    int slot; // in caches_, -1: remembers nothing
+    int slot, slots; // in caches_, as many as it remembers
+    decltype(Layer::end) end; // of the last part of a layer
   };
   std::vector<Part> parts_;
   std::vector<CacheSpec> caches_;
+  std::size_t after_last_store_ = 0; // parts from here on store nothing
   std::size_t after_last_cache_ = 0; // parts from here on need only `rows`
 };
 

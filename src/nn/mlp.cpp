@@ -24,15 +24,17 @@ class GatedMlp : public Block {
       : act_(o.act),
         gate_(half(s, o, false)),
         up_(half(s, o, true)),
-        down_(down(s, o)) {}
+        down_(down(s, o)),
+        norm_(o.inner_norm) {}
   mx::array operator()(const mx::array& x, const Step&, LayerCache*)
       const override {
-    return down_(gated(act_, x, gate_, up_));
+    return down_(norm_(gated(act_, x, gate_, up_)));
   }
 
  private:
   Activation act_;
   Linear gate_, up_, down_;
+  Norm norm_;
 };
 
 class PlainMlp : public Block {

@@ -16,6 +16,7 @@ struct MlpOptions {
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
   // One matrix with the rows of gate, then up, instead of two.
   std::string fused = {};
+  Norm inner_norm = {}; // before `down`
 };
 
 BlockPtr gated_mlp(const Scope& s, const MlpOptions& options);

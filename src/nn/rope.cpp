@@ -250,6 +250,7 @@ struct Rope::Plan {
 
   // Fills in everything but dims and traditional.
   void scale(const Source& s, int head_dim);
+  void reverse();
   std::vector<float> at(int length) const;
   mx::array array_at(int length) const;
   // Lengths of one class share their frequencies.
@@ -295,6 +296,14 @@ void Rope::Plan::scale(const Source& s, int head_dim) {
   base_array = to_array(base);
 }
 
+// A negative frequency turns backwards.
+void Rope::Plan::reverse() {
+  MLXLM_CHECK(growth == Growth::none, "a growing rope that turns backwards");
+  for (auto& f : base)
+    f = -f;
+  base_array = to_array(base);
+}
+
 Rope Rope::from(const Fields& f, int head_dim, const RopeOptions& o) {
   auto s = locate(f, o);
   positive(s.fields, "rope_theta", s.theta);
@@ -302,6 +311,7 @@ Rope Rope::from(const Fields& f, int head_dim, const RopeOptions& o) {
   plan->dims = rotated_dims(s, head_dim, o);
   plan->traditional = o.traditional;
   plan->scale(s, head_dim);
+  if (o.backwards) plan->reverse();
   return Rope(std::move(plan));
 }
 

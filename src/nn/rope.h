@@ -22,6 +22,7 @@ struct RopeOptions {
   double partial = 1; // fraction of the head that turns, likewise
   int dims = 0; // > 0: rotate exactly these, whatever the config says
   bool scaled = true; // false: ignore `rope_scaling`
+  bool backwards = false; // turns the other way
 };
 
 class Rope {
