@@ -1,5 +1,8 @@
 #include "models/common.h"
 
+#include <charconv>
+#include <set>
+
 #include "core/check.h"
 #include "core/strings.h"
 
@@ -82,18 +85,19 @@ std::vector<std::string> layer_types(
     const Fields& f,
     int depth,
     const std::vector<std::string>& allowed,
-    const std::function<std::string(int)>& kind) {
+    const std::function<std::string(int)>& kind,
+    std::string_view key) {
   std::vector<std::string> out;
-  if (!f.has("layer_types")) {
+  if (!f.has(key)) {
     for (int i = 0; i < depth; ++i)
       out.push_back(kind(i));
     return out;
   }
-  out = f.req<std::vector<std::string>>("layer_types");
+  out = f.req<std::vector<std::string>>(key);
   if (static_cast<int>(out.size()) != depth)
     fail(
         ErrorKind::config,
-        f.where("layer_types"),
+        f.where(key),
         "expected {} entries, one a layer, found {}",
         depth,
         out.size());
@@ -101,7 +105,7 @@ std::vector<std::string> layer_types(
     if (std::find(allowed.begin(), allowed.end(), name) == allowed.end())
       fail(
           ErrorKind::config,
-          f.where("layer_types"),
+          f.where(key),
           "expected {}, found \"{}\"",
           join(allowed, " or "),
           printable(name));
@@ -158,38 +162,18 @@ Layer post_norm_layer(
           rms_norm(s, "post_feedforward_layernorm", c.hidden, c.eps)});
 }
 
-BlockPtr sigmoid_experts(
-    const Fields& f,
+ModelPtr plain_decoder(
+    const Scope& w,
     const Common& c,
-    int index,
-    const Scope& s) {
-  int count = size_field(f, "n_routed_experts", 0);
-  int dense = size_field(f, "first_k_dense_replace", 0);
-  int every = f.range("moe_layer_freq", 1, 1, 1 << 20);
-  if (count == 0 || index < dense || index % every != 0)
-    return gated_mlp(s, c.mlp());
-  MoeOptions m;
-  m.router = {
-      .hidden = c.hidden,
-      .experts = count,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .score = RouterOptions::Score::sigmoid,
-      .groups = size_field(f, "n_group", 1),
-      .top_groups = size_field(f, "topk_group", 1),
-      .pairs = true,
-      .normalize = f.opt("norm_topk_prob", true),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("routed_scaling_factor", 1.0f),
-      .correction = "gate.e_score_correction_bias"};
-  m.experts = {
-      .hidden = c.hidden,
-      .inner = f.range("moe_intermediate_size", 1, 1 << 20),
-      .experts = count,
-      .act = c.act};
-  auto shared = c.mlp();
-  shared.inner = m.experts.inner * f.range("n_shared_experts", 0, 0, 1 << 10);
-  return moe(
-      s, m, shared.inner ? gated_mlp(s / "shared_experts", shared) : nullptr);
+    const MlpMaker& mlp,
+    const Adjust& adjust) {
+  auto block = [&](int i, const Scope& s) {
+    auto a = c.attention();
+    auto at = s / "self_attn";
+    adjust(i, at, a);
+    return pre_norm_layer(s, c, attention(at, a), mlp(i, s / "mlp"));
+  };
+  return decoder(w, c.decoder(w), block);
 }
 
 ModelPtr plain_decoder(
@@ -197,20 +181,28 @@ ModelPtr plain_decoder(
     const Common& c,
     const MlpOptions& mlp,
     const Adjust& adjust) {
-  auto block = [&](int i, const Scope& s) {
-    auto a = c.attention();
-    auto at = s / "self_attn";
-    adjust(i, at, a);
-    return pre_norm_layer(s, c, attention(at, a), gated_mlp(s / "mlp", mlp));
-  };
-  return decoder(w, c.decoder(w), block);
+  auto make = [&](int, const Scope& s) { return gated_mlp(s, mlp); };
+  return plain_decoder(w, c, MlpMaker(make), adjust);
 }
 
-std::vector<Rule> drop_prediction_layers(const Fields& f) {
-  std::vector<Rule> out;
+std::vector<Rule> drop_prediction_layers(
+    const Fields& f,
+    const TensorSource& source) {
   int depth = f.range("num_hidden_layers", 1, 4096);
-  int extra = f.range("num_nextn_predict_layers", 0, 0, 64);
-  for (int i = depth; i < depth + extra; ++i)
+  constexpr std::string_view mark = "layers.";
+  std::set<int> behind;
+  for (const auto& name : source.names()) {
+    auto at = name.find(mark);
+    if (at == std::string::npos) continue;
+    int index = 0;
+    auto digits = name.data() + at + mark.size();
+    auto end = name.data() + name.size();
+    auto [next, error] = std::from_chars(digits, end, index);
+    bool whole = error == std::errc() && next != end && *next == '.';
+    if (whole && index >= depth) behind.insert(index);
+  }
+  std::vector<Rule> out;
+  for (int i : behind)
     out.push_back(drop("model.layers." + std::to_string(i) + ".*"));
   return out;
 }

@@ -7,6 +7,7 @@
 #include "core/fields.h"
 #include "nn/attention.h"
 #include "nn/decoder.h"
+#include "nn/mla.h"
 #include "nn/mlp.h"
 #include "nn/moe.h"
 
@@ -42,7 +43,8 @@ std::vector<std::string> layer_types(
     const Fields& f,
     int depth,
     const std::vector<std::string>& allowed,
-    const std::function<std::string(int)>& kind);
+    const std::function<std::string(int)>& kind,
+    std::string_view key = "layer_types");
 Bias bias_if(bool present);
 // h += attention(norm(h)); h += mlp(norm(h)), with the names nearly all use.
 Layer pre_norm_layer(
@@ -57,6 +59,34 @@ Layer post_norm_layer(
     const Common& c,
     BlockPtr attention,
     BlockPtr mlp);
+// An MLP for layer `index`, at `s`.
+using MlpMaker = std::function<BlockPtr(int index, const Scope& s)>;
+// Experts of the width `inner`, and one MLP of the width `shared_inner` that
+// sees every token (0: none).
+struct Mixture {
+  RouterOptions router; // `hidden` is filled in
+  int inner = 0, shared_inner = 0;
+  std::string shared = "shared_experts";
+};
+BlockPtr mixture(const Scope& s, const Common& c, Mixture m);
+// A mixture in layers that have experts (`mlp_layer_types`, else `sparse(i)`),
+// the config's MLP in the others.
+MlpMaker mixed_mlps(
+    const Fields& f,
+    const Common& c,
+    const Mixture& m,
+    const std::function<bool(int)>& sparse);
+// The sizes as DeepSeek's configs name them (n_routed_experts, n_shared_experts
+// ...); scores, groups and weights are the family's.
+Mixture deepseek_mixture(const Fields& f);
+// The layers they are in: first_k_dense_replace, moe_layer_freq.
+MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m);
+// Latent attention with DeepSeek's sizes; yarn's growth of the softmax scale
+// included.
+MlaOptions latent_attention(
+    const Fields& f,
+    const Common& c,
+    bool interleaved = true);
 // DeepSeek-V3's mixture (sigmoid scores, a correction for the choice, groups,
 // shared experts) in layer `index`, or the MLP of a dense layer.
 BlockPtr sigmoid_experts(
@@ -73,11 +103,17 @@ ModelPtr plain_decoder(
     const Common& c,
     const MlpOptions& mlp,
     const Adjust& adjust);
+ModelPtr plain_decoder(
+    const Scope& w,
+    const Common& c,
+    const MlpMaker& mlp,
+    const Adjust& adjust);
 // Sizes and counts from a config, within what any model has.
 int size_field(const Fields& f, std::string_view key);
 int size_field(const Fields& f, std::string_view key, int fallback);
-// Where the checkpoint of a depth-layer model keeps prediction layers for later
-// tokens: they are left out.
-std::vector<Rule> drop_prediction_layers(const Fields& f);
+// Layers behind the last one predict later tokens: they are left out.
+std::vector<Rule> drop_prediction_layers(
+    const Fields& f,
+    const TensorSource& source);
 
 } // namespace mlxlm::models

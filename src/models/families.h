@@ -42,6 +42,8 @@ const Wrapper* find_wrapper(std::string_view model_type);
 ModelPtr apertus(const Fields& f, const Scope& w);
 ModelPtr cohere(const Fields& f, const Scope& w);
 ModelPtr cohere2(const Fields& f, const Scope& w);
+ModelPtr deepseek(const Fields& f, const Scope& w);
+ModelPtr deepseek_v2(const Fields& f, const Scope& w);
 ModelPtr deepseek_v3(const Fields& f, const Scope& w);
 ModelPtr dots1(const Fields& f, const Scope& w);
 ModelPtr ernie4_5(const Fields& f, const Scope& w);
@@ -61,8 +63,11 @@ ModelPtr hunyuan_v1_dense(const Fields& f, const Scope& w);
 ModelPtr internlm2(const Fields& f, const Scope& w);
 ModelPtr internlm3(const Fields& f, const Scope& w);
 ModelPtr llama(const Fields& f, const Scope& w);
+ModelPtr longcat_flash(const Fields& f, const Scope& w);
 ModelPtr minicpm(const Fields& f, const Scope& w);
+ModelPtr minicpm3(const Fields& f, const Scope& w);
 ModelPtr mistral(const Fields& f, const Scope& w);
+ModelPtr mistral4(const Fields& f, const Scope& w);
 ModelPtr mixtral(const Fields& f, const Scope& w);
 ModelPtr nemotron(const Fields& f, const Scope& w);
 ModelPtr nemotron_h(const Fields& f, const Scope& w);
@@ -81,6 +86,7 @@ ModelPtr smollm3(const Fields& f, const Scope& w);
 ModelPtr solar_open(const Fields& f, const Scope& w);
 ModelPtr stablelm(const Fields& f, const Scope& w);
 ModelPtr starcoder2(const Fields& f, const Scope& w);
+ModelPtr youtu(const Fields& f, const Scope& w);
 
 std::vector<Rule> exaone_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gpt_oss_rules(const Fields& f, const TensorSource& source);
@@ -96,6 +102,9 @@ std::vector<Rule> plain_expert_rules(
     const TensorSource& source);
 std::vector<Rule> qwen3_next_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> sigmoid_expert_rules(
+    const Fields& f,
+    const TensorSource& source);
+std::vector<Rule> longcat_flash_rules(
     const Fields& f,
     const TensorSource& source);
 

@@ -8,19 +8,8 @@ namespace mlxlm::models {
 
 namespace {
 
-ModelPtr build(
-    const Fields& f,
-    const Scope& w,
-    const Common& c,
-    const Adjust& adjust) {
-  auto block = [&](int i, const Scope& s) {
-    auto a = c.attention();
-    auto at = s / "self_attn";
-    adjust(i, at, a);
-    return pre_norm_layer(
-        s, c, attention(at, a), sigmoid_experts(f, c, i, s / "mlp"));
-  };
-  return decoder(w, c.decoder(w), block);
+MlpMaker sigmoid_mlps(const Fields& f, const Common& c) {
+  return [&](int i, const Scope& s) { return sigmoid_experts(f, c, i, s); };
 }
 
 } // namespace
@@ -30,13 +19,14 @@ ModelPtr glm4_moe(const Fields& f, const Scope& w) {
   auto rope = Rope::from(f, c.head_dim, {.partial = 0.5});
   auto bias = bias_if(f.opt("attention_bias", false));
   bool normed = f.opt("use_qk_norm", false);
-  return build(f, w, c, [&](int, const Scope& s, AttentionOptions& o) {
-    o.rope = rope;
-    o.bias = bias;
-    if (!normed) return;
-    o.q_norm = rms_norm(s, "q_norm", c.head_dim, c.eps);
-    o.k_norm = rms_norm(s, "k_norm", c.head_dim, c.eps);
-  });
+  return plain_decoder(
+      w, c, sigmoid_mlps(f, c), [&](int, const Scope& s, AttentionOptions& o) {
+        o.rope = rope;
+        o.bias = bias;
+        if (!normed) return;
+        o.q_norm = rms_norm(s, "q_norm", c.head_dim, c.eps);
+        o.k_norm = rms_norm(s, "k_norm", c.head_dim, c.eps);
+      });
 }
 
 ModelPtr dots1(const Fields& f, const Scope& w) {
@@ -47,27 +37,34 @@ ModelPtr dots1(const Fields& f, const Scope& w) {
   auto window = f.has("sliding_window")
       ? windows(f, c.depth, [&](int i) { return i >= from; })
       : std::vector<int>(c.depth, 0);
-  return build(f, w, c, [&](int i, const Scope& s, AttentionOptions& o) {
-    o.rope = rope;
-    o.bias = o.out_bias = bias;
-    o.window = window[i];
-    o.q_norm = rms_norm(s, "q_norm", c.head_dim, c.eps);
-    o.k_norm = rms_norm(s, "k_norm", c.head_dim, c.eps);
-  });
+  return plain_decoder(
+      w,
+      c,
+      sigmoid_mlps(f, c),
+      [&](int i, const Scope& s, AttentionOptions& o) {
+        o.rope = rope;
+        o.bias = o.out_bias = bias;
+        o.window = window[i];
+        o.q_norm = rms_norm(s, "q_norm", c.head_dim, c.eps);
+        o.k_norm = rms_norm(s, "k_norm", c.head_dim, c.eps);
+      });
 }
 
 ModelPtr solar_open(const Fields& f, const Scope& w) {
   auto c = Common::parse(f);
   auto rope = Rope::from(f, c.head_dim, {.theta = 1000000});
   auto bias = bias_if(f.opt("attention_bias", false));
-  return build(f, w, c, [&](int, const Scope&, AttentionOptions& o) {
-    o.rope = rope;
-    o.bias = bias;
-  });
+  return plain_decoder(
+      w, c, sigmoid_mlps(f, c), [&](int, const Scope&, AttentionOptions& o) {
+        o.rope = rope;
+        o.bias = bias;
+      });
 }
 
-std::vector<Rule> sigmoid_expert_rules(const Fields& f, const TensorSource&) {
-  auto rules = drop_prediction_layers(f);
+std::vector<Rule> sigmoid_expert_rules(
+    const Fields& f,
+    const TensorSource& source) {
+  auto rules = drop_prediction_layers(f, source);
   for (auto& r : expert_rules())
     rules.push_back(std::move(r));
   return rules;

@@ -97,14 +97,6 @@ std::vector<Rule> qwen3_next_rules(const Fields&, const TensorSource& source) {
     break;
   }
   auto rules = expert_rules();
-  // Qwen3.5's mixtures hold all experts in one tensor, gate and up one behind
-  // the other.
-  rules.push_back(split(
-      "*.mlp.experts.gate_up_proj",
-      {"*.mlp.switch_mlp.gate_proj.weight", "*.mlp.switch_mlp.up_proj.weight"},
-      -2));
-  rules.push_back(
-      rename("*.mlp.experts.down_proj", "*.mlp.switch_mlp.down_proj.weight"));
   rules.push_back(merge_axes("*.conv1d.weight"));
   rules.push_back(drop("mtp.*"));
   rules.push_back(drop("model.mtp.*"));

@@ -41,13 +41,15 @@ using BlockPtr = std::unique_ptr<Block>;
 BlockPtr again(std::shared_ptr<const Block> block);
 
 struct Sublayer {
-  Norm pre;
+  Norm pre = {};
   BlockPtr op;
   Norm post = {};
   float scale = 1; // of the branch before it joins the residual
   // Takes the same input as the part before (parallel). Without a norm of its
   // own, what that one's norm gave.
   bool beside = false;
+  // Joins the residual when the layer ends: the parts between do not see it.
+  bool late = false;
 };
 
 struct Layer {

@@ -2,6 +2,8 @@
 
 #include <mlx/ops.h>
 
+#include <utility>
+
 #include "core/check.h"
 
 namespace mlxlm {
@@ -31,7 +33,7 @@ Stack::Stack(std::vector<Layer> layers) {
       auto specs = sub.op->caches();
       int slot = static_cast<int>(caches_.size());
       int slots = static_cast<int>(specs.size());
-      parts_.push_back({std::move(sub), slot, slots, {}});
+      parts_.push_back({std::move(sub), slot, slots, {}, false});
       for (auto& spec : specs) {
         after_last_cache_ = parts_.size();
         if (!std::holds_alternative<SharedKv>(spec))
@@ -39,6 +41,7 @@ Stack::Stack(std::vector<Layer> layers) {
         caches_.push_back(std::move(spec));
       }
     }
+    if (!l.parts.empty()) parts_.back().last = true;
     if (!l.end) continue;
     MLXLM_CHECK(!l.parts.empty(), "a layer without parts that ends");
     parts_.back().end = std::move(l.end);
@@ -53,12 +56,17 @@ mx::array Stack::operator()(
     const Norm& last,
     std::optional<mx::array> side) const {
   std::optional<mx::array> branch; // computed, not yet added to h
+  std::optional<mx::array> late; // for the end of the layer
+  auto add = [](std::optional<mx::array>& sum, const mx::array& y) {
+    sum = sum ? *sum + y : y;
+  };
   auto x = h; // what the last norm gave
   auto narrow = [&] {
     h = take_rows(h, rows);
     x = take_rows(x, rows);
     if (branch) branch = take_rows(*branch, rows);
     if (side) side = take_rows(*side, rows);
+    if (late) late = take_rows(*late, rows);
   };
   auto enter = [&](const Norm& norm) {
     if (!branch) return norm(h);
@@ -68,7 +76,7 @@ mx::array Stack::operator()(
     return normed;
   };
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    const auto& [sub, slot, slots, end] = parts_[i];
+    const auto& [sub, slot, slots, end, ends] = parts_[i];
     // Evaluating no rows of the last branch still runs all that remembers.
     if (i == after_last_store_ && rows.empty()) break;
     if (i == after_last_cache_) narrow();
@@ -81,7 +89,8 @@ mx::array Stack::operator()(
       views.push_back(&memory.layer(slot + k));
     auto y = sub.post(sub.op->run(x, step, views));
     if (sub.scale != 1) y = y * mx::array(sub.scale, y.dtype());
-    branch = branch ? *branch + y : y;
+    add(sub.late ? late : branch, y);
+    if (ends && late) add(branch, *std::exchange(late, std::nullopt));
     if (!end) continue;
     h = end(h + *branch, side);
     branch.reset();

@@ -61,6 +61,7 @@ class Stack {
     Sublayer sub;
     int slot, slots; // in caches_, as many as it remembers
     decltype(Layer::end) end; // of the last part of a layer
+    bool last; // of its layer
   };
   std::vector<Part> parts_;
   std::vector<CacheSpec> caches_;

@@ -100,6 +100,8 @@ class Mla : public Block {
     auto q_parts = mx::split(q, mx::Shape{o_.nope_dim}, -1);
     auto kv_parts = mx::split(kv, mx::Shape{o_.kv_rank}, -1);
     auto latent = kv_norm_(kv_parts[0]);
+    if (o_.latent_scale != 1)
+      latent = latent * mx::array(o_.latent_scale, latent.dtype());
     auto k_pe = mx::reshape(kv_parts[1], {1, n, 1, o_.rope_dim});
     auto q_pe = q_parts[1];
     if (o_.rope) {

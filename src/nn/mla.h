@@ -17,6 +17,7 @@ struct MlaOptions {
   int kv_rank = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
   Rope rope = {};
   float scale = 0; // 0: (nope_dim + rope_dim) ^ -0.5
+  float latent_scale = 1; // of the normed latent row (LongCat)
   float eps = 1e-6f;
   Bias bias = Bias::none; // of the down projections and the output
   float temperature = 0; // see query_temperature

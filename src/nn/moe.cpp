@@ -159,6 +159,12 @@ std::vector<Rule> expert_rules(
   for (const auto& [from, to] : names)
     out.push_back(
         stack("*.experts.#." + from + ".*", "*.switch_mlp." + to + ".*"));
+  auto all = [](const char* name) {
+    return "*.switch_mlp." + std::string(name) + ".weight";
+  };
+  out.push_back(
+      split("*.experts.gate_up_proj", {all("gate_proj"), all("up_proj")}, -2));
+  out.push_back(rename("*.experts.down_proj", all("down_proj")));
   return out;
 }
 

@@ -89,7 +89,8 @@ BlockPtr moe(
     std::optional<Linear> shared_gate = std::nullopt);
 
 // {`*.experts.#.FROM.*` -> `*.switch_mlp.TO.*`}: one tensor an expert becomes
-// one of all.
+// one of all. Tensors of all experts, as transformers 5 saves them (gate and up
+// one behind the other), are taken as well.
 std::vector<Rule> expert_rules(
     const std::vector<std::pair<std::string, std::string>>& names = {
         {"gate_proj", "gate_proj"},

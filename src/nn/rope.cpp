@@ -277,7 +277,7 @@ void Rope::Plan::scale(const Source& s, int head_dim) {
     limit = s.config.range("max_position_embeddings", 1, 1 << 30);
   } else if (s.type == "llama3") {
     inv = llama3(std::move(inv), s);
-  } else if (s.type == "yarn") {
+  } else if (s.type == "yarn" || s.type == "deepseek_yarn") {
     inv = yarn(std::move(inv), dims, s);
     magnitude = static_cast<float>(yarn_magnitude(s));
   } else if (s.type == "longrope" || s.type == "su") {

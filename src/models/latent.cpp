@@ -1,10 +1,7 @@
-// DeepSeek-V3: latent attention; leading dense layers, then experts chosen by
-// sigmoid scores inside groups, and a shared expert.
+// Latent attention as DeepSeek's configs describe it.
 #include <cmath>
 
 #include "models/common.h"
-#include "models/families.h"
-#include "nn/mla.h"
 
 namespace mlxlm::models {
 
@@ -26,8 +23,10 @@ float yarn_scale(const Fields& f, int dim) {
 
 } // namespace
 
-ModelPtr deepseek_v3(const Fields& f, const Scope& w) {
-  auto c = Common::parse(f);
+MlaOptions latent_attention(
+    const Fields& f,
+    const Common& c,
+    bool interleaved) {
   MlaOptions a;
   a.hidden = c.hidden;
   a.heads = c.heads;
@@ -36,18 +35,12 @@ ModelPtr deepseek_v3(const Fields& f, const Scope& w) {
   a.nope_dim = size_field(f, "qk_nope_head_dim");
   a.rope_dim = size_field(f, "qk_rope_head_dim");
   a.v_dim = size_field(f, "v_head_dim");
-  a.rope = Rope::from(
-      f,
-      a.rope_dim,
-      {.traditional = f.opt("rope_interleave", true), .dims = a.rope_dim});
+  bool pairs = f.opt("rope_interleave", f.opt("rope_traditional", interleaved));
+  a.rope =
+      Rope::from(f, a.rope_dim, {.traditional = pairs, .dims = a.rope_dim});
   a.scale = yarn_scale(f, a.nope_dim + a.rope_dim);
   a.bias = bias_if(f.opt("attention_bias", false));
-
-  auto block = [&](int i, const Scope& s) {
-    return pre_norm_layer(
-        s, c, mla(s / "self_attn", a), sigmoid_experts(f, c, i, s / "mlp"));
-  };
-  return decoder(w, c.decoder(w), block);
+  return a;
 }
 
 } // namespace mlxlm::models

@@ -1,0 +1,72 @@
+// Mixtures of experts as configs describe them: which layers have one,
+// DeepSeek's names for its sizes.
+#include "models/common.h"
+
+namespace mlxlm::models {
+
+BlockPtr mixture(const Scope& s, const Common& c, Mixture m) {
+  MoeOptions o;
+  o.router = std::move(m.router);
+  o.router.hidden = c.hidden;
+  o.experts = {
+      .hidden = c.hidden,
+      .inner = m.inner,
+      .experts = o.router.experts,
+      .act = c.act};
+  auto shared = c.mlp();
+  shared.inner = m.shared_inner;
+  return moe(s, o, shared.inner ? gated_mlp(s / m.shared, shared) : nullptr);
+}
+
+MlpMaker mixed_mlps(
+    const Fields& f,
+    const Common& c,
+    const Mixture& m,
+    const std::function<bool(int)>& sparse) {
+  auto kinds = layer_types(
+      f,
+      c.depth,
+      {"dense", "sparse"},
+      [&](int i) { return sparse(i) ? "sparse" : "dense"; },
+      "mlp_layer_types");
+  return [=](int i, const Scope& s) {
+    bool experts = m.router.experts > 0 && kinds[i] == "sparse";
+    return experts ? mixture(s, c, m) : gated_mlp(s, c.mlp());
+  };
+}
+
+Mixture deepseek_mixture(const Fields& f) {
+  Mixture m;
+  m.router.experts = size_field(f, "n_routed_experts", 0);
+  if (m.router.experts == 0) return m;
+  m.router.top_k = size_field(f, "num_experts_per_tok");
+  m.inner = f.range("moe_intermediate_size", 1, 1 << 20);
+  m.shared_inner = m.inner * f.range("n_shared_experts", 0, 0, 1 << 10);
+  return m;
+}
+
+MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m) {
+  int dense = size_field(f, "first_k_dense_replace", 0);
+  int every = f.range("moe_layer_freq", 1, 1, 1 << 20);
+  return mixed_mlps(
+      f, c, m, [=](int i) { return i >= dense && i % every == 0; });
+}
+
+BlockPtr sigmoid_experts(
+    const Fields& f,
+    const Common& c,
+    int index,
+    const Scope& s) {
+  auto m = deepseek_mixture(f);
+  m.router.score = RouterOptions::Score::sigmoid;
+  m.router.groups = size_field(f, "n_group", 1);
+  m.router.top_groups = size_field(f, "topk_group", 1);
+  m.router.pairs = true;
+  m.router.normalize = f.opt("norm_topk_prob", true);
+  m.router.normalize_eps = 1e-20f;
+  m.router.scale = f.opt("routed_scaling_factor", 1.0f);
+  m.router.correction = "gate.e_score_correction_bias";
+  return deepseek_mlps(f, c, m)(index, s);
+}
+
+} // namespace mlxlm::models
