@@ -149,7 +149,7 @@ class Decoder : public Model {
  private:
   // [1, N, hidden] of the step's positions.
   mx::array positions(const Step& step) const {
-    for (int p : step.position_list)
+    for (int p : step.position_list())
       if (p >= options_.position_count)
         fail(
             ErrorKind::request,
