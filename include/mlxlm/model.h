@@ -65,7 +65,12 @@ struct ModelSummary {
   int layers = 0;
   int vocab = 0;
   int context_length = 0; // tokens the model was made for
+  std::string obstacle; // why load() would refuse it; empty: nothing is known
+  // What a sequence takes (keys and values in f16), if it can be loaded: each
+  // token of layers that remember everything, and all of it at the context
+  // length, windows and recurrent states included.
   std::size_t kv_bytes_per_token = 0;
+  std::size_t kv_bytes_of_context = 0;
   std::size_t available_memory = 0; // of this machine now
   int context_that_fits = 0; // tokens, weights included
   Capabilities capabilities;
@@ -87,7 +92,11 @@ struct LoadOptions {
   int max_batch = 32; // sequences that run together
   int max_queue = 512; // requests that wait; more are refused
   int context_length = 0; // 0: the model's own
-  std::size_t max_kv_bytes = 0; // 0: what the machine has
+  // Of all sequences together. A request waits until its whole length fits and
+  // is refused when it never will; one without max_tokens gets what fits.
+  // 0: nine tenths of what the machine (its control groups, the GPU) has free
+  // once the weights are loaded.
+  std::size_t max_kv_bytes = 0;
 };
 
 struct LoadProgress {

@@ -11,10 +11,6 @@
 
 namespace mlxlm::cache {
 
-namespace {
-constexpr std::size_t most_checkpoints = 4;
-} // namespace
-
 Sequence::Sequence(std::shared_ptr<Shared> shared)
     : shared_(std::move(shared)), states_(zero_states()) {
   auto& layout = shared_->layout;

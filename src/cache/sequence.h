@@ -8,6 +8,9 @@
 
 namespace mlxlm::cache {
 
+// Of recurrent states, besides the current ones.
+constexpr std::size_t most_checkpoints = 4;
+
 class Sequence final : public SequenceMemory {
  public:
   explicit Sequence(std::shared_ptr<Shared> shared);

@@ -46,7 +46,9 @@ Json to_json(const ModelSummary& m) {
       {"layers", m.layers},
       {"vocab", m.vocab},
       {"context_length", m.context_length},
+      {"obstacle", m.obstacle.empty() ? Json() : Json(m.obstacle)},
       {"kv_bytes_per_token", m.kv_bytes_per_token},
+      {"kv_bytes_of_context", m.kv_bytes_of_context},
       {"available_memory", m.available_memory},
       {"context_that_fits", m.context_that_fits},
       {"capabilities", to_json(m.capabilities)},
@@ -66,9 +68,20 @@ std::string row(std::string_view name, const std::string& value) {
   return fmt::format("{:<18} {}\n", name, value);
 }
 
+std::string context(const ModelSummary& m) {
+  if (!m.obstacle.empty())
+    return row("context", fmt::format("{} tokens", m.context_length)) +
+        row("cannot be loaded", printable(m.obstacle, 1000));
+  auto whole = fmt::format(
+      "{} tokens, {} in all, {} more each",
+      m.context_length,
+      human_bytes(m.kv_bytes_of_context),
+      human_bytes(m.kv_bytes_per_token));
+  return row("context", whole) +
+      row("context that fits", fmt::format("{} tokens", m.context_that_fits));
+}
+
 std::string facts(const ModelSummary& m) {
-  auto kv = m.kv_bytes_per_token;
-  auto context = std::size_t(std::max(m.context_length, 0));
   return row("path", printable(m.path, 1000)) + row("container", m.container) +
       row("model type", printable(m.model_type)) +
       row("quantization", m.quantization) +
@@ -78,14 +91,7 @@ std::string facts(const ModelSummary& m) {
       row("vocabulary", fmt::format("{}", m.vocab)) +
       row("can", abilities(m.capabilities)) +
       row("weights", human_bytes(m.weight_bytes)) +
-      row("context",
-          fmt::format(
-              "{} tokens, {} each, {} in all",
-              m.context_length,
-              human_bytes(kv),
-              human_bytes(kv * context))) +
-      row("memory free now", human_bytes(m.available_memory)) +
-      row("context that fits", fmt::format("{} tokens", m.context_that_fits));
+      row("memory free now", human_bytes(m.available_memory)) + context(m);
 }
 
 // What each format holds, largest first.

@@ -55,8 +55,24 @@ SchedulerLimits limits(const LoadOptions& options) {
   return {
       .step_tokens = step,
       .max_sequences = options.max_batch,
-      .max_waiting = options.max_queue,
-      .max_bytes = options.max_kv_bytes};
+      .max_waiting = options.max_queue};
+}
+
+// What the device of the sequences still has, once the weights are there.
+std::size_t free_memory() {
+  if (on_cpu()) return available_memory();
+  const auto& about = mx::device_info();
+  auto bytes = [&](const char* key) -> std::size_t {
+    auto found = about.find(key);
+    if (found == about.end()) return 0;
+    const auto* value = std::get_if<std::size_t>(&found->second);
+    return value ? *value : 0;
+  };
+  auto total = bytes("max_recommended_working_set_size"); // Metal
+  if (total == 0) total = bytes("total_memory");
+  if (total == 0) total = bytes("memory_size");
+  if (total == 0) return available_memory();
+  return total - std::min(total, mx::get_active_memory());
 }
 
 std::uint64_t entropy() {
@@ -113,14 +129,21 @@ std::unique_ptr<Runner> Container::make_runner(
     };
   auto loaded = load_model(path_, model_options);
   auto kv = kv_type(options.dtype, loaded.compute_type);
-  auto memory = make_memory(
-      loaded.model->caches(), {.dtype = kv, .max_bytes = options.max_kv_bytes});
+  auto specs = loaded.model->caches();
+  auto budget = options.max_kv_bytes;
+  // At least a byte, as nothing would mean no limit.
+  if (budget == 0)
+    budget = std::max<std::size_t>(1, sequence_budget(free_memory()));
+  auto memory = make_memory(specs, {.dtype = kv, .max_bytes = budget});
   auto bytes = loaded.parameters->bytes();
-  state_ = std::make_shared<LoadedState>(
-      LoadedState{std::move(loaded), std::move(memory), bytes});
+  Footprint footprint(
+      specs, {.dtype = kv, .step_tokens = limits(options).step_tokens});
+  state_ = std::make_shared<LoadedState>(LoadedState{
+      std::move(loaded), std::move(memory), bytes, footprint, budget});
   return std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
-      std::shared_ptr<Memory>(state_, state_->memory.get()));
+      std::shared_ptr<Memory>(state_, state_->memory.get()),
+      budget);
 }
 
 Container::~Container() {
@@ -191,7 +214,13 @@ Request Container::request(
   Request request;
   int room = context_ - static_cast<int>(prompt.size());
   int asked = parameters.max_tokens.value_or(-1);
-  request.max_tokens = asked < 0 ? room : std::min(asked, room);
+  if (asked < 0) {
+    // As far as memory goes; what does not even fit alone is refused later.
+    int fits =
+        state_->footprint.tokens_within(state_->sequence_bytes, context_);
+    asked = std::max(1, fits - static_cast<int>(prompt.size()));
+  }
+  request.max_tokens = std::min(asked, room);
   request.sampling = parameters.sampling;
   if (request.sampling.xtc_special_tokens.empty())
     request.sampling.xtc_special_tokens = xtc_special_;
@@ -226,7 +255,7 @@ std::vector<GenerationPtr> Container::submit(
       request.channel->events.push_last(FinishedEvent{std::move(info)});
       continue;
     }
-    bytes.push_back(state_->memory->bytes_for(static_cast<int>(tokens)));
+    bytes.push_back(state_->footprint.bytes_for(static_cast<int>(tokens)));
     accepted.push_back(std::make_shared<const Request>(std::move(request)));
   }
   engine_->submit(std::move(accepted), std::move(bytes));

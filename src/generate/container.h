@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "cache/footprint.h"
 #include "generate/codec.h"
 #include "generate/engine.h"
 #include "generate/model_runner.h"
@@ -18,6 +19,8 @@ struct LoadedState {
   LoadedModel loaded;
   std::unique_ptr<Memory> memory;
   std::size_t weight_bytes;
+  Footprint footprint;
+  std::size_t sequence_bytes; // what all of them together may take
 };
 
 class Container final : public ModelContainer {

@@ -24,6 +24,7 @@ Engine::Engine(
   thread_ = std::thread([this, &make, &made] {
     try {
       runner_ = make();
+      if (auto bytes = runner_->max_bytes()) scheduler_.limit_bytes(bytes);
     } catch (...) {
       made.set_exception(std::current_exception());
       return;

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <map>
 
+#include "cache/footprint.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
 #include "generate/codec.h"
 #include "generate/machine.h"
 #include "hub/resolve.h"
 #include "mlxlm/model.h"
+#include "models/load.h"
 
 namespace mlxlm {
 namespace {
@@ -45,15 +47,20 @@ std::string quantization(
   return main_format(tensors);
 }
 
-// Keys and values of one token in f16, as if every layer attended fully: an
-// upper bound for models with windows or states.
-std::size_t kv_bytes(const Fields& f, int layers) {
-  int heads = f.opt("num_attention_heads", 0);
-  int kv_heads = f.opt("num_key_value_heads", heads);
-  int dim = f.opt("head_dim", heads > 0 ? f.opt("hidden_size", 0) / heads : 0);
-  if (int rank = f.opt("kv_lora_rank", 0))
-    return std::size_t(layers) * (rank + f.opt("qk_rope_head_dim", 0)) * 2;
-  return std::size_t(layers) * kv_heads * dim * 2 * 2;
+// What cannot be loaded can still be looked at.
+void add_memory(const Checkpoint& checkpoint, ModelSummary& out) {
+  out.available_memory = available_memory();
+  try {
+    Footprint need(remembered(checkpoint), {});
+    out.kv_bytes_per_token = need.bytes_per_token();
+    out.kv_bytes_of_context = need.bytes_for(out.context_length);
+    auto free = out.available_memory;
+    free -= std::min(free, out.weight_bytes);
+    out.context_that_fits =
+        need.tokens_within(sequence_budget(free), out.context_length);
+  } catch (const Error& error) {
+    out.obstacle = error.what();
+  }
 }
 
 void add_tensors(const TensorSource& source, ModelSummary& out) {
@@ -112,12 +119,7 @@ ModelSummary inspect(std::string_view reference) {
   out.layers = text.opt("num_hidden_layers", 0);
   out.vocab = text.opt("vocab_size", 0);
   out.context_length = text.opt("max_position_embeddings", 0);
-  out.kv_bytes_per_token = kv_bytes(text, out.layers);
-  out.available_memory = available_memory();
-  if (out.kv_bytes_per_token > 0 && out.available_memory > out.weight_bytes)
-    out.context_that_fits = static_cast<int>(std::min<std::size_t>(
-        out.context_length,
-        (out.available_memory - out.weight_bytes) / out.kv_bytes_per_token));
+  add_memory(checkpoint, out);
   out.capabilities.text = true;
   try {
     out.capabilities = Codec(out.path).capabilities();

@@ -3,10 +3,17 @@
 
 #include <cstddef>
 
+#include "core/control_groups.h"
+
 namespace mlxlm {
 
-std::size_t available_memory(); // what could still be allocated, cgroup
-                                // respected
+// What this process could still allocate: what the machine has free, at most
+// what its control groups and its own address space limit leave. Cached files
+// count as free.
+std::size_t available_memory(const SystemFolders& system = {});
+// How much of that sequences may take: a tenth is left to activations and to
+// everything else that runs.
+std::size_t sequence_budget(std::size_t available);
 std::size_t resident_memory();
 std::size_t peak_resident_memory();
 

@@ -36,8 +36,11 @@ struct ModelRunner::Sequence {
 
 ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
-    std::shared_ptr<Memory> memory)
-    : model_(std::move(model)), memory_(std::move(memory)) {}
+    std::shared_ptr<Memory> memory,
+    std::size_t max_bytes)
+    : model_(std::move(model)),
+      memory_(std::move(memory)),
+      max_bytes_(max_bytes) {}
 
 ModelRunner::~ModelRunner() = default;
 

@@ -29,7 +29,8 @@ class ModelRunner final : public Runner {
  public:
   ModelRunner(
       std::shared_ptr<const Model> model,
-      std::shared_ptr<Memory> memory);
+      std::shared_ptr<Memory> memory,
+      std::size_t max_bytes = 0);
   ~ModelRunner() override;
 
   int open(std::uint64_t id, const RequestPtr& request) override;
@@ -38,6 +39,9 @@ class ModelRunner final : public Runner {
   std::vector<Drawn> finish() override;
   void abandon() override;
   void rest() override;
+  std::size_t max_bytes() const override {
+    return max_bytes_;
+  }
 
  private:
   struct Sequence;
@@ -65,6 +69,7 @@ class ModelRunner final : public Runner {
   // Before the sequences, which die first.
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Memory> memory_;
+  std::size_t max_bytes_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first
   std::uint64_t started_ = 0; // passes so far

@@ -36,6 +36,10 @@ class Runner {
   virtual std::vector<Drawn> finish() = 0;
   // Forgets the passes under way, after an error.
   virtual void abandon() = 0;
+  // Most bytes that sequences may take together; 0: no limit.
+  virtual std::size_t max_bytes() const {
+    return 0;
+  }
   // There has been nothing to do for a while.
   virtual void rest() {}
 };

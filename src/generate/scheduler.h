@@ -45,6 +45,10 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
 
+  // Before the first job.
+  void limit_bytes(std::size_t bytes) {
+    limits_.max_bytes = bytes;
+  }
   // Why the job cannot be taken, or nothing when it now waits.
   std::optional<std::string> submit(const Job& job);
   // Moves waiting jobs, first come first served, to the running ones as far as

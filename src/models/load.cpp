@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <map>
 
-#include "checkpoint/checkpoint.h"
 #include "core/check.h"
 #include "core/strings.h"
 #include "models/families.h"
@@ -175,6 +174,18 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
       .quantization = summary,
       .max_positions = t.config.range("max_position_embeddings", 0, 1, 1 << 30),
       .eos_tokens = end_tokens(path, checkpoint.config)};
+}
+
+std::vector<CacheSpec> remembered(const Checkpoint& checkpoint) {
+  auto t = target(checkpoint.config);
+  LoaderOptions outline;
+  outline.outline = true;
+  auto loader = Loader::open(
+      *checkpoint.tensors,
+      rules_of(t, checkpoint),
+      quant::formats(checkpoint.config),
+      outline);
+  return t.family->build(t.config, loader->root())->caches();
 }
 
 std::vector<std::string> supported_models() {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/checkpoint.h"
 #include "core/fields.h"
 #include "nn/model.h"
 #include "weights/scope.h"
@@ -41,6 +42,10 @@ struct LoadedModel {
 LoadedModel load_model(
     const std::string& path,
     const ModelOptions& options = {});
+
+// What the model of a checkpoint remembers, a spec a layer, from config and
+// headers alone. Throws as load_model does.
+std::vector<CacheSpec> remembered(const Checkpoint& checkpoint);
 
 // The model_type names that load_model knows, sorted.
 std::vector<std::string> supported_models();

@@ -6,10 +6,11 @@
 #include <cmath>
 #include <fstream>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "core/control_groups.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -62,33 +63,11 @@ double quota_of(const std::string& folder) {
       : static_cast<double>(v1) / static_cast<double>(v1_period);
 }
 
-// The tightest quota on the way from this process's groups to their roots.
+// The tightest quota of all groups this process is in.
 double cgroup_quota() {
   double quota = HUGE_VAL;
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    std::istringstream fields(line);
-    std::string id, controllers, path;
-    std::getline(fields, id, ':');
-    std::getline(fields, controllers, ':');
-    std::getline(fields, path);
-    auto names = "," + controllers + ",";
-    if (!controllers.empty() && names.find(",cpu,") == std::string::npos) {
-      continue;
-    }
-    std::string root = "/sys/fs/cgroup";
-    if (!controllers.empty()) {
-      root += "/" + controllers;
-    }
-    while (true) {
-      quota = std::min(quota, quota_of(root + path));
-      auto slash = path.rfind('/');
-      if (slash == std::string::npos) {
-        break;
-      }
-      path.resize(slash);
-    }
-  }
+  for (const auto& folder : control_groups("cpu"))
+    quota = std::min(quota, quota_of(folder));
   return quota;
 }
 

@@ -39,4 +39,7 @@ LinearKernelPtr mlx_linear(
     std::optional<mx::array> bias,
     mx::Dtype type);
 
+// A shape without values, for a model that is only looked at.
+LinearKernelPtr outline_linear(const EncodedMatrix& matrix);
+
 } // namespace mlxlm

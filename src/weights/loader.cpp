@@ -178,7 +178,7 @@ Param Loader::param(
     const mx::Shape& shape,
     mx::Dtype type) {
   auto tensor = take(path, wide(shape));
-  Param out(array_of(tensor, shape, type));
+  Param out(value(tensor, shape, type));
   table_.add(path, out);
   advance(tensor.bytes());
   return out;
@@ -237,13 +237,22 @@ std::optional<mx::array> Loader::bias(const MatrixRequest& r) {
   }
   auto tensor = take(name, shape).slice(-1, r.begin, r.end);
   advance(tensor.bytes());
-  return array_of(tensor, part, options_.type);
+  return value(tensor, part, options_.type);
+}
+
+mx::array Loader::value(
+    const RowTensor& tensor,
+    const mx::Shape& shape,
+    mx::Dtype type) const {
+  return options_.outline ? mx::zeros(shape, type)
+                          : array_of(tensor, shape, type);
 }
 
 Linear Loader::linear(const MatrixRequest& r) {
   auto matrix = row_range(encoded(r), r.begin, r.end);
   auto bias = this->bias(r);
-  auto kernel = options_.packed
+  auto kernel = options_.outline ? outline_linear(matrix)
+      : options_.packed
       ? packed_linear(matrix, std::move(bias), options_.activations)
       : mlx_linear(matrix, std::move(bias), options_.type);
   Linear out(std::move(kernel));

@@ -29,6 +29,8 @@ struct LoaderOptions {
   // in MLX's own quantized form where an exact one exists, else in f16.
   bool packed = true;
   kernels::Activations activations = kernels::Activations::exact;
+  // Headers alone: shapes are checked, no value is read, the model cannot run.
+  bool outline = false;
   // Bytes of stored weights read so far, and all of them.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
@@ -88,6 +90,10 @@ class Loader : public std::enable_shared_from_this<Loader> {
   [[noreturn]] void missing(const std::string& name) const;
   EncodedMatrix encoded(const MatrixRequest& request);
   std::optional<mx::array> bias(const MatrixRequest& request);
+  mx::array value(
+      const RowTensor& tensor,
+      const mx::Shape& shape,
+      mx::Dtype type) const;
   void advance(std::size_t bytes);
 
   TensorMap tensors_;

@@ -198,11 +198,25 @@ def test_inspect(mlxlm, checkpoint):
     assert result["layers"] == 1 and result["vocab"] == 32
     assert result["config"]["hidden_size"] == 16
     assert result["context_length"] == 64 and result["context_that_fits"] == 64
+    assert result["obstacle"] is None
+    # One layer in f16, and the context is one page.
+    per_token = result["kv_bytes_per_token"]
+    config = result["config"]
+    width = config["hidden_size"] // config["num_attention_heads"]
+    assert per_token == config.get("num_key_value_heads", config["num_attention_heads"]) * width * 4
+    assert result["kv_bytes_of_context"] == 64 * per_token
     shapes = {t["name"]: t["shape"] for t in result["tensors"]}
     assert shapes["model.embed_tokens.weight"] == [32, 16]
     assert sum(t["bytes"] for t in result["tensors"]) == result["weight_bytes"]
     plain = mlxlm("inspect", folder).text
     assert "model.embed_tokens.weight" in plain and "[32, 16]" in plain
+
+
+def test_inspect_what_cannot_be_loaded(mlxlm, checkpoint):
+    folder = checkpoint(model_type="lama")
+    result = mlxlm("inspect", "--model", folder, "--json").json
+    assert "llama" in result["obstacle"] and result["kv_bytes_per_token"] == 0
+    assert "cannot be loaded" in mlxlm("inspect", folder).text
 
 
 def test_models(mlxlm, fails, tmp_path):
