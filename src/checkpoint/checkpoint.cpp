@@ -2,6 +2,7 @@
 
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_names.h"
+#include "checkpoint/jang.h"
 #include "checkpoint/safetensors.h"
 #include "core/check.h"
 #include "core/json.h"
@@ -22,12 +23,13 @@ Checkpoint open_gguf(const std::string& path) {
       {}};
 }
 
-Checkpoint open_folder(const std::string& path) {
+Checkpoint open_folder(
+    const std::string& path,
+    std::shared_ptr<SafetensorsSource> source) {
   JsonLimits limits;
   limits.nonfinite = true;
   Fields config(
       read_json(join_path(path, "config.json"), limits), "config.json");
-  auto source = open_safetensors(path);
   auto metadata = source->metadata();
   return {
       path,
@@ -36,6 +38,19 @@ Checkpoint open_folder(const std::string& path) {
       {},
       nullptr,
       std::move(metadata)};
+}
+
+// Widths are in the shapes; what config.json says of them may be wrong.
+Checkpoint open_jang(const std::string& path, const JangMark& mark) {
+  auto out = open_folder(
+      path,
+      mark.native ? open_safetensors(path)
+                  : std::make_shared<SafetensorsSource>(jang_files(path)));
+  out.rules = jang_rules(out.config);
+  out.config = out.config.with(
+      {{"quantization", nullptr}, {"quantization_config", nullptr}});
+  out.jang = true;
+  return out;
 }
 
 // The one GGUF file (or first part of a split one) of a folder.
@@ -63,7 +78,8 @@ Checkpoint open_checkpoint(const std::string& path) {
   if (!is_directory(path)) return open_gguf(path);
   if (!is_file(join_path(path, "config.json")))
     if (auto file = only_gguf(path)) return open_gguf(*file);
-  return open_folder(path);
+  if (auto mark = find_jang(path)) return open_jang(path, *mark);
+  return open_folder(path, open_safetensors(path));
 }
 
 } // namespace mlxlm

@@ -23,6 +23,7 @@ struct Checkpoint {
       gguf; // metadata and tokenizer; null for a folder
   std::map<std::string, std::string>
       metadata; // __metadata__ of safetensors files
+  bool jang = false; // see jang.h; `config` then says nothing of quantization
 };
 
 // `path`: a folder or a .gguf file. Reads headers only. Throws Error(io),

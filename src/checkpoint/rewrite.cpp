@@ -162,6 +162,13 @@ class Rewriter {
       put(tensor.name(), tensor.unpair_rows(rule.heads));
     });
   }
+  void operator()(const rewrite::FirstRows& rule) {
+    each(rule.pattern, [&](const RowTensor& tensor, const Match&) {
+      const auto& shape = tensor.shape();
+      const bool longer = !shape.empty() && shape[0] > rule.count;
+      put(tensor.name(), longer ? tensor.slice(0, 0, rule.count) : tensor);
+    });
+  }
 
   TensorMap take() {
     return std::move(tensors_);
@@ -229,6 +236,9 @@ Rule offset(std::string pattern, float value) {
 }
 Rule unpair_rows(std::string pattern, std::int64_t heads) {
   return rewrite::UnpairRows{std::move(pattern), heads};
+}
+Rule first_rows(std::string pattern, std::int64_t count) {
+  return rewrite::FirstRows{std::move(pattern), count};
 }
 
 std::optional<std::string> substitute(

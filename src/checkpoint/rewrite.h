@@ -57,6 +57,10 @@ struct UnpairRows {
   std::string pattern;
   std::int64_t heads;
 };
+struct FirstRows {
+  std::string pattern;
+  std::int64_t count;
+};
 } // namespace rewrite
 
 using Rule = std::variant<
@@ -67,7 +71,8 @@ using Rule = std::variant<
     rewrite::MoveAxis,
     rewrite::MergeAxes,
     rewrite::Offset,
-    rewrite::UnpairRows>;
+    rewrite::UnpairRows,
+    rewrite::FirstRows>;
 
 Rule rename(std::string from, std::string to);
 Rule drop(std::string pattern);
@@ -82,6 +87,8 @@ Rule merge_axes(std::string pattern);
 Rule offset(std::string pattern, float value);
 // llama.cpp stores the rows of q and k for interleaved rotary pairs.
 Rule unpair_rows(std::string pattern, std::int64_t heads);
+// Of tensors with more rows than `count`, the first ones.
+Rule first_rows(std::string pattern, std::int64_t count);
 
 // `text` rewritten from `from` to `to`, or nothing when it does not match.
 std::optional<std::string> substitute(

@@ -78,6 +78,16 @@ std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
   return rules;
 }
 
+// JANG's mixtures of experts are made for bfloat16, whatever type their
+// parameters are stored in.
+bool jang_mixture(const Checkpoint& c) {
+  if (!c.jang) return false;
+  for (const auto& name : c.tensors->names())
+    for (const char* glob : {"*switch_mlp*", "*switch_glu*", "*.gate.weight"})
+      if (glob_match(glob, name)) return true;
+  return false;
+}
+
 // The type most of the checkpoint's plain floating-point bytes have.
 mx::Dtype stored_type(const TensorSource& tensors) {
   std::map<Storage, std::size_t> bytes;
@@ -145,7 +155,8 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   auto checkpoint = open_checkpoint(path);
   auto t = target(checkpoint.config);
   bool cpu = mx::default_device() == mx::Device::cpu;
-  auto stored = stored_type(*checkpoint.tensors);
+  auto stored = jang_mixture(checkpoint) ? mx::bfloat16
+                                         : stored_type(*checkpoint.tensors);
   LoaderOptions load;
   load.type = options.dtype.value_or(cpu ? mx::float32 : stored);
   load.packed = cpu;
@@ -156,7 +167,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   auto loader = Loader::open(
       *checkpoint.tensors,
       rules_of(t, checkpoint),
-      quant::formats(checkpoint.config),
+      quant::formats(checkpoint.config, checkpoint.jang),
       load);
   auto model = t.family->build(t.config, loader->root());
   std::vector<std::string> ignored;

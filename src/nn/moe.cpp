@@ -56,7 +56,8 @@ Router::Router(const Scope& s, const RouterOptions& o)
 }
 
 Router::Choice Router::operator()(const mx::array& x) const {
-  auto logits = mx::astype(gate_(x), mx::float32);
+  // In half precision near ties would go to other experts.
+  auto logits = gate_(mx::astype(x, mx::float32));
   std::optional<mx::array> correction;
   if (correction_) correction = **correction_;
   return choose(logits, correction, o_);

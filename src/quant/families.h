@@ -10,6 +10,7 @@
 namespace mlxlm::quant {
 
 WeightFormatPtr mlx_format(const Fields& config);
+WeightFormatPtr jang_gates();
 WeightFormatPtr gguf_format();
 WeightFormatPtr dense_format();
 

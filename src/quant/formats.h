@@ -10,7 +10,7 @@
 namespace mlxlm::quant {
 
 // `config`: the model's config.json (its `quantization` block, per-layer map
-// included).
-std::vector<WeightFormatPtr> formats(const Fields& config);
+// included). `jang`: of a JANG checkpoint.
+std::vector<WeightFormatPtr> formats(const Fields& config, bool jang = false);
 
 } // namespace mlxlm::quant

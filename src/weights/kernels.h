@@ -13,6 +13,9 @@ namespace mlxlm {
 // Rows [begin, end) of every expert of `matrix`.
 EncodedMatrix row_range(const EncodedMatrix& matrix, int begin, int end);
 
+// The same values as float32.
+EncodedMatrix dequantized(const EncodedMatrix& matrix);
+
 // Repacked for the CPU; `bias`: [rows] or [experts, rows].
 LinearKernelPtr packed_linear(
     const EncodedMatrix& matrix,

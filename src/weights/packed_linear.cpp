@@ -2,6 +2,8 @@
 
 #include <mlx/ops.h>
 
+#include <cstring>
+
 #include "core/check.h"
 #include "weights/kernels.h"
 
@@ -87,7 +89,30 @@ class RowRange final : public kernels::RowSource {
   int rows_, begin_, count_;
 };
 
+// A packed matrix as rows of float32.
+class FloatRows final : public kernels::RowSource {
+ public:
+  explicit FloatRows(kernels::MatrixPtr matrix) : matrix_(std::move(matrix)) {}
+  void row(int index, kernels::Row out) const override {
+    std::vector<float> values(static_cast<std::size_t>(matrix_->cols()));
+    matrix_->dequantize(index, values);
+    std::memcpy(out.codes.data(), values.data(), out.codes.size());
+  }
+
+ private:
+  kernels::MatrixPtr matrix_;
+};
+
 } // namespace
+
+EncodedMatrix dequantized(const EncodedMatrix& m) {
+  auto out = m;
+  out.source = std::make_shared<FloatRows>(
+      kernels::pack(m.spec, m.rows, m.cols, m.experts, *m.source, m.where));
+  out.spec = {};
+  out.label = m.label + " as F32";
+  return out;
+}
 
 EncodedMatrix row_range(const EncodedMatrix& matrix, int begin, int end) {
   MLXLM_CHECK(

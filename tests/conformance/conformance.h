@@ -60,6 +60,7 @@ std::span<const Family> families();
 
 // The runners, in files of their own.
 Outcome gguf_case(const Case&);
+Outcome jang_case(const Case&);
 Outcome kv_case(const Case&);
 Outcome quantized_case(const Case&);
 Outcome sampler_case(const Case&);

@@ -9,6 +9,7 @@ std::span<const Family> families() {
   static const std::vector<Family> table = {
       {"chat_templates", template_case},
       {"gguf", gguf_case},
+      {"jang", jang_case},
       {"kv_cache", kv_case},
       {"quantized", quantized_case},
       {"samplers", sampler_case},

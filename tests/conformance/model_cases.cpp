@@ -1,9 +1,12 @@
-// Families `text` and `quantized`: a checkpoint against recorded logits. Every
-// case runs in float32, and half-precision ones in their own type as well; and
-// whatever way the tokens are cut into passes, the logits must be the same.
+// Families `text`, `quantized` and `jang`: a checkpoint against recorded
+// logits. Every case runs in float32, and half-precision ones in their own type
+// as well; and whatever way the tokens are cut into passes, the logits must be
+// the same.
 #include <cmath>
+#include <map>
 
 #include "conformance.h"
+#include "core/strings.h"
 #include "golden.h"
 #include "model_run.h"
 
@@ -183,6 +186,74 @@ Outcome quantized_case(const Case& c) {
           greedy,
           run.vocab(),
           noise));
+  return verdict.outcome();
+}
+
+namespace {
+
+// Whether every tensor that expected_quantization.json lists was read with the
+// width and group it says. Paths are those in the file.
+bool widths_as_expected(const Case& c, const LoadedModel& model) {
+  std::map<std::string, std::string> formats;
+  for (const auto& entry : model.parameters->entries())
+    if (const auto* linear = std::get_if<Linear>(&entry.handle))
+      formats[entry.path] = linear->kernel().format();
+  auto path = c.path("expected_quantization.json");
+  Fields expected(read_json(path), path);
+  for (const auto& [stored, value] : expected.json().items()) {
+    auto f = expected.sub(stored);
+    auto name = stored;
+    for (const char* prefix :
+         {"model.language_model.", "language_model.model."})
+      if (starts_with(name, prefix))
+        name = "model." + name.substr(std::string_view(prefix).size());
+    auto it = formats.find(name);
+    if (it == formats.end()) continue; // split or renamed by its family
+    auto want = fmt::format(
+        "affine {} bit, group {}",
+        f.req<int>("bits"),
+        f.req<int>("group_size"));
+    if (!starts_with(it->second, want)) return false;
+  }
+  return true;
+}
+
+} // namespace
+
+Outcome jang_case(const Case& c) {
+  Golden golden(c.path("golden.safetensors"));
+  auto ids = golden["input_ids"].ints();
+  auto greedy = golden["greedy_ids"].ints();
+  auto expected = golden["logits"].floats();
+  auto tolerance = c.json.sub("tolerance");
+  double allowed = tolerance.sub("float32").req<double>("logits_max_abs");
+  int length = static_cast<int>(ids.size());
+  Verdict verdict;
+  {
+    ModelRun run(c.path("model"), mx::float32);
+    auto whole = run.logits(ids, length);
+    verdict.require("logits", max_abs(whole, expected), allowed);
+    verdict.require(
+        "greedy ids",
+        same_picks(
+            run.decode(ids, greedy),
+            golden["greedy_logits"].floats(),
+            greedy,
+            run.vocab(),
+            0));
+    cut_differently(verdict, run, ids, whole, rounding(whole));
+    verdict.require("widths", widths_as_expected(c, run.model()));
+  }
+  // In bfloat16 routers meet near ties the other way.
+  ModelRun run(c.path("model"), mx::float16);
+  auto whole = run.logits(ids, length);
+  auto half = tolerance.sub("half");
+  verdict.require(
+      "float16", max_abs(whole, expected), half.req<double>("logits_max_abs"));
+  verdict.require(
+      "1 - cosine",
+      1 - least_cosine(whole, expected, run.vocab()),
+      1 - half.req<double>("cosine_min"));
   return verdict.outcome();
 }
 
