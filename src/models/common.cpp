@@ -22,6 +22,11 @@ int size_field(const Fields& f, std::string_view key, int fallback) {
   return f.has(key) ? f.range(key, 0, most) : fallback;
 }
 
+int automatic_size(const Fields& f, std::string_view key, int fallback) {
+  bool said = f.has(key) && f.req<Json>(key) != "auto";
+  return said ? size_field(f, key) : fallback;
+}
+
 Common Common::parse(const Fields& f, bool tied) {
   Common c;
   c.hidden = f.range("hidden_size", 1, 1 << 20);
@@ -64,13 +69,13 @@ MlpOptions Common::mlp() const {
   return {.hidden = hidden, .inner = inner, .act = act};
 }
 
-DecoderOptions Common::decoder(const Scope& w) const {
+DecoderOptions Common::decoder(const Scope& w, std::string_view norm) const {
   DecoderOptions o;
   o.hidden = hidden;
   o.vocab = vocab;
   o.depth = depth;
   o.tied = tied;
-  o.norm = rms_norm(w, "model.norm", hidden, eps);
+  o.norm = rms_norm(w, norm, hidden, eps);
   return o;
 }
 
@@ -78,6 +83,16 @@ Fields with_defaults(const Fields& f, const Json& values) {
   Json missing = Json::object();
   for (const auto& [key, value] : values.items())
     if (!f.has(key)) missing[key] = value;
+  return f.with(missing);
+}
+
+Fields with_aliases(
+    const Fields& f,
+    const std::vector<std::pair<std::string, std::string>>& names) {
+  Json missing = Json::object();
+  for (const auto& [key, other] : names)
+    if (!f.has(key) && !missing.contains(key) && f.has(other))
+      missing[key] = f.req<Json>(other);
   return f.with(missing);
 }
 

@@ -27,11 +27,17 @@ struct Common {
   // Options with these sizes; a family fills in what differs.
   AttentionOptions attention() const;
   MlpOptions mlp() const;
-  DecoderOptions decoder(const Scope& w) const; // with the norm `model.norm`
+  DecoderOptions decoder(const Scope& w, std::string_view norm = "model.norm")
+      const;
 };
 
 // A copy of `f` with the missing keys of `values` filled in.
 Fields with_defaults(const Fields& f, const Json& values);
+// Where a key of a pair {key, other name of it} is missing, it is set to what
+// the other says.
+Fields with_aliases(
+    const Fields& f,
+    const std::vector<std::pair<std::string, std::string>>& names);
 // One entry a layer: the window where layer i slides, else 0. Follows
 // `layer_types` where there is one, else `sliding(i)`.
 std::vector<int> windows(
@@ -87,8 +93,9 @@ MlaOptions latent_attention(
     const Fields& f,
     const Common& c,
     bool interleaved = true);
-// DeepSeek-V3's mixture (sigmoid scores, a correction for the choice, groups,
-// shared experts) in layer `index`, or the MLP of a dense layer.
+// DeepSeek-V3's: sigmoid scores, a correction for the choice, groups.
+Mixture sigmoid_mixture(const Fields& f);
+// It in layer `index`, or the MLP of a dense layer.
 BlockPtr sigmoid_experts(
     const Fields& f,
     const Common& c,
@@ -111,6 +118,8 @@ ModelPtr plain_decoder(
 // Sizes and counts from a config, within what any model has.
 int size_field(const Fields& f, std::string_view key);
 int size_field(const Fields& f, std::string_view key, int fallback);
+// `fallback` when the config has no such key or says "auto".
+int automatic_size(const Fields& f, std::string_view key, int fallback);
 // Layers behind the last one predict later tokens: they are left out.
 std::vector<Rule> drop_prediction_layers(
     const Fields& f,

@@ -52,11 +52,7 @@ MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m) {
       f, c, m, [=](int i) { return i >= dense && i % every == 0; });
 }
 
-BlockPtr sigmoid_experts(
-    const Fields& f,
-    const Common& c,
-    int index,
-    const Scope& s) {
+Mixture sigmoid_mixture(const Fields& f) {
   auto m = deepseek_mixture(f);
   m.router.score = RouterOptions::Score::sigmoid;
   m.router.groups = size_field(f, "n_group", 1);
@@ -66,7 +62,15 @@ BlockPtr sigmoid_experts(
   m.router.normalize_eps = 1e-20f;
   m.router.scale = f.opt("routed_scaling_factor", 1.0f);
   m.router.correction = "gate.e_score_correction_bias";
-  return deepseek_mlps(f, c, m)(index, s);
+  return m;
+}
+
+BlockPtr sigmoid_experts(
+    const Fields& f,
+    const Common& c,
+    int index,
+    const Scope& s) {
+  return deepseek_mlps(f, c, sigmoid_mixture(f))(index, s);
 }
 
 } // namespace mlxlm::models

@@ -58,7 +58,28 @@ Json tiny() {
       {"linear_num_key_heads", 2},
       {"linear_num_value_heads", 4},
       {"linear_key_head_dim", 32},
-      {"linear_value_head_dim", 8}};
+      {"linear_value_head_dim", 8},
+      {"state_size", 8},
+      {"time_step_rank", 4},
+      {"num_heads", 8},
+      {"mamba_n_heads", 8},
+      {"mamba_d_head", 8},
+      {"mamba_d_state", 8},
+      {"mamba_dt_rank", 4},
+      {"attn_layer_period", 2},
+      {"attn_layer_offset", 1},
+      {"full_attn_idxs", {1}}};
+}
+
+// What only some families can take.
+Fields config_of(std::string_view family) {
+  Json mixed = {"mamba", "attention", "mamba", "attention"};
+  Json more = Json::object();
+  if (family == "granitemoehybrid")
+    more = {{"layer_types", mixed}, {"shared_intermediate_size", 32}};
+  if (family == "mamba" || family == "falcon_mamba")
+    more = {{"intermediate_size", 64}};
+  return Fields(tiny(), "config.json").with(more);
 }
 
 struct Piece {
@@ -96,7 +117,8 @@ class Battery : public testing::TestWithParam<models::Family> {};
 
 TEST_P(Battery, LogitsDoNotDependOnHowTokensAreCut) {
   auto loader = Loader::random({.seed = 7}, {});
-  auto model = GetParam().build(Fields(tiny(), "config.json"), loader->root());
+  auto model =
+      GetParam().build(config_of(GetParam().model_type), loader->root());
   auto memory = make_memory(model->caches(), {.dtype = mx::float32});
   std::vector<int> ids = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 9, 32};
   auto part = [&](int begin, int end) {
@@ -133,7 +155,8 @@ TEST_P(Battery, LogitsDoNotDependOnHowTokensAreCut) {
 
 TEST_P(Battery, ARunForNoRowsStillRemembers) {
   auto loader = Loader::random({.seed = 7}, {});
-  auto model = GetParam().build(Fields(tiny(), "config.json"), loader->root());
+  auto model =
+      GetParam().build(config_of(GetParam().model_type), loader->root());
   auto memory = make_memory(model->caches(), {.dtype = mx::float32});
   std::vector<int> ids = {3, 14, 15, 9};
   auto silent = memory->sequence(), plain = memory->sequence();

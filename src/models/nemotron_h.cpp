@@ -5,7 +5,7 @@
 #include "core/strings.h"
 #include "models/common.h"
 #include "models/families.h"
-#include "nn/mamba2.h"
+#include "models/hybrid.h"
 
 namespace mlxlm::models {
 
@@ -35,32 +35,14 @@ std::string pattern(const Fields& f) {
   return out;
 }
 
-BlockPtr mamba(const Fields& f, const Common& c, const Scope& s) {
-  auto limits = f.opt("time_step_limit", std::vector<float>{});
-  Mamba2Options o;
-  o.hidden = c.hidden;
-  o.heads = f.range("mamba_num_heads", 1, 1 << 14);
-  o.head_dim = f.range("mamba_head_dim", 1, 1 << 13);
-  o.state = f.range("ssm_state_size", 1, 1 << 13);
-  o.groups = f.range("n_groups", 1, o.heads);
-  o.kernel = f.range("conv_kernel", 4, 2, 64);
-  o.proj_bias = bias_if(f.opt("mamba_proj_bias", f.opt("use_bias", false)));
-  o.conv_bias = bias_if(f.opt("use_conv_bias", true));
-  if (limits.size() == 2) {
-    o.dt_min = limits[0];
-    o.dt_max = limits[1];
-  }
-  o.eps = c.eps;
-  o.norm_groups = o.groups;
-  if (o.heads % o.groups != 0)
-    fail(
-        ErrorKind::config,
-        f.where("n_groups"),
-        "expected a divisor of mamba_num_heads {}, found {}",
-        o.heads,
-        o.groups);
-  return mamba2(s, o);
-}
+constexpr Mamba2Keys mamba_keys = {
+    "mamba_num_heads",
+    "mamba_head_dim",
+    "ssm_state_size",
+    "n_groups",
+    "conv_kernel",
+    "mamba_proj_bias",
+    "use_conv_bias"};
 
 MlpOptions squared_relu(const Fields& f, const Common& c, int inner) {
   auto o = c.mlp();
@@ -71,24 +53,13 @@ MlpOptions squared_relu(const Fields& f, const Common& c, int inner) {
 }
 
 BlockPtr experts(const Fields& f, const Common& c, const Scope& s) {
-  int count = size_field(f, "n_routed_experts");
   MoeOptions m;
-  m.router = {
-      .hidden = c.hidden,
-      .experts = count,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .score = RouterOptions::Score::sigmoid,
-      .groups = size_field(f, "n_group", 1),
-      .top_groups = size_field(f, "topk_group", 1),
-      .pairs = true,
-      .normalize = f.opt("norm_topk_prob", true),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("routed_scaling_factor", 1.0f),
-      .correction = "gate.e_score_correction_bias"};
+  m.router = sigmoid_mixture(f).router;
+  m.router.hidden = c.hidden;
   m.experts = {
       .hidden = c.hidden,
       .inner = size_field(f, "moe_intermediate_size"),
-      .experts = count,
+      .experts = m.router.experts,
       .act = activation(f, "mlp_hidden_act", "relu2"),
       .gated = false,
       .up = "fc1",
@@ -115,10 +86,11 @@ ModelPtr nemotron_h(const Fields& f, const Scope& w) {
   auto c = Common::parse(
       f.with({{"num_hidden_layers", static_cast<int>(kinds.size())}}));
   c.eps = f.opt("layer_norm_epsilon", f.opt("rms_norm_eps", 1e-5f));
+  auto ssm = with_aliases(f, {{"mamba_proj_bias", "use_bias"}});
   auto mixer = [&](char kind, const Scope& s) -> BlockPtr {
     switch (kind) {
       case 'M':
-        return mamba(f, c, s);
+        return mamba2(s, mamba2_options(ssm, c, mamba_keys, 0));
       case '*': {
         auto a = c.attention();
         a.bias = a.out_bias = bias_if(f.opt("attention_bias", false));
@@ -136,18 +108,9 @@ ModelPtr nemotron_h(const Fields& f, const Scope& w) {
         printable({&kind, 1}));
   };
   auto block = [&](int i, const Scope& s) {
-    return layer(Sublayer{
-        rms_norm(s, "norm", c.hidden, c.eps), mixer(kinds[i], s / "mixer")});
+    return mixer_layer(s, c, mixer(kinds[i], s / "mixer"));
   };
-  DecoderOptions o;
-  o.embed = "backbone.embeddings";
-  o.layers = "backbone.layers";
-  o.norm = rms_norm(w, "backbone.norm_f", c.hidden, c.eps);
-  o.hidden = c.hidden;
-  o.vocab = c.vocab;
-  o.depth = c.depth;
-  o.tied = c.tied;
-  return decoder(w, std::move(o), block);
+  return decoder(w, backbone_decoder(w, c), block);
 }
 
 std::vector<Rule> nemotron_h_rules(const Fields&, const TensorSource&) {

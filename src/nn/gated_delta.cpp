@@ -1,5 +1,6 @@
 #include "nn/gated_delta.h"
 
+#include <mlx/device.h>
 #include <mlx/fast.h>
 #include <mlx/ops.h>
 
@@ -8,6 +9,7 @@
 #include "nn/fused.h"
 #include "nn/recurrent.h"
 #include "runtime/kernels/ops.h"
+#include "runtime/kernels/scan.h"
 
 namespace mlxlm {
 
@@ -18,6 +20,12 @@ std::pair<mx::array, mx::array> delta_rule(
     const mx::array& g,
     const mx::array& beta,
     const mx::array& state) {
+  bool cpu = mx::default_device() == mx::Device::cpu;
+  if (cpu || g.ndim() == 4) {
+    auto real = [](const mx::array& x) { return mx::astype(x, mx::float32); };
+    return kernels::delta_rule(
+        real(q), real(k), real(v), real(g), real(beta), state);
+  }
   auto out = mx::fast::gated_delta_update(q, k, v, g, beta, state);
   return {out[0], out[1]};
 }
@@ -40,7 +48,7 @@ class GatedDelta : public Block {
         values_(o.value_heads * o.value_dim),
         channels_(2 * keys_ + values_),
         out_(s.linear("out_proj", values_, o.hidden)),
-        conv_(s.param("conv1d.weight", {channels_, o.kernel})),
+        conv_(s, "conv1d", channels_, o.kernel),
         a_log_(s.param("A_log", {o.value_heads}, mx::float32)),
         dt_bias_(s.param("dt_bias", {o.value_heads}, mx::float32)),
         norm_(s.param("norm.weight", {o.value_dim}, mx::float32)) {
@@ -75,7 +83,7 @@ class GatedDelta : public Block {
 
   CacheSpec cache() const override {
     Recurrent out;
-    out.states.push_back({{o_.kernel - 1, channels_}, conv_->dtype()});
+    out.states.push_back(conv_.state());
     out.states.push_back(
         {{o_.value_heads, o_.value_dim, o_.key_dim}, mx::float32});
     return out;
@@ -116,10 +124,7 @@ class GatedDelta : public Block {
       const mx::array& beta,
       const SegmentBatch& group,
       LayerCache& cache) const {
-    auto [conv, conv_state] =
-        causal_conv(qkv, group.state(cache, 0), *conv_, std::nullopt);
-    group.set_state(cache, 0, conv_state);
-    conv = conv * mx::sigmoid(conv);
+    auto conv = apply(Activation::silu, conv_(qkv, group, cache, 0));
     auto parts = mx::split(conv, mx::Shape{keys_, 2 * keys_}, -1);
     auto rows = [&](const mx::array& v, int heads, int dim) {
       return mx::reshape(v, {group.size(), group.count, heads, dim});
@@ -141,7 +146,8 @@ class GatedDelta : public Block {
   int keys_, values_, channels_;
   std::vector<Linear> in_;
   Linear out_;
-  Param conv_, a_log_, dt_bias_, norm_;
+  ShortConv conv_;
+  Param a_log_, dt_bias_, norm_;
 };
 
 } // namespace

@@ -19,9 +19,9 @@ struct GatedDeltaOptions {
 BlockPtr gated_delta(const Scope& s, const GatedDeltaOptions& options);
 
 // The recurrence S = g S + beta (v - g S k) k^T, y = S q, for q and k [B, L,
-// Hk, Dk], v [B, L, Hv, Dv], g and beta [B, L, Hv], S [B, Hv, Dv, Dk]
-// (float32); key heads repeat over value heads. Returns y [B, L, Hv, Dv] and
-// the last S.
+// Hk, Dk], v [B, L, Hv, Dv], g [B, L, Hv] or [B, L, Hv, Dk], beta [B, L, Hv],
+// S [B, Hv, Dv, Dk] (float32); key heads repeat over value heads. Returns y [B,
+// L, Hv, Dv] and the last S.
 std::pair<mx::array, mx::array> delta_rule(
     const mx::array& q,
     const mx::array& k,

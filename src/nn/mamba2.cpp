@@ -118,32 +118,36 @@ class Mamba2 : public Block {
             o.hidden,
             inner_ + channels_ + o.heads,
             {.bias = o.proj_bias})),
-        out_(s.linear("out_proj", inner_, o.hidden, {.bias = o.proj_bias})),
-        conv_(s.param("conv1d.weight", {channels_, o.kernel})),
+        out_(s.linear("out_proj", inner_, o.hidden, {.bias = o.out_bias})),
+        conv_(s, "conv1d", channels_, o.kernel, o.conv_bias),
         a_log_(s.param("A_log", {o.heads}, mx::float32)),
         d_(s.param("D", {o.heads}, mx::float32)),
-        dt_bias_(s.param("dt_bias", {o.heads}, mx::float32)),
-        norm_(s.param("norm.weight", {inner_}, mx::float32)) {
-    if (o.conv_bias != Bias::none)
-      conv_bias_ = s.param("conv1d.bias", {channels_});
+        dt_bias_(s.param("dt_bias", {o.heads}, mx::float32)) {
+    if (o.norm) norm_ = s.param("norm.weight", {inner_}, mx::float32);
+    if (!o.multipliers.empty()) scales_ = scales();
   }
 
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {
-    auto parts = mx::split(in_(x), mx::Shape{inner_, inner_ + channels_}, -1);
+    auto all = in_(x);
+    if (scales_) all = all * mx::astype(*scales_, all.dtype());
+    auto parts = mx::split(all, mx::Shape{inner_, inner_ + channels_}, -1);
     auto groups = batches(step);
     std::vector<mx::array> results;
     for (const auto& g : groups)
       results.push_back(mixed(g.of(parts[1]), g.of(parts[2]), g, *cache));
     auto y = in_order(groups, results);
-    y = gated_rms_norm(
-        y, parts[0], *norm_, o_.eps, o_.norm_groups, o_.gate_first);
+    if (norm_)
+      y = gated_rms_norm(
+          y, parts[0], **norm_, o_.eps, o_.norm_groups, o_.gate_first);
+    else
+      y = gate_up(Activation::silu, mx::astype(parts[0], y.dtype()), y);
     return out_(mx::astype(y, x.dtype()));
   }
 
   CacheSpec cache() const override {
     Recurrent out;
-    out.states.push_back({{o_.kernel - 1, channels_}, conv_->dtype()});
+    out.states.push_back(conv_.state());
     out.states.push_back({{o_.heads, o_.head_dim, o_.state}, mx::float32});
     return out;
   }
@@ -155,11 +159,7 @@ class Mamba2 : public Block {
       const mx::array& raw_dt,
       const SegmentBatch& g,
       LayerCache& cache) const {
-    std::optional<mx::array> bias;
-    if (conv_bias_) bias = **conv_bias_;
-    auto [conv, conv_state] = causal_conv(xbc, g.state(cache, 0), *conv_, bias);
-    g.set_state(cache, 0, conv_state);
-    conv = mx::astype(conv * mx::sigmoid(conv), mx::float32);
+    auto conv = mx::astype(apply(o_.act, conv_(xbc, g, cache, 0)), mx::float32);
     int shared = o_.groups * o_.state;
     auto parts = mx::split(conv, mx::Shape{inner_, inner_ + shared}, -1);
     auto rows = [&](const mx::array& v, int a, int b) {
@@ -179,11 +179,23 @@ class Mamba2 : public Block {
     return mx::reshape(y, {g.size(), g.count, inner_});
   }
 
+  // A value for every row of the projection.
+  mx::array scales() const {
+    int shared = o_.groups * o_.state;
+    const int widths[] = {inner_, inner_, shared, shared, o_.heads};
+    std::vector<mx::array> parts;
+    for (int i = 0; i < 5; ++i)
+      parts.push_back(mx::full({widths[i]}, o_.multipliers[i], mx::float32));
+    return mx::concatenate(parts);
+  }
+
   Mamba2Options o_;
   int inner_, channels_;
   Linear in_, out_;
-  Param conv_, a_log_, d_, dt_bias_, norm_;
-  std::optional<Param> conv_bias_;
+  ShortConv conv_;
+  Param a_log_, d_, dt_bias_;
+  std::optional<Param> norm_;
+  std::optional<mx::array> scales_;
 };
 
 } // namespace

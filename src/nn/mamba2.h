@@ -4,8 +4,10 @@
 
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "nn/block.h"
+#include "nn/fused.h"
 
 namespace mlxlm {
 
@@ -14,12 +16,16 @@ struct Mamba2Options {
   int state = 0; // values a head remembers for each of its inputs
   int groups = 1; // heads that share their B and C
   int kernel = 4; // taps of the convolution
-  Bias proj_bias = Bias::none;
+  Bias proj_bias = Bias::none, out_bias = Bias::none;
   Bias conv_bias = Bias::required;
+  Activation act = Activation::silu; // after the convolution
   float dt_min = 0, dt_max = std::numeric_limits<float>::infinity();
   float eps = 1e-5f;
   int norm_groups = 1; // of the norm over the heads' outputs
+  bool norm = true; // false: y * silu(z) and no more
   bool gate_first = true; // norm(y * silu(z)), else norm(y) * silu(z)
+  // Of the projection's parts z, x, B, C and dt (Falcon-H1); none: ones.
+  std::vector<float> multipliers = {};
 };
 
 BlockPtr mamba2(const Scope& s, const Mamba2Options& options);

@@ -120,6 +120,32 @@ std::pair<mx::array, mx::array> causal_conv(
   return {*y, next};
 }
 
+ShortConv::ShortConv(
+    const Scope& s,
+    std::string_view name,
+    int channels,
+    int taps,
+    Bias bias)
+    : weight_((s / name).param("weight", {channels, taps})) {
+  if (bias != Bias::none) bias_ = (s / name).param("bias", {channels});
+}
+
+mx::array ShortConv::operator()(
+    const mx::array& x,
+    const SegmentBatch& g,
+    LayerCache& cache,
+    int index) const {
+  std::optional<mx::array> bias;
+  if (bias_) bias = **bias_;
+  auto [y, next] = causal_conv(x, g.state(cache, index), *weight_, bias);
+  g.set_state(cache, index, next);
+  return y;
+}
+
+Recurrent::State ShortConv::state() const {
+  return {{weight_->shape(1) - 1, weight_->shape(0)}, weight_->dtype()};
+}
+
 mx::array softplus(const mx::array& x) {
   return mx::logaddexp(x, mx::array(0, x.dtype()));
 }

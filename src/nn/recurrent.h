@@ -5,11 +5,13 @@
 #include <mlx/array.h>
 
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "cache/memory.h"
 #include "cache/step.h"
+#include "weights/scope.h"
 
 namespace mlxlm {
 
@@ -42,6 +44,29 @@ std::pair<mx::array, mx::array> causal_conv(
     const mx::array& state,
     const mx::array& weight,
     const std::optional<mx::array>& bias);
+
+// The weights of such a convolution, `name`.weight [C, K] and `name`.bias, run
+// with its past in one of the layer's states.
+class ShortConv {
+ public:
+  ShortConv(
+      const Scope& s,
+      std::string_view name,
+      int channels,
+      int taps,
+      Bias bias = Bias::none);
+  // x [B, L, C], the tokens of `g`
+  mx::array operator()(
+      const mx::array& x,
+      const SegmentBatch& g,
+      LayerCache& cache,
+      int index) const;
+  Recurrent::State state() const; // what to remember
+
+ private:
+  Param weight_;
+  std::optional<Param> bias_;
+};
 
 // ln(1 + e^x) without overflow
 mx::array softplus(const mx::array& x);

@@ -1,0 +1,204 @@
+// SIMD rows of the recurrences; see rows.h.
+#include "runtime/kernels/scan/rows.h"
+
+#include <cstring>
+#include <vector>
+
+// Fewer targets on x86: these two gain little over their neighbours.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "runtime/kernels/scan/rows.cpp"
+#include <hwy/foreach_target.h>
+// Behind foreach_target.
+#include "runtime/kernels/floats-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlxlm::kernels::HWY_NAMESPACE {
+
+void linear_scan_impl(const LinearScan& s, int first, int last) {
+  const std::size_t n = last - first;
+  const float* before = s.h + first;
+  for (int t = 0; t < s.length; ++t) {
+    std::size_t at = std::size_t(t) * s.width + first;
+    const float *a = s.a + at, *b = s.b + at;
+    float* out = s.out + at;
+    each_vector(
+        n,
+        [&](std::size_t i) {
+          store(
+              hn::MulAdd(load(a + i), load(before + i), load(b + i)), out + i);
+        },
+        [&](std::size_t i, std::size_t rest) {
+          auto h = load_some(before + i, rest);
+          auto y =
+              hn::MulAdd(load_some(a + i, rest), h, load_some(b + i, rest));
+          store_some(y, out + i, rest);
+        });
+    before = out;
+  }
+}
+
+void selective_scan_impl(const SelectiveScan& s, int first, int last) {
+  const std::size_t n = s.state;
+  auto row = [&](int channel) { return std::size_t(channel) * n; };
+  std::memcpy(
+      s.last + row(first),
+      s.h + row(first),
+      (row(last) - row(first)) * sizeof(float));
+  for (int t = 0; t < s.length; ++t) {
+    const float *b = s.b + t * n, *c = s.c + t * n;
+    for (int i = first; i < last; ++i) {
+      std::size_t at = std::size_t(t) * s.channels + i;
+      auto dt = hn::Set(f_tag, s.dt[at]);
+      auto in = hn::Set(f_tag, s.dt[at] * s.x[at]);
+      const float* a = s.a + row(i);
+      float* h = s.last + row(i);
+      auto sum = hn::Zero(f_tag);
+      // Lanes past the end: zero b and c, so they add nothing.
+      auto next = [&](VF rate, VF before, VF write) {
+        auto keep = exp_of(hn::Mul(dt, rate));
+        return hn::MulAdd(keep, before, hn::Mul(in, write));
+      };
+      each_vector(
+          n,
+          [&](std::size_t j) {
+            auto v = next(load(a + j), load(h + j), load(b + j));
+            store(v, h + j);
+            sum = hn::MulAdd(v, load(c + j), sum);
+          },
+          [&](std::size_t j, std::size_t rest) {
+            auto v = next(
+                load_some(a + j, rest),
+                load_some(h + j, rest),
+                load_some(b + j, rest));
+            store_some(v, h + j, rest);
+            sum = hn::MulAdd(v, load_some(c + j, rest), sum);
+          });
+      s.y[at] = hn::GetLane(hn::SumOfLanes(f_tag, sum)) + s.d[i] * s.x[at];
+    }
+  }
+}
+
+HWY_INLINE float dot(const float* x, const float* y, std::size_t n) {
+  auto sum = hn::Zero(f_tag);
+  each_vector(
+      n,
+      [&](std::size_t i) { sum = hn::MulAdd(load(x + i), load(y + i), sum); },
+      [&](std::size_t i, std::size_t rest) {
+        sum = hn::MulAdd(load_some(x + i, rest), load_some(y + i, rest), sum);
+      });
+  return hn::GetLane(hn::SumOfLanes(f_tag, sum));
+}
+
+// s = change(s, get), where get(p) is the same lanes of another row; returns
+// s . read.
+template <typename Change>
+HWY_INLINE float update(
+    float* s,
+    const float* read,
+    std::size_t n,
+    Change change) {
+  auto sum = hn::Zero(f_tag);
+  each_vector(
+      n,
+      [&](std::size_t i) {
+        auto v =
+            change(load(s + i), [&](const float* p) { return load(p + i); });
+        store(v, s + i);
+        sum = hn::MulAdd(v, load(read + i), sum);
+      },
+      [&](std::size_t i, std::size_t rest) {
+        auto v = change(load_some(s + i, rest), [&](const float* p) {
+          return load_some(p + i, rest);
+        });
+        store_some(v, s + i, rest);
+        sum = hn::MulAdd(v, load_some(read + i, rest), sum);
+      });
+  return hn::GetLane(hn::SumOfLanes(f_tag, sum));
+}
+
+void delta_rule_impl(const DeltaRule& d, int first, int end) {
+  const std::size_t n = d.dim;
+  std::memcpy(
+      d.last + first * n,
+      d.state + first * n,
+      (end - first) * n * sizeof(float));
+  std::vector<float> decayed(d.by_channel ? n : 0); // k * g
+  for (int t = 0; t < d.length; ++t) {
+    const float *k = d.k + t * d.key_step, *q = d.q + t * d.key_step;
+    const float *v = d.v + t * d.value_step, *g = d.g + t * d.gate_step;
+    float* y = d.y + t * d.value_step;
+    float rate = d.beta[t * d.beta_step];
+    if (d.by_channel)
+      for (std::size_t i = 0; i < n; ++i)
+        decayed[i] = k[i] * g[i];
+    for (int row = first; row < end; ++row) {
+      float* s = d.last + row * n;
+      if (d.by_channel) {
+        float error = v[row] - dot(s, decayed.data(), n);
+        auto write = hn::Set(f_tag, rate * error);
+        y[row] = update(s, q, n, [&](VF old, auto get) {
+          return hn::MulAdd(write, get(k), hn::Mul(old, get(g)));
+        });
+      } else {
+        float error = v[row] - *g * dot(s, k, n);
+        auto write = hn::Set(f_tag, rate * error), keep = hn::Set(f_tag, *g);
+        y[row] = update(s, q, n, [&](VF old, auto get) {
+          return hn::MulAdd(write, get(k), hn::Mul(old, keep));
+        });
+      }
+    }
+  }
+}
+
+void wkv7_impl(const Wkv7& d, int first, int end) {
+  const std::size_t n = d.dim;
+  std::memcpy(
+      d.last + first * n,
+      d.state + first * n,
+      (end - first) * n * sizeof(float));
+  for (int t = 0; t < d.length; ++t) {
+    const std::size_t at = t * d.step;
+    for (int row = first; row < end; ++row) {
+      float* s = d.last + row * n;
+      auto read = hn::Set(f_tag, dot(s, d.a + at, n));
+      auto value = hn::Set(f_tag, d.v[at + row]);
+      d.y[at + row] = update(s, d.r + at, n, [&](VF old, auto get) {
+        auto kept = hn::Mul(old, get(d.w + at));
+        kept = hn::MulAdd(read, get(d.b + at), kept);
+        return hn::MulAdd(value, get(d.k + at), kept);
+      });
+    }
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+} // namespace mlxlm::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mlxlm::kernels {
+
+HWY_EXPORT(linear_scan_impl);
+HWY_EXPORT(selective_scan_impl);
+HWY_EXPORT(delta_rule_impl);
+HWY_EXPORT(wkv7_impl);
+
+void linear_scan_columns(const LinearScan& scan, int first, int last) {
+  HWY_DYNAMIC_DISPATCH(linear_scan_impl)(scan, first, last);
+}
+
+void selective_scan_channels(const SelectiveScan& scan, int first, int last) {
+  HWY_DYNAMIC_DISPATCH(selective_scan_impl)(scan, first, last);
+}
+
+void delta_rule_rows(const DeltaRule& rule, int first, int end) {
+  HWY_DYNAMIC_DISPATCH(delta_rule_impl)(rule, first, end);
+}
+
+void wkv7_rows(const Wkv7& wkv, int first, int end) {
+  HWY_DYNAMIC_DISPATCH(wkv7_impl)(wkv, first, end);
+}
+
+} // namespace mlxlm::kernels
+#endif
