@@ -93,12 +93,13 @@ mx::array ArrayStore::attend_one(
 
 Attended ArrayStore::attend(
     int slot,
-    const std::vector<View>& views,
+    const GroupViews& group,
     const mx::array& q,
     const std::optional<KeysValues>& rows,
     const AttendOptions& options,
     const std::vector<mx::array>&) {
   auto& layer = layers_[slot];
+  auto& views = group.views;
   if (rows) {
     int pages = 0;
     for (auto& view : views) {

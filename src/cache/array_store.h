@@ -11,7 +11,7 @@ class ArrayStore final : public KvStore {
   ArrayStore(const Group& group, const StoreOptions& options);
   Attended attend(
       int slot,
-      const std::vector<View>& views,
+      const GroupViews& group,
       const mx::array& q,
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,

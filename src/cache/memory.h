@@ -128,6 +128,17 @@ class SequenceMemory {
   virtual std::size_t bytes() const = 0;
 };
 
+// Where the kernels of a pass find its sequences' pages.
+class PassTables {
+ public:
+  virtual ~PassTables() = default;
+  // Exchanges contents with tables of the same memory, for kernels that were
+  // recorded with these to run for the other's pass.
+  virtual void swap(PassTables& other) = 0;
+  // Lets go of the pages.
+  virtual void clear() = 0;
+};
+
 class Memory {
  public:
   virtual ~Memory() = default;
@@ -143,6 +154,10 @@ class Memory {
   virtual int max_tokens() const = 0;
   // Whether commit may keep a part of what was begun (recurrent states cannot).
   virtual bool partial_commit() const = 0;
+  // The tables of a step, made once; null where nothing is paged.
+  virtual std::shared_ptr<PassTables> tables(const Step&) {
+    return nullptr;
+  }
   // Gives memory of pages no longer used back to the system.
   virtual void release_unused() = 0;
 };

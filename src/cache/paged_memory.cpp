@@ -19,6 +19,46 @@ Sequence& sequence_of(const Shared& shared, const Segment& segment) {
   return sequence;
 }
 
+class Tables final : public PassTables {
+ public:
+  Tables(const Shared& shared, const Step& step) {
+    for (std::size_t i = 0; i < shared.layout.groups.size(); ++i) {
+      std::vector<View> views;
+      for (auto& segment : step.paged_segments())
+        views.push_back(sequence_of(shared, segment).view(int(i), segment));
+      groups_.emplace_back(std::move(views));
+    }
+  }
+
+  const GroupViews& group(int index) const {
+    return groups_[index];
+  }
+
+  void swap(PassTables& other) override {
+    auto& theirs = static_cast<Tables&>(other).groups_;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      groups_[i].views.swap(theirs[i].views);
+      groups_[i].segments->swap(*theirs[i].segments);
+    }
+  }
+
+  void clear() override {
+    for (auto& group : groups_) {
+      group.views.clear();
+      group.segments->clear();
+    }
+  }
+
+ private:
+  std::vector<GroupViews> groups_;
+};
+
+Tables& tables_of(const Shared& shared, const Step& step) {
+  auto& tables = step.tables();
+  if (!tables) tables = std::make_shared<Tables>(shared, step);
+  return static_cast<Tables&>(*tables);
+}
+
 class KvLayer final : public LayerCache {
  public:
   KvLayer(Shared& shared, Layer layer) : shared_(shared), layer_(layer) {}
@@ -65,12 +105,10 @@ class KvLayer final : public LayerCache {
       const std::optional<KeysValues>& rows,
       const AttendOptions& options) {
     check_attend(step, q, rows ? &rows->k : nullptr, rows ? &rows->v : nullptr);
-    std::vector<View> views;
+    auto& views = tables_of(shared_, step).group(layer_.group);
     std::vector<mx::array> after;
-    views.reserve(step.paged_segments().size());
     for (auto& segment : step.paged_segments()) {
       auto& sequence = sequence_of(shared_, segment);
-      views.push_back(sequence.view(layer_.group, segment));
       auto& written = sequence.written(layer_.group, layer_.slot);
       bool pending =
           written && written->status() == mx::array::Status::unscheduled;
@@ -183,6 +221,11 @@ class PagedMemory final : public Memory {
 
   int layers() const override {
     return int(layers_.size());
+  }
+
+  std::shared_ptr<PassTables> tables(const Step& step) override {
+    tables_of(*shared_, step);
+    return step.tables();
   }
 
   std::size_t bytes() const override {

@@ -27,7 +27,7 @@ PagedStore::PagedStore(const Group& group, const StoreOptions& options)
 
 Attended PagedStore::attend(
     int slot,
-    const std::vector<View>& views,
+    const GroupViews& views,
     const mx::array& q,
     const std::optional<KeysValues>& rows,
     const AttendOptions& options,
@@ -36,15 +36,7 @@ Attended PagedStore::attend(
       layout_,
       slot * layout_.layer_bytes(),
       {options.scale, options.softcap, window_},
-      {}};
-  op.segments.reserve(views.size());
-  for (auto& view : views) {
-    // Owns the pages through the list.
-    std::shared_ptr<const std::vector<std::byte*>> data(
-        view.pages, &view.pages->data);
-    op.segments.push_back(
-        {std::move(data), view.first, view.count, view.offset});
-  }
+      views.segments};
   std::optional<std::pair<mx::array, mx::array>> stored;
   if (rows) stored = {rows->k, rows->v};
   auto result =

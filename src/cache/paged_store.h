@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cache/store.h"
-#include "runtime/kernels/attention/paged.h"
 
 namespace mlxlm::cache {
 
@@ -12,7 +11,7 @@ class PagedStore final : public KvStore {
   PagedStore(const Group& group, const StoreOptions& options);
   Attended attend(
       int slot,
-      const std::vector<View>& views,
+      const GroupViews& views,
       const mx::array& q,
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,

@@ -5,6 +5,7 @@
 
 #include <mlx/array.h>
 
+#include <memory>
 #include <vector>
 
 namespace mlxlm {
@@ -12,6 +13,7 @@ namespace mlxlm {
 namespace mx = mlx::core;
 
 class SequenceMemory;
+class PassTables;
 
 struct Segment {
   SequenceMemory* sequence; // null in a stateless pass
@@ -56,11 +58,16 @@ class Step {
   const std::vector<int>& recorded_positions() const {
     return position_list_;
   }
+  // What memory made of the segments, once a pass.
+  std::shared_ptr<PassTables>& tables() const {
+    return tables_;
+  }
 
  private:
   std::vector<Segment> segments_;
   std::vector<int> position_list_;
   mutable bool read_on_host_ = false;
+  mutable std::shared_ptr<PassTables> tables_;
 };
 
 } // namespace mlxlm

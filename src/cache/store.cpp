@@ -1,6 +1,8 @@
 // The one choice of storage by device.
 #include "cache/store.h"
 
+#include <utility>
+
 #include "cache/array_store.h"
 #include "cache/paged_store.h"
 #include "runtime/kernels/primitive.h"
@@ -10,6 +12,17 @@ namespace mlxlm::cache {
 bool raw_pages(const MemoryOptions& options) {
   return kernels::on_cpu() && !options.arrays &&
       kernels::float_type(options.dtype);
+}
+
+GroupViews::GroupViews(std::vector<View> list)
+    : views(std::move(list)),
+      segments(std::make_shared<std::vector<kernels::PagedSegment>>()) {
+  for (auto& view : views) {
+    // Owns the pages through the list.
+    std::shared_ptr<const std::vector<std::byte*>> data(
+        view.pages, &view.pages->data);
+    segments->push_back({std::move(data), view.first, view.count, view.offset});
+  }
 }
 
 std::unique_ptr<KvStore> make_store(

@@ -10,6 +10,7 @@
 
 #include "cache/layout.h"
 #include "cache/pages.h"
+#include "runtime/kernels/attention/paged.h"
 
 namespace mlxlm::cache {
 
@@ -17,6 +18,13 @@ namespace mlxlm::cache {
 struct View {
   std::shared_ptr<const PageList> pages;
   int first, count, offset; // as in Segment
+};
+// All of them, and the same as the CPU's kernels read it.
+struct GroupViews {
+  std::vector<View> views;
+  std::shared_ptr<std::vector<kernels::PagedSegment>> segments;
+
+  explicit GroupViews(std::vector<View> list);
 };
 
 struct Attended {
@@ -36,7 +44,7 @@ class KvStore {
   // Stores `rows`, if any, and attends. `after`: writes that must come first.
   virtual Attended attend(
       int slot,
-      const std::vector<View>& views,
+      const GroupViews& views,
       const mx::array& q,
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,

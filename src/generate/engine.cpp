@@ -124,6 +124,7 @@ bool Engine::take_commands() {
   }
   for (auto& job : work)
     job();
+  if (!work.empty()) runner_->changed();
   for (auto& request : incoming)
     accept(std::move(request));
   return true;

@@ -114,41 +114,31 @@ const mx::array* ModelRunner::ids_under_way(std::uint64_t number) const {
   return nullptr;
 }
 
-// [1, N]. Tokens that are being drawn are taken from the pass before, unread.
-mx::array ModelRunner::tokens_of(const Pass& pass) const {
-  std::vector<int> from, host; // rows of the pass before; known tokens
-  const auto* ids = ids_under_way(started_);
+// Tokens that are being drawn are taken from the pass before, unread.
+TokenJob ModelRunner::tokens_of(const Pass& pass) const {
+  TokenJob job;
+  bool under_way = ids_under_way(started_) != nullptr;
   for (const auto& [sequence, piece] : pass.parts) {
     const auto& known = sequence->tokens;
     if (!piece.decode) {
       auto begin = sequence->request->prompt.begin() +
           static_cast<std::ptrdiff_t>(known.size());
-      host.insert(host.end(), begin, begin + piece.count);
-    } else if (ids && sequence->drawn_in == started_) {
-      from.push_back(sequence->row);
+      job.known.insert(job.known.end(), begin, begin + piece.count);
+    } else if (under_way && sequence->drawn_in == started_) {
+      job.rows.push_back(sequence->row);
     } else {
-      host.push_back(known.back());
+      job.known.push_back(known.back());
     }
   }
-  auto array = [](const std::vector<int>& x) {
-    return mx::array(
-        x.begin(), mx::Shape{static_cast<int>(x.size())}, mx::int32);
-  };
-  if (from.empty()) return mx::expand_dims(array(host), 0);
-  auto drawn = *ids;
-  bool same = static_cast<int>(from.size()) == drawn.shape(0);
-  for (std::size_t i = 0; i < from.size(); ++i)
-    same &= from[i] == static_cast<int>(i);
-  if (!same) drawn = mx::take(drawn, array(from), 0);
-  if (!host.empty()) drawn = mx::concatenate({drawn, array(host)}, 0);
-  return mx::expand_dims(drawn, 0);
+  return job;
 }
 
-void ModelRunner::build(Pass& pass) {
-  auto tokens = tokens_of(pass);
+// The segments; `rows`: those that draw, in the order of `samples`.
+Step ModelRunner::step_of(
+    Pass& pass,
+    std::vector<int>& rows,
+    SampleJob& samples) const {
   std::vector<Segment> segments;
-  std::vector<int> rows;
-  std::vector<SamplerPtr> samplers;
   int first = 0;
   for (const auto& [sequence, piece] : pass.parts) {
     segments.push_back(
@@ -162,15 +152,49 @@ void ModelRunner::build(Pass& pass) {
     first += piece.count;
     if (!piece.samples) continue;
     rows.push_back(first - 1);
-    samplers.push_back(sequence->sampler);
+    samples.samplers.push_back(sequence->sampler);
     pass.rows.push_back(sequence);
     pass.row_ids.push_back(piece.id);
   }
-  Step step(std::move(segments));
-  auto logits = (*model_)({.tokens = tokens}, step, *memory_, rows);
-  pass.sampled = std::make_shared<std::vector<Sampled>>();
-  pass.result =
-      rows.empty() ? logits : sample(logits, std::move(samplers), pass.sampled);
+  return Step(std::move(segments));
+}
+
+bool ModelRunner::Pass::decodes() const {
+  return std::all_of(parts.begin(), parts.end(), [](const Part& part) {
+    return part.piece.decode && part.piece.samples && part.piece.count == 1;
+  });
+}
+
+// Builds the pass and starts it, or starts a recording of one like it.
+void ModelRunner::begin(Pass& pass) {
+  std::vector<int> rows;
+  auto samples = std::make_shared<SampleJob>();
+  auto tokens = std::make_shared<TokenJob>(tokens_of(pass));
+  auto step = step_of(pass, rows, *samples);
+  pass.sampled = std::make_shared<std::vector<Sampled>>(rows.size());
+  samples->out = pass.sampled;
+  std::optional<mx::array> drawn;
+  if (!tokens->rows.empty()) drawn = *ids_under_way(started_);
+  bool decodes = pass.decodes();
+  PassInputs inputs{
+      .tokens = tokens,
+      .drawn = drawn,
+      .tables = decodes ? memory_->tables(step) : nullptr,
+      .samples = samples,
+      .positions = step.recorded_positions(),
+      .position_array = step.positions};
+  if (decodes && recordings_.holds(step.tokens)) {
+    pass.replay = recordings_.run(step.tokens, std::move(inputs));
+    pass.result = recordings_.ids(step.tokens);
+    return;
+  }
+  auto ids = pass_tokens(tokens, drawn);
+  auto logits = (*model_)({.tokens = ids}, step, *memory_, rows);
+  pass.result = rows.empty() ? logits : sample(logits, samples);
+  if (decodes)
+    recordings_.evaluate(*pass.result, std::move(inputs), step);
+  else
+    mx::async_eval(*pass.result);
 }
 
 void ModelRunner::start(const std::vector<Piece>& pieces) {
@@ -178,8 +202,7 @@ void ModelRunner::start(const std::vector<Piece>& pieces) {
   take_parts(pieces, pass);
   if (!pass.parts.empty()) {
     try {
-      build(pass);
-      mx::async_eval(*pass.result);
+      begin(pass);
     } catch (...) {
       for (auto& part : pass.parts)
         part.sequence->memory->rollback();
@@ -210,7 +233,10 @@ void ModelRunner::commit(Pass& pass) {
 std::vector<Drawn> ModelRunner::finish() {
   auto pass = std::move(passes_.front());
   passes_.pop_front();
-  if (pass.result) mx::eval(*pass.result);
+  if (pass.replay)
+    pass.replay->finish();
+  else if (pass.result)
+    mx::eval(*pass.result);
   auto drawn = std::move(pass.left_out);
   for (std::size_t row = 0; row < pass.rows.size(); ++row) {
     auto [token, logprob] = (*pass.sampled)[row];
@@ -236,7 +262,12 @@ void ModelRunner::abandon() {
   passes_.clear();
 }
 
+void ModelRunner::changed() {
+  recordings_.forget();
+}
+
 void ModelRunner::rest() {
+  recordings_.forget();
   mx::clear_cache();
   memory_->release_unused();
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cache/memory.h"
+#include "generate/recordings.h"
 #include "generate/runner.h"
 #include "generate/sample_op.h"
 #include "nn/model.h"
@@ -38,9 +39,14 @@ class ModelRunner final : public Runner {
   void start(const std::vector<Piece>& pieces) override;
   std::vector<Drawn> finish() override;
   void abandon() override;
+  void changed() override;
   void rest() override;
   std::size_t max_bytes() const override {
     return max_bytes_;
+  }
+
+  const Recordings& recordings() const {
+    return recordings_;
   }
 
  private:
@@ -57,13 +63,18 @@ class ModelRunner final : public Runner {
     std::vector<std::uint64_t> row_ids;
     std::vector<Drawn> left_out;
     std::optional<mx::array> result; // ids [S], or an empty row of logits
+    std::optional<Replay> replay; // how it runs, where it is a recorded one
     SampledRows sampled;
+
+    // Whether every part reads one token and draws the next.
+    bool decodes() const;
   };
 
   void take_parts(const std::vector<Piece>& pieces, Pass& pass);
   const mx::array* ids_under_way(std::uint64_t number) const;
-  mx::array tokens_of(const Pass& pass) const;
-  void build(Pass& pass);
+  TokenJob tokens_of(const Pass& pass) const;
+  Step step_of(Pass& pass, std::vector<int>& rows, SampleJob& samples) const;
+  void begin(Pass& pass);
   void commit(Pass& pass);
 
   // Before the sequences, which die first.
@@ -73,6 +84,7 @@ class ModelRunner final : public Runner {
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first
   std::uint64_t started_ = 0; // passes so far
+  Recordings recordings_;
 };
 
 } // namespace mlxlm

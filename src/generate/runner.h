@@ -40,6 +40,8 @@ class Runner {
   virtual std::size_t max_bytes() const {
     return 0;
   }
+  // The model may have been changed from outside.
+  virtual void changed() {}
   // There has been nothing to do for a while.
   virtual void rest() {}
 };

@@ -1,74 +1,56 @@
 #include "generate/sample_op.h"
 
-#include <mlx/allocator.h>
-#include <mlx/backend/cpu/encoder.h>
 #include <mlx/ops.h>
-#include <mlx/primitives.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/check.h"
+#include "runtime/kernels/primitive.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
 namespace {
 
-class Sample : public mx::Primitive {
- public:
-  Sample(mx::Stream stream, std::vector<SamplerPtr> samplers, SampledRows out)
-      : Primitive(stream),
-        samplers_(std::move(samplers)),
-        sampled_(std::move(out)) {}
+struct Sample {
+  static constexpr const char* name = "mlxlm::sample";
+  std::shared_ptr<SampleJob> job;
 
-  void eval_cpu(
-      const std::vector<mx::array>& inputs,
-      std::vector<mx::array>& outputs) override {
-    const auto& logits = inputs[0];
-    auto& ids = outputs[0];
-    ids.set_data(mx::allocator::malloc(ids.nbytes()));
-    mx::cpu::get_command_encoder(stream()).dispatch(
-        [samplers = samplers_,
-         sampled = sampled_,
-         x = logits.data<float>(),
-         vocab = static_cast<std::size_t>(logits.shape(1)),
-         to = ids.data<std::int32_t>()] {
+  void eval(const kernels::Arrays& in, kernels::Arrays& out, mx::Stream stream)
+      const {
+    kernels::allocate(out[0]);
+    kernels::dispatch(
+        stream,
+        [job = job,
+         x = in[0].data<float>(),
+         vocab = static_cast<std::size_t>(in[0].shape(1)),
+         to = out[0].data<std::int32_t>()] {
+          auto& samplers = job->samplers;
           parallel_for(static_cast<int>(samplers.size()), [&](int row) {
             auto drawn = samplers[row]->next({x + row * vocab, vocab});
-            (*sampled)[row] = drawn;
+            (*job->out)[row] = drawn;
             to[row] = std::max(drawn.token, 0);
           });
         });
   }
-  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&)
-      override {
-    fail(ErrorKind::internal, "sample", "expected a CPU stream");
-  }
-  const char* name() const override {
-    return "mlxlm::sample";
-  }
 
- private:
-  std::vector<SamplerPtr> samplers_;
-  SampledRows sampled_;
+  kernels::Arrays reference(const kernels::Arrays&) const {
+    fail(ErrorKind::internal, name, "expected no gradient of token ids");
+  }
 };
 
 } // namespace
 
-mx::array sample(
-    const mx::array& logits,
-    std::vector<SamplerPtr> samplers,
-    const SampledRows& out) {
-  auto rows = static_cast<int>(samplers.size());
+mx::array sample(const mx::array& logits, std::shared_ptr<SampleJob> job) {
+  auto rows = static_cast<int>(job->samplers.size());
   MLXLM_CHECK(
       logits.ndim() == 2 && logits.shape(0) == rows, "a sampler for every row");
-  out->assign(samplers.size(), {});
+  job->out->assign(job->samplers.size(), {});
   auto stream = mx::default_stream(mx::Device::cpu);
-  auto primitive = std::make_shared<Sample>(stream, std::move(samplers), out);
-  return mx::array(
-      mx::Shape{rows},
-      mx::int32,
-      std::move(primitive),
-      {mx::contiguous(mx::astype(logits, mx::float32, stream), false, stream)});
+  auto x =
+      mx::contiguous(mx::astype(logits, mx::float32, stream), false, stream);
+  return kernels::cpu_array(
+      Sample{std::move(job)}, mx::Shape{rows}, mx::int32, {x});
 }
 
 } // namespace mlxlm

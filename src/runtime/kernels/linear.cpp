@@ -3,7 +3,6 @@
 #include "runtime/kernels/linear.h"
 
 #include <mlx/allocator.h>
-#include <mlx/backend/cpu/encoder.h>
 #include <mlx/ops.h>
 #include <mlx/primitives.h>
 #include <mlx/transforms.h>
@@ -14,6 +13,7 @@
 
 #include "core/check.h"
 #include "runtime/kernels/linear/multiply.h"
+#include "runtime/kernels/tape.h"
 #include "runtime/threads.h"
 
 namespace mlxlm::kernels {
@@ -127,7 +127,7 @@ mx::array plain(const mx::array& x, const PackedPtr& w) {
 }
 
 // A primitive with gradients through `reference`.
-class WithReference : public mx::Primitive {
+class WithReference : public mx::Primitive, public Recordable {
  public:
   using mx::Primitive::Primitive;
   virtual Arrays reference(const Arrays& inputs) = 0;
@@ -201,8 +201,8 @@ class Product : public WithReference {
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    mx::cpu::get_command_encoder(stream()).dispatch(
-        [plan = plan_, in = views(inputs), out = allocate(outputs)] {
+    dispatch(
+        stream(), [plan = plan_, in = views(inputs), out = allocate(outputs)] {
           plan->run(in, out);
         });
   }
@@ -239,7 +239,8 @@ class GatherProduct : public WithReference {
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    mx::cpu::get_command_encoder(stream()).dispatch(
+    dispatch(
+        stream(),
         [w = matrix_,
          int8 = int8_,
          in = views(inputs),
@@ -318,7 +319,7 @@ class GatherProduct : public WithReference {
 };
 
 // Rows of a matrix; without ids all of them. No gradient: ids are integers.
-class Rows : public mx::Primitive {
+class Rows : public mx::Primitive, public Recordable {
  public:
   Rows(mx::Stream stream, PackedPtr matrix)
       : mx::Primitive(stream), matrix_(std::move(matrix)) {}
@@ -334,7 +335,8 @@ class Rows : public mx::Primitive {
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     auto count = static_cast<int>(outputs[0].size() / matrix_->cols());
     auto type = float_type(outputs[0].dtype());
-    mx::cpu::get_command_encoder(stream()).dispatch(
+    dispatch(
+        stream(),
         [w = matrix_,
          in = views(inputs),
          out = allocate(outputs),

@@ -1,12 +1,12 @@
 // A CPU primitive made of an operation: a struct with
 //   static constexpr const char* name;
-//   void eval(const Arrays& in, Arrays& out, mx::Stream) const;   // allocates
-//   out Arrays reference(const Arrays& in) const;   // plain MLX; carries the
+//   // allocates out and calls dispatch() once
+//   void eval(const Arrays& in, Arrays& out, mx::Stream) const;
+//   Arrays reference(const Arrays& in) const;   // plain MLX; carries the
 //   gradient
 #pragma once
 
 #include <mlx/allocator.h>
-#include <mlx/backend/cpu/encoder.h>
 #include <mlx/device.h>
 #include <mlx/primitives.h>
 #include <mlx/stream.h>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "runtime/kernels/tape.h"
 
 namespace mlxlm::kernels {
 
@@ -34,7 +35,7 @@ inline void allocate(mx::array& x) {
 }
 
 template <typename Op>
-class CpuPrimitive final : public mx::Primitive {
+class CpuPrimitive final : public mx::Primitive, public Recordable {
  public:
   CpuPrimitive(mx::Stream stream, Op op)
       : mx::Primitive(stream), op_(std::move(op)) {}

@@ -93,7 +93,7 @@ class Run {
     RowView k_rows(k), v_rows(v);
     auto type = *float_type(k.dtype());
     auto dims = layout_.k_dim + layout_.v_dim;
-    for (auto& segment : op_.segments) {
+    for (auto& segment : (*op_.segments)) {
       auto body = [&](std::size_t first, std::size_t last) {
         std::vector<float> scratch(dims);
         std::vector<std::byte> apart(2 * dims * sizeof(float));
@@ -121,8 +121,8 @@ class Run {
   void attend() const {
     std::vector<Item> items;
     long work = 0;
-    for (std::size_t s = 0; s < op_.segments.size(); ++s) {
-      auto& segment = op_.segments[s];
+    for (std::size_t s = 0; s < (*op_.segments).size(); ++s) {
+      auto& segment = (*op_.segments)[s];
       int rows = segment.count * group_;
       work += long(rows) * layout_.kv_heads * seen(segment) *
           (layout_.k_dim + layout_.v_dim);
@@ -158,7 +158,7 @@ class Run {
   }
 
   Item item(int s, int head, int row, int rows) const {
-    auto& segment = op_.segments[s];
+    auto& segment = (*op_.segments)[s];
     int first = visible(segment, row).first / chunk_;
     int last = visible(segment, row + rows - 1).last / chunk_;
     return {s, head, row, rows, first, last + 1};
@@ -171,7 +171,7 @@ class Run {
 
   // Index of a query row among all rows [N * H] of q and out.
   std::size_t place(const Item& item, int row) const {
-    auto& segment = op_.segments[item.segment];
+    auto& segment = (*op_.segments)[item.segment];
     auto token = std::size_t(segment.first + row / group_);
     return token * heads_ + item.head * group_ + row % group_;
   }
@@ -186,14 +186,14 @@ class Run {
       to_floats(q_type_, from, layout_.k_dim, 0, to);
       for (int d = 0; d < layout_.k_dim; ++d)
         to[d] *= op_.shape.scale;
-      s.visible[r] = visible(op_.segments[item.segment], item.row + r);
+      s.visible[r] = visible((*op_.segments)[item.segment], item.row + r);
     }
     s.scores.resize(score_floats(layout_));
   }
 
   // The item's rows against one chunk.
   void chunk(const Item& item, int index, Scratch& s, PartialRow to) const {
-    auto& pages = *op_.segments[item.segment].pages;
+    auto& pages = *(*op_.segments)[item.segment].pages;
     int first = std::max(index * chunk_, s.visible.front().first);
     int last = std::min(index * chunk_ + chunk_ - 1, s.visible.back().last);
     int first_page = first / layout_.tokens, last_page = last / layout_.tokens;
@@ -329,7 +329,8 @@ struct Paged {
     for (int i = 0; i < 1 + (rows ? 2 : 0) + sinks; ++i) {
       used.push_back(weak(in[i]));
     }
-    mx::cpu::get_command_encoder(stream).dispatch(
+    dispatch(
+        stream,
         [op = op,
          rows = rows,
          sinks = sinks,

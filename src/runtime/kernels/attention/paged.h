@@ -28,7 +28,8 @@ struct PagedAttention {
   PageLayout layout;
   std::size_t layer_offset; // of this layer's part in a page
   AttentionShape shape;
-  std::vector<PagedSegment> segments;
+  // Read when the kernel runs; one list serves every layer of a pass.
+  std::shared_ptr<const std::vector<PagedSegment>> segments;
 };
 
 struct PagedResult {

@@ -48,7 +48,8 @@ class Pages {
         layout,
         (index % layers) * layout.layer_bytes(),
         {0.125f},
-        {{pages, 0, count, offset}}};
+        std::make_shared<std::vector<PagedSegment>>(
+            1, PagedSegment{pages, 0, count, offset})};
   }
 
   PageLayout layout;

@@ -68,7 +68,8 @@ struct Norm {
     if (residual) other = RowView(in[next++]);
     auto w = vector(weight, offset), b = vector(bias, 0);
     auto* sum = residual ? out[0].data<std::byte>() : nullptr;
-    mx::cpu::get_command_encoder(stream).dispatch(
+    dispatch(
+        stream,
         [=,
          x = RowView(in[0]),
          rows = rows_of(in[0]),
@@ -181,7 +182,8 @@ struct Rope {
             part.eps},
            out[i].data<std::byte>()});
     }
-    mx::cpu::get_command_encoder(stream).dispatch(
+    dispatch(
+        stream,
         [bound = std::move(bound),
          shape = shape,
          tokens = in[0].shape(0),
@@ -264,7 +266,8 @@ struct Glu {
 
   void eval(const Arrays& in, Arrays& out, mx::Stream stream) const {
     allocate(out[0]);
-    mx::cpu::get_command_encoder(stream).dispatch(
+    dispatch(
+        stream,
         [gate = RowView(in[0]),
          up = RowView(in[1]),
          type = type_of(in[0]),
@@ -332,7 +335,8 @@ struct TopK {
   void eval(const Arrays& in, Arrays& out, mx::Stream stream) const {
     for (auto& x : out)
       allocate(x);
-    mx::cpu::get_command_encoder(stream).dispatch(
+    dispatch(
+        stream,
         [x = RowView(in[0]),
          type = type_of(in[0]),
          dim = in[0].shape(-1),

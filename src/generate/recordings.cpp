@@ -1,0 +1,165 @@
+#include "generate/recordings.h"
+
+#include <mlx/backend/cpu/encoder.h>
+#include <mlx/transforms.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mlxlm {
+namespace {
+
+constexpr int most_tries = 4; // passes looked at before giving up
+constexpr std::size_t most_recordings = 4; // each keeps a pass' buffers
+constexpr int most_rows = 64;
+
+using kernels::same_buffer;
+
+// For the thread that the kernels run on, after all they were given.
+template <typename Task>
+void enqueue(Task task) {
+  auto stream = mx::default_stream(mx::Device::cpu);
+  mx::cpu::get_command_encoder(stream).dispatch(std::move(task));
+}
+
+bool among(const mx::array& x, const std::vector<mx::array>& list) {
+  return std::any_of(list.begin(), list.end(), [&](const mx::array& y) {
+    return same_buffer(x, y);
+  });
+}
+
+} // namespace
+
+struct Recordings::Recording {
+  kernels::TapePtr tape;
+  PassInputs live; // what the calls read
+  mx::array ids;
+
+  // On the stream's thread.
+  void run(PassInputs& inputs) {
+    exchange(inputs);
+    auto* to = live.position_array.data<std::int32_t>();
+    std::copy(inputs.positions.begin(), inputs.positions.end(), to);
+    for (const auto& call : tape->calls)
+      call();
+    // Pages and samplers are kept no longer than their own pass.
+    exchange(inputs);
+  }
+
+  // What the pass that was recorded left.
+  void clear() {
+    *live.tokens = {};
+    *live.samples = {};
+    if (live.tables) live.tables->clear();
+  }
+
+  void exchange(PassInputs& inputs) {
+    std::swap(*live.tokens, *inputs.tokens);
+    std::swap(*live.samples, *inputs.samples);
+    if (live.tables) live.tables->swap(*inputs.tables);
+  }
+};
+
+bool Recordings::holds(int rows) const {
+  auto it = entries_.find(rows);
+  return it != entries_.end() && it->second.recording;
+}
+
+const mx::array& Recordings::ids(int rows) const {
+  return entries_.at(rows).recording->ids;
+}
+
+Replay Recordings::run(int rows, PassInputs inputs) {
+  auto& entry = entries_.at(rows);
+  entry.last_use = ++clock_;
+  ++replayed_;
+  struct Frame {
+    std::shared_ptr<Recording> recording;
+    PassInputs inputs{.position_array = mx::array(0)};
+    std::promise<void> done;
+  };
+  auto frame = std::make_shared<Frame>();
+  frame->recording = entry.recording;
+  frame->inputs = std::move(inputs);
+  if (frame->inputs.drawn) {
+    frame->inputs.tokens->drawn = frame->inputs.drawn->data<std::int32_t>();
+  }
+  Replay replay;
+  replay.done_ = frame->done.get_future();
+  enqueue([f = frame] {
+    try {
+      f->recording->run(f->inputs);
+      f->done.set_value();
+    } catch (...) {
+      f->done.set_exception(std::current_exception());
+    }
+  });
+  return replay;
+}
+
+void Recordings::evaluate(
+    const mx::array& ids,
+    PassInputs inputs,
+    const Step& step) {
+  int rows = ids.shape(0);
+  auto& entry = entries_[rows];
+  bool wanted = entry.tries < most_tries && rows <= most_rows &&
+      !step.read_on_host() && mx::default_device() == mx::Device::cpu;
+  if (!wanted) return mx::async_eval(ids);
+  look(entry, ids, std::move(inputs));
+}
+
+void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
+  ++entry.tries;
+  kernels::Recorder recorder(ids);
+  if (!recorder.recordable()) {
+    entry.tries = most_tries;
+    return mx::async_eval(ids);
+  }
+  auto of_this_pass = [&](const mx::array& x) {
+    return same_buffer(x, inputs.position_array) ||
+        (inputs.drawn && same_buffer(x, *inputs.drawn));
+  };
+  bool same = !entry.leaves.empty();
+  for (const auto& x : recorder.leaves())
+    same = same && (of_this_pass(x) || among(x, entry.leaves));
+  if (!same) {
+    entry.leaves = recorder.leaves();
+    return mx::async_eval(ids);
+  }
+  entry.leaves.clear();
+  auto tape = recorder.record();
+  if (!tape) {
+    entry.tries = most_tries;
+    return;
+  }
+  make_room();
+  entry.recording =
+      std::make_shared<Recording>(Recording{tape, std::move(inputs), ids});
+  entry.recording->live.drawn.reset();
+  enqueue([recording = entry.recording] { recording->clear(); });
+  entry.last_use = ++clock_;
+  ++recorded_;
+}
+
+void Recordings::make_room() {
+  auto recorded = [](const auto& item) {
+    return item.second.recording != nullptr;
+  };
+  while (std::count_if(entries_.begin(), entries_.end(), recorded) >=
+         static_cast<std::ptrdiff_t>(most_recordings)) {
+    auto oldest = entries_.end();
+    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      bool older = oldest == entries_.end() ||
+          it->second.last_use < oldest->second.last_use;
+      if (it->second.recording && older) oldest = it;
+    }
+    oldest->second = {};
+  }
+}
+
+void Recordings::forget() {
+  entries_.clear();
+}
+
+} // namespace mlxlm

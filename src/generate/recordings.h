@@ -1,0 +1,88 @@
+// Decode passes recorded once for each number of rows and then done again: the
+// same kernels on the same buffers with other tokens, positions, pages and
+// samplers. Building and evaluating a graph costs more than a small model's
+// kernels; this costs one task.
+//
+// A pass may be recorded when its graph is made of our kernels and views
+// (tape.h), no host code looked at the step (step.h), and everything it reads
+// but the above was there in the same buffers one pass before: a value computed
+// on the host for this pass would be a new array.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <exception>
+#include <future>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "cache/memory.h"
+#include "generate/sample_op.h"
+#include "generate/token_op.h"
+#include "runtime/kernels/tape.h"
+
+namespace mlxlm {
+
+// What differs between two passes of as many rows.
+struct PassInputs {
+  std::shared_ptr<TokenJob> tokens = {};
+  std::optional<mx::array> drawn = {}; // ids that the tokens are taken from
+  std::shared_ptr<PassTables> tables = {}; // null: nothing is paged
+  std::shared_ptr<SampleJob> samples = {};
+  std::vector<int> positions = {};
+  mx::array position_array; // the same, where the kernels read it
+};
+
+// A pass being done again. Belongs to the engine's thread.
+class Replay {
+ public:
+  // Waits; throws what a kernel threw.
+  void finish() {
+    done_.get();
+  }
+
+ private:
+  friend class Recordings;
+  std::future<void> done_;
+};
+
+class Recordings {
+ public:
+  // Whether passes of `rows` tokens can be done again.
+  bool holds(int rows) const;
+  // Starts one: its ids will be in ids(rows).
+  Replay run(int rows, PassInputs inputs);
+  const mx::array& ids(int rows) const;
+
+  // Starts the evaluation of a decode pass that was built: `ids` [rows], read
+  // from `inputs`. Records it if that can be done.
+  void evaluate(const mx::array& ids, PassInputs inputs, const Step& step);
+  // After anything that may have changed the model.
+  void forget();
+  // Passes recorded and replayed so far.
+  int recorded() const {
+    return recorded_;
+  }
+  int replayed() const {
+    return replayed_;
+  }
+
+ private:
+  struct Recording;
+  struct Entry {
+    std::vector<mx::array> leaves; // of the pass before, while looking
+    int tries = 0;
+    std::shared_ptr<Recording> recording;
+    int last_use = 0;
+  };
+
+  void look(Entry& entry, const mx::array& ids, PassInputs inputs);
+  void make_room();
+
+  std::map<int, Entry> entries_; // by rows
+  int clock_ = 0, recorded_ = 0, replayed_ = 0;
+};
+
+} // namespace mlxlm

@@ -1,0 +1,133 @@
+// Passes done again from a recording draw what built passes draw, while
+// sequences come and go.
+#include <gtest/gtest.h>
+
+#include "generate/model_runner.h"
+#include "models/families.h"
+#include "weights/loader.h"
+
+namespace mlxlm {
+namespace {
+
+Json tiny() {
+  return {
+      {"hidden_size", 64},
+      {"num_hidden_layers", 3},
+      {"num_attention_heads", 4},
+      {"num_key_value_heads", 2},
+      {"head_dim", 16},
+      {"intermediate_size", 64},
+      {"vocab_size", 97},
+      {"max_position_embeddings", 512},
+      {"rms_norm_eps", 1e-5},
+      {"tie_word_embeddings", false},
+      {"sliding_window", 8},
+      {"sliding_window_pattern", 2},
+      {"query_pre_attn_scalar", 16}};
+}
+
+class Driven {
+ public:
+  Driven(const char* family, Json config, bool record) : record_(record) {
+    auto loader = Loader::random({.seed = 5}, {});
+    for (const auto& f : models::families())
+      if (f.model_type == family)
+        model_ = f.build(Fields(config, "config.json"), loader->root());
+    memory_ = make_memory(model_->caches(), {.page_tokens = 4});
+    runner_ = std::make_unique<ModelRunner>(model_, memory_);
+  }
+
+  void join(std::uint64_t id, std::vector<int> prompt, float temperature) {
+    auto request = std::make_shared<Request>();
+    request->prompt = std::move(prompt);
+    request->sampling.temperature = temperature;
+    request->seed = id;
+    int read = static_cast<int>(request->prompt.size());
+    runner_->open(id, request);
+    joining_.push_back({id, read, false, true});
+  }
+  void leave(std::uint64_t id) {
+    runner_->close(id);
+    running_.erase(std::find(running_.begin(), running_.end(), id));
+  }
+  // One pass, started before the one before it is read.
+  void step() {
+    std::vector<Piece> pieces;
+    for (auto id : running_)
+      pieces.push_back({id, 1, true, true});
+    for (auto& piece : joining_) {
+      pieces.push_back(piece);
+      running_.push_back(piece.id);
+    }
+    joining_.clear();
+    if (!record_) runner_->changed();
+    runner_->start(pieces);
+    if (started_++ > 0) read();
+  }
+  void read() {
+    for (const auto& drawn : runner_->finish()) {
+      EXPECT_EQ(drawn.error, "");
+      tokens[drawn.id].push_back(drawn.token);
+    }
+  }
+  const Recordings& recordings() const {
+    return runner_->recordings();
+  }
+
+  std::map<std::uint64_t, std::vector<int>> tokens;
+
+ private:
+  bool record_;
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<Memory> memory_;
+  std::unique_ptr<ModelRunner> runner_;
+  std::vector<std::uint64_t> running_;
+  std::vector<Piece> joining_;
+  int started_ = 0;
+};
+
+void drive(Driven& d) {
+  d.join(1, {3, 14, 15, 9, 26}, 0);
+  d.join(2, {5, 35, 8}, 0.9f);
+  for (int i = 0; i < 12; ++i)
+    d.step();
+  d.join(3, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 0);
+  for (int i = 0; i < 9; ++i)
+    d.step();
+  d.leave(2);
+  for (int i = 0; i < 14; ++i)
+    d.step();
+  d.read();
+}
+
+class Recorded : public testing::TestWithParam<const char*> {};
+
+TEST_P(Recorded, DrawsWhatBuiltPassesDraw) {
+  Driven built(GetParam(), tiny(), false), recorded(GetParam(), tiny(), true);
+  drive(built);
+  drive(recorded);
+  EXPECT_EQ(built.recordings().replayed(), 0);
+  EXPECT_GT(recorded.recordings().replayed(), 20);
+  EXPECT_EQ(built.tokens, recorded.tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families,
+    Recorded,
+    testing::Values("llama", "qwen3", "mistral"),
+    [](const auto& info) { return std::string(info.param); });
+
+TEST(Recordings, LeavesAloneWhatDependsOnPositions) {
+  // Frequencies that grow with the length are computed on the host.
+  auto config = tiny();
+  config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2.0}};
+  config["max_position_embeddings"] = 16;
+  Driven built("llama", config, false), recorded("llama", config, true);
+  drive(built);
+  drive(recorded);
+  EXPECT_EQ(recorded.recordings().replayed(), 0);
+  EXPECT_EQ(built.tokens, recorded.tokens);
+}
+
+} // namespace
+} // namespace mlxlm
