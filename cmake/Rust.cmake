@@ -11,7 +11,9 @@ function(mlxlm_rust_library target crate)
     OUTPUT "${library}"
     COMMAND "${CMAKE_COMMAND}" -E env "CARGO_TARGET_DIR=${out}" "${MLXLM_CARGO}" build
             --release --locked --quiet --manifest-path "${crate}/Cargo.toml"
-    DEPENDS ${sources} "${crate}/Cargo.toml" "${crate}/Cargo.lock"
+    WORKING_DIRECTORY "${crate}" # for .cargo/config.toml
+    DEPENDS ${sources} "${crate}/Cargo.toml" "${crate}/Cargo.lock" "${crate}/.cargo/config.toml"
+            "${crate}/.cargo/rustc-unstable"
     COMMENT "cargo build ${target}"
     VERBATIM)
   add_custom_target(${target}_build DEPENDS "${library}")

@@ -123,6 +123,7 @@ typedef struct {
   mlxlm_clock now;
   uint64_t fuel;       /* steps of the template machine */
   size_t output_bytes; /* longest rendered text */
+  size_t memory_bytes; /* most that rendering allocates, beyond the variables */
 } mlxlm_render_options;
 
 /* `variables`: a JSON object. */

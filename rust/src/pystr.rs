@@ -4,7 +4,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 use regex::Regex;
 use std::fmt::Write;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// Deepest nesting that is written.
 const MAX_DEPTH: usize = 128;
@@ -119,13 +119,19 @@ fn repr_map(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> 
 
 /// Characters that Python's `str.isprintable` refuses.
 fn unprintable(c: char) -> bool {
-    static OTHER: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^[\p{C}\p{Zl}\p{Zp}\p{Zs}]$").expect("constant pattern"));
     match c {
         ' '..='~' => false,
         c if c.is_ascii() => true,
-        c => OTHER.is_match(c.encode_utf8(&mut [0; 4])),
+        c => other().is_match(c.encode_utf8(&mut [0; 4])),
     }
+}
+
+fn other() -> &'static Regex {
+    // Not a LazyLock: where making it runs out of memory, the next call tries again.
+    static OTHER: OnceLock<Regex> = OnceLock::new();
+    OTHER.get_or_init(|| {
+        Regex::new(r"^[\p{C}\p{Zl}\p{Zp}\p{Zs}]$").expect("constant pattern")
+    })
 }
 
 fn repr_text(out: &mut String, text: &str) {

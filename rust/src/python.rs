@@ -3,7 +3,7 @@ use crate::template::{argument, invalid};
 use minijinja::value::{from_args, Kwargs, Rest, Tuple};
 use minijinja::{Error, ErrorKind, State, Value};
 use regex::Regex;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// Longest text a padding method makes.
 const MAX_WIDTH: usize = 1 << 16;
@@ -181,8 +181,9 @@ pub fn truncate(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Stri
 
 /// jinja2's `wordcount`.
 pub fn wordcount(value: &Value) -> Result<usize, Error> {
-    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w+").expect("constant pattern"));
-    Ok(WORD.find_iter(text_of(value)?).count())
+    static WORD: OnceLock<Regex> = OnceLock::new();
+    let word = WORD.get_or_init(|| Regex::new(r"\w+").expect("constant pattern"));
+    Ok(word.find_iter(text_of(value)?).count())
 }
 
 /// jinja2's `center(value, width=80)`.

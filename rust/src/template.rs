@@ -1,6 +1,7 @@
 //! Chat templates: minijinja made to answer as jinja2 does in transformers.
-//! docs/design/chat_templates.md lists every adjustment with the reason.
+//! docs/design/chat-templates.md lists every adjustment with the reason.
 use crate::ffi::{caught, guard, Buffer, Slice};
+use crate::meter::metered;
 use crate::pystr::{to_str, Dumps, MAX_INDENT};
 use crate::python;
 use crate::strftime::{self, Clock};
@@ -10,6 +11,11 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 use std::io;
 
 const NAME: &str = "chat";
+/// What compiling may allocate, and how often the source's size on top of it.
+const COMPILE_BYTES: usize = 4 << 20;
+const COMPILE_FACTOR: usize = 256;
+/// Bytes of template values per byte of JSON that a list of small things comes to.
+const VARIABLES_FACTOR: usize = 64;
 
 pub struct Template {
     environment: Environment<'static>,
@@ -21,6 +27,7 @@ pub struct RenderOptions {
     now: Clock,
     fuel: u64,
     output_bytes: usize,
+    memory_bytes: usize,
 }
 
 pub fn invalid(text: impl Into<String>) -> Error {
@@ -346,7 +353,11 @@ pub unsafe extern "C" fn mlxlm_template_compile(
     out: *mut *mut Template,
     error: *mut Buffer,
 ) -> i32 {
-    guard(out, error, || Template::compile(source.text()?).map(|t| Box::into_raw(Box::new(t))))
+    guard(out, error, || {
+        let source = source.text()?;
+        let bytes = COMPILE_BYTES + source.len().saturating_mul(COMPILE_FACTOR);
+        metered(bytes, || Template::compile(source)).map(|t| Box::into_raw(Box::new(t)))
+    })
 }
 
 /// # Safety
@@ -371,7 +382,12 @@ pub unsafe extern "C" fn mlxlm_template_render(
     text: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
-    guard(text, error, || Ok((*template).render(variables.text()?, &*options)?.into()))
+    guard(text, error, || {
+        let (variables, options) = (variables.text()?, &*options);
+        let bytes =
+            options.memory_bytes.saturating_add(variables.len().saturating_mul(VARIABLES_FACTOR));
+        Ok(metered(bytes, || (*template).render(variables, options))?.into())
+    })
 }
 
 #[cfg(test)]
@@ -381,7 +397,8 @@ mod tests {
     fn render(source: &str, variables: &str) -> Result<String, String> {
         let now =
             Clock { year: 2026, month: 2, day: 3, hour: 4, minute: 5, second: 6, microsecond: 0 };
-        let options = RenderOptions { now, fuel: 100_000, output_bytes: 1 << 16 };
+        let options =
+            RenderOptions { now, fuel: 100_000, output_bytes: 1 << 16, memory_bytes: 1 << 20 };
         Template::compile(source)?.render(variables, &options)
     }
 
@@ -416,6 +433,44 @@ mod tests {
         assert!(render("{{ 'x'|indent(10000000000) }}", "{}").is_err());
         assert!(render("{{ [1]|tojson(indent=10000000000) }}", "{}").is_err());
         assert!(render("{{ '-' * 10000000000 }}", "{}").is_err());
+    }
+
+    #[test]
+    fn memory_is_limited() {
+        let metered = |source: &str| {
+            let options = RenderOptions {
+                now: Clock {
+                    year: 2026,
+                    month: 2,
+                    day: 3,
+                    hour: 4,
+                    minute: 5,
+                    second: 6,
+                    microsecond: 0,
+                },
+                fuel: 1_000_000,
+                output_bytes: 1 << 16,
+                memory_bytes: 0,
+            };
+            let template = Template::compile(source).unwrap();
+            metered(1 << 20, || template.render("{}", &options))
+        };
+        for growth in [
+            "ns.s ~ ns.s",
+            "ns.s + ns.s",
+            "[ns.s, ns.s]|join",
+            "ns.s|replace('x', 'xx')",
+            "'%s%s'|format(ns.s, ns.s)",
+            "[ns.s, ns.s]|tojson",
+            "(ns.s ~ ns.s)|upper",
+            "[ns.s, [ns.s]]",
+        ] {
+            let source = "{% set ns = namespace(s='x') %}{% for i in range(60) %}\
+                          {% set ns.s = GROWTH %}{% endfor %}{{ ns.s|string|length }}";
+            let text = metered(&source.replace("GROWTH", growth)).unwrap_err();
+            assert!(text.contains("memory") || text.contains("too many"), "{growth}: {text}");
+        }
+        assert_eq!(metered("{{ 'x' ~ 'y' }}").unwrap(), "xy");
     }
 
     #[test]

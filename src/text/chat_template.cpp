@@ -123,7 +123,8 @@ std::string ChatTemplate::render(
   mlxlm_render_options options{
       {now.year, now.month, now.day, now.hour, now.minute, now.second, 0},
       limits.steps,
-      limits.output_bytes};
+      limits.output_bytes,
+      limits.memory_bytes};
   text::RustBuffer result, error;
   int ok = mlxlm_template_render(
       handle_.get(), text::slice(json), &options, result.out(), error.out());

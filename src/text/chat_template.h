@@ -1,5 +1,6 @@
-// Chat templates: Jinja as transformers renders it. docs/design/ tells where
-// the engine underneath differs and what is done about it.
+// Chat templates: Jinja as transformers renders it.
+// docs/design/chat-templates.md tells where the engine underneath differs and
+// what is done about it.
 #pragma once
 
 #include <cstddef>
@@ -22,11 +23,12 @@ struct ClockTime {
 };
 ClockTime local_time_now();
 
-// Guards against templates that do not end. They do not bound the memory of a
-// hostile template: treat an unknown one like a program.
+// A template is a program of a stranger: what it may use.
 struct RenderLimits {
   std::uint64_t steps = 5'000'000;
   std::size_t output_bytes = std::size_t{8} << 20;
+  // Beyond what the variables take.
+  std::size_t memory_bytes = std::size_t{16} << 20;
 };
 
 struct ChatVariables {

@@ -30,6 +30,12 @@ std::string error_of(const char* source) {
   return {};
 }
 
+ChatVariables talk(const char* messages) {
+  ChatVariables v;
+  v.messages = Json::parse(messages);
+  return v;
+}
+
 TEST(ChatTemplate, ErrorsNameTheLine) {
   EXPECT_EQ(
       error_of("a\n{{ raise_exception('roles must\nalternate') }}"),
@@ -56,6 +62,22 @@ TEST(ChatTemplate, LoopsEnd) {
   EXPECT_NE(error_of(std::string(100000, '(').insert(0, "{{").c_str()), "");
 }
 
+TEST(ChatTemplate, MemoryEnds) {
+  const char* doubling =
+      "{% set ns = namespace(s='0123456789') %}{% for i in range(40) %}"
+      "{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s|length }}";
+  for (int i = 0; i < 3; ++i) {
+    auto error = error_of(doubling);
+    EXPECT_THAT(error, HasSubstr("of memory")) << error;
+  }
+  // Large variables are the caller's.
+  std::string text(5 << 20, 'x');
+  ChatTemplate uses("{{ (messages[0].content ~ 'y')|length }}");
+  auto v = talk("[]");
+  v.messages.push_back({{"role", "user"}, {"content", text}});
+  EXPECT_EQ(uses.render(v, now), std::to_string(text.size() + 1));
+}
+
 TEST(ChatTemplate, NoFiles) {
   EXPECT_NE(error_of("{% include 'other' %}"), "");
   EXPECT_NE(error_of("{% extends '/etc/passwd' %}"), "");
@@ -75,12 +97,6 @@ TEST(ChatTemplate, AsPython) {
   EXPECT_EQ(render("{{ 'one two three'|truncate(8, leeway=0) }}"), "one...");
   EXPECT_EQ(
       render("{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}"), "1");
-}
-
-ChatVariables talk(const char* messages) {
-  ChatVariables v;
-  v.messages = Json::parse(messages);
-  return v;
 }
 
 TEST(ChatTemplate, VariablesOfTheRequestCannotBeReplaced) {

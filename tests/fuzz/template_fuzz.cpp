@@ -18,7 +18,10 @@ constexpr std::string_view conversation = R"({"messages":[
     {"type":"object","properties":{"where":{"type":"string"}}}}}],
   "add_generation_prompt":true,"bos_token":"<s>","eos_token":"</s>"})";
 
-constexpr RenderLimits limits{.steps = 20'000, .output_bytes = 1 << 20};
+constexpr RenderLimits limits{
+    .steps = 20'000,
+    .output_bytes = 1 << 20,
+    .memory_bytes = 2 << 20};
 
 } // namespace
 
