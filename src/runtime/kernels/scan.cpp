@@ -62,7 +62,7 @@ struct LinearOp {
         in[1].data<float>(),
         in[2].data<float>(),
         out[0].data<float>()};
-    mx::cpu::get_command_encoder(stream).dispatch([=] {
+    dispatch(stream, [=] {
       std::size_t size = std::size_t(length) * width;
       for_rows(batch, width, 4 * length, [&](int i, int first, int last) {
         auto one = scan;
@@ -100,7 +100,7 @@ struct SelectiveOp {
         in[6].data<float>(),
         out[0].data<float>(),
         out[1].data<float>()};
-    mx::cpu::get_command_encoder(stream).dispatch([=] {
+    dispatch(stream, [=] {
       std::size_t wide = std::size_t(scan.length) * scan.channels;
       std::size_t narrow = std::size_t(scan.length) * scan.state;
       std::size_t whole = std::size_t(scan.channels) * scan.state;
@@ -153,7 +153,7 @@ struct DeltaOp {
         in[5].data<float>(),
         out[0].data<float>(),
         out[1].data<float>()};
-    mx::cpu::get_command_encoder(stream).dispatch([=, batch = shape[0]] {
+    dispatch(stream, [=, batch = shape[0]] {
       std::size_t cost = std::size_t(4) * length * dim;
       for_rows(batch * heads, rows, cost, [&](int i, int first, int last) {
         std::size_t b = i / heads, h = i % heads;
@@ -200,7 +200,7 @@ struct WkvOp {
         in[6].data<float>(),
         out[0].data<float>(),
         out[1].data<float>()};
-    mx::cpu::get_command_encoder(stream).dispatch([=] {
+    dispatch(stream, [=] {
       std::size_t cost = std::size_t(6) * length * dim;
       for_rows(batch * heads, dim, cost, [&](int i, int first, int last) {
         std::size_t at = std::size_t(i / heads) * length * wkv.step +
