@@ -1,5 +1,7 @@
 #include "models/common.h"
 
+#include <mlx/ops.h>
+
 #include <charconv>
 #include <set>
 
@@ -140,6 +142,42 @@ std::vector<int> windows(
   for (const auto& t : types)
     out.push_back(t == "sliding_attention" ? window : 0);
   return out;
+}
+
+OutputGate output_gate(
+    Linear gate,
+    std::function<mx::array(const mx::array&)> act) {
+  return [gate = std::move(gate), act = std::move(act)](
+             const mx::array& y, const mx::array& x) {
+    auto g = act(gate(x));
+    int heads = y.shape(2);
+    return y * mx::reshape(g, {1, x.shape(1), heads, g.shape(2) / heads});
+  };
+}
+
+int layer_field(
+    const Fields& f,
+    std::string_view key,
+    int layer,
+    int fallback) {
+  if (!f.has(key) || !f.req<Json>(key).is_array())
+    return f.range(key, fallback, 0, most);
+  auto list = f.req<std::vector<int>>(key);
+  if (layer >= static_cast<int>(list.size()))
+    fail(
+        ErrorKind::config,
+        f.where(key),
+        "expected an entry for layer {}, found {}",
+        layer,
+        list.size());
+  if (list[layer] < 0 || list[layer] > most)
+    fail(
+        ErrorKind::config,
+        f.where(key),
+        "expected numbers from 0 to {}, found {}",
+        most,
+        list[layer]);
+  return list[layer];
 }
 
 Bias bias_if(bool present) {

@@ -65,6 +65,15 @@ Layer post_norm_layer(
     const Common& c,
     BlockPtr attention,
     BlockPtr mlp);
+// What attention returned times act(gate(x)), for AttentionOptions::on_y; the
+// gate gives a value a head or one for every number.
+using OutputGate =
+    std::function<mx::array(const mx::array& y, const mx::array& x)>;
+OutputGate output_gate(
+    Linear gate,
+    std::function<mx::array(const mx::array&)> act);
+// A field that is one number, or a list with one a layer.
+int layer_field(const Fields& f, std::string_view key, int layer, int fallback);
 // An MLP for layer `index`, at `s`.
 using MlpMaker = std::function<BlockPtr(int index, const Scope& s)>;
 // Experts of the width `inner`, and one MLP of the width `shared_inner` that
@@ -73,6 +82,7 @@ struct Mixture {
   RouterOptions router; // `hidden` is filled in
   int inner = 0, shared_inner = 0;
   std::string shared = "shared_experts";
+  Bias bias = Bias::none; // of the experts and the shared one
 };
 BlockPtr mixture(const Scope& s, const Common& c, Mixture m);
 // A mixture in layers that have experts (`mlp_layer_types`, else `sparse(i)`),

@@ -1,9 +1,43 @@
 // EXAONE 3 (Llama under other names) and 4 (norms behind the blocks, q/k norms,
-// positions in the sliding layers only).
+// positions in the sliding layers only), and EXAONE-MoE: 4's attention with
+// norms before the blocks and DeepSeek-V3's experts.
+#include <algorithm>
+
 #include "models/common.h"
 #include "models/families.h"
 
 namespace mlxlm::models {
+
+namespace {
+
+// "LLLG" or the length of such a pattern; the last layer sees everything.
+bool slides_by_pattern(const Fields& f, int layer, int depth) {
+  constexpr auto key = "sliding_window_pattern";
+  if (layer == depth - 1) return false;
+  if (!f.has(key) || !f.req<Json>(key).is_string())
+    return (layer + 1) % f.range(key, 4, 1, 1 << 20) != 0;
+  auto pattern = f.req<std::string>(key);
+  return !pattern.empty() && pattern[layer % pattern.size()] == 'L';
+}
+
+// Positions only where the window is, unless no layer has one.
+Adjust exaone4_attention(const Fields& f, const Common& c) {
+  auto rope = Rope::from(f, c.head_dim, {.theta = 1000000});
+  auto window = size_field(f, "sliding_window", 0)
+      ? windows(
+            f, c.depth, [&](int i) { return slides_by_pattern(f, i, c.depth); })
+      : std::vector<int>(c.depth, 0);
+  bool slides = std::any_of(
+      window.begin(), window.end(), [](int size) { return size > 0; });
+  return [=](int i, const Scope& s, AttentionOptions& o) {
+    o.window = window[i];
+    if (!slides || window[i]) o.rope = rope;
+    o.q_norm = rms_norm(s, "q_norm", c.head_dim, c.eps);
+    o.k_norm = rms_norm(s, "k_norm", c.head_dim, c.eps);
+  };
+}
+
+} // namespace
 
 ModelPtr exaone(const Fields& f, const Scope& w) {
   auto c = Common::parse(f.with(
@@ -34,22 +68,41 @@ std::vector<Rule> exaone_rules(const Fields&, const TensorSource&) {
 
 ModelPtr exaone4(const Fields& f, const Scope& w) {
   auto c = Common::parse(f);
-  auto rope = Rope::from(f, c.head_dim);
-  bool slides = size_field(f, "sliding_window", 0) > 0;
-  auto window = slides
-      ? windows(f, c.depth, [](int i) { return (i + 1) % 4 != 0; })
-      : std::vector<int>(c.depth, 0);
+  auto adjust = exaone4_attention(f, c);
   auto block = [&](int i, const Scope& s) {
     auto at = s / "self_attn";
     auto a = c.attention();
-    a.window = window[i];
-    if (!slides || window[i]) a.rope = rope;
-    a.q_norm = rms_norm(at, "q_norm", c.head_dim, c.eps);
-    a.k_norm = rms_norm(at, "k_norm", c.head_dim, c.eps);
+    adjust(i, at, a);
     return post_norm_layer(
         s, c, attention(at, a), gated_mlp(s / "mlp", c.mlp()));
   };
   return decoder(w, c.decoder(w), block);
+}
+
+ModelPtr exaone_moe(const Fields& config, const Scope& w) {
+  // DeepSeek's names, and this family's own list of layers with experts.
+  auto f = config.with(
+      {{"n_routed_experts", size_field(config, "num_experts", 0)},
+       {"n_shared_experts", size_field(config, "num_shared_experts", 0)}});
+  f = with_defaults(
+      f, {{"first_k_dense_replace", 1}, {"routed_scaling_factor", 2.5}});
+  auto c = Common::parse(f);
+  if (f.has("is_moe_layer")) {
+    auto kinds = Json::array();
+    for (const auto& sparse : f.req<Json>("is_moe_layer"))
+      kinds.push_back(sparse == true ? "sparse" : "dense");
+    f = f.with({{"mlp_layer_types", kinds}});
+  }
+  auto mlp = [&](int i, const Scope& s) { return sigmoid_experts(f, c, i, s); };
+  return plain_decoder(w, c, MlpMaker(mlp), exaone4_attention(f, c));
+}
+
+std::vector<Rule> exaone_moe_rules(const Fields& f, const TensorSource& t) {
+  auto rules = sigmoid_expert_rules(f, t);
+  rules.push_back(rename(
+      "*.mlp.e_score_correction_bias", "*.mlp.gate.e_score_correction_bias"));
+  rules.push_back(drop("mtp.*"));
+  return rules;
 }
 
 } // namespace mlxlm::models

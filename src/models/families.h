@@ -39,16 +39,21 @@ std::span<const Wrapper> wrappers();
 const Wrapper* find_wrapper(std::string_view model_type);
 
 // One declaration each; the definitions are the family files.
+ModelPtr afmoe(const Fields& f, const Scope& w);
 ModelPtr apertus(const Fields& f, const Scope& w);
+ModelPtr bailing_moe(const Fields& f, const Scope& w);
 ModelPtr cohere(const Fields& f, const Scope& w);
 ModelPtr cohere2(const Fields& f, const Scope& w);
+ModelPtr dbrx(const Fields& f, const Scope& w);
 ModelPtr deepseek(const Fields& f, const Scope& w);
 ModelPtr deepseek_v2(const Fields& f, const Scope& w);
 ModelPtr deepseek_v3(const Fields& f, const Scope& w);
 ModelPtr dots1(const Fields& f, const Scope& w);
 ModelPtr ernie4_5(const Fields& f, const Scope& w);
+ModelPtr ernie4_5_moe(const Fields& f, const Scope& w);
 ModelPtr exaone(const Fields& f, const Scope& w);
 ModelPtr exaone4(const Fields& f, const Scope& w);
+ModelPtr exaone_moe(const Fields& f, const Scope& w);
 ModelPtr falcon_h1(const Fields& f, const Scope& w);
 ModelPtr falcon_mamba(const Fields& f, const Scope& w);
 ModelPtr gemma(const Fields& f, const Scope& w);
@@ -62,16 +67,21 @@ ModelPtr granite(const Fields& f, const Scope& w);
 ModelPtr granitemoe(const Fields& f, const Scope& w);
 ModelPtr granitemoehybrid(const Fields& f, const Scope& w);
 ModelPtr helium(const Fields& f, const Scope& w);
+ModelPtr hunyuan(const Fields& f, const Scope& w);
 ModelPtr hunyuan_v1_dense(const Fields& f, const Scope& w);
+ModelPtr hunyuan_v1_moe(const Fields& f, const Scope& w);
 ModelPtr internlm2(const Fields& f, const Scope& w);
 ModelPtr internlm3(const Fields& f, const Scope& w);
 ModelPtr jamba(const Fields& f, const Scope& w);
+ModelPtr klear(const Fields& f, const Scope& w);
+ModelPtr laguna(const Fields& f, const Scope& w);
 ModelPtr lfm2(const Fields& f, const Scope& w);
 ModelPtr lfm2_moe(const Fields& f, const Scope& w);
 ModelPtr llama(const Fields& f, const Scope& w);
 ModelPtr longcat_flash(const Fields& f, const Scope& w);
 ModelPtr mamba(const Fields& f, const Scope& w);
 ModelPtr mamba2(const Fields& f, const Scope& w);
+ModelPtr mellum(const Fields& f, const Scope& w);
 ModelPtr minicpm(const Fields& f, const Scope& w);
 ModelPtr minicpm3(const Fields& f, const Scope& w);
 ModelPtr mistral(const Fields& f, const Scope& w);
@@ -119,5 +129,11 @@ std::vector<Rule> sigmoid_expert_rules(
 std::vector<Rule> longcat_flash_rules(
     const Fields& f,
     const TensorSource& source);
+std::vector<Rule> bailing_moe_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> ernie4_5_moe_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> exaone_moe_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> dbrx_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> hunyuan_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> laguna_rules(const Fields& f, const TensorSource& source);
 
 } // namespace mlxlm::models

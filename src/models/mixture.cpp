@@ -12,8 +12,10 @@ BlockPtr mixture(const Scope& s, const Common& c, Mixture m) {
       .hidden = c.hidden,
       .inner = m.inner,
       .experts = o.router.experts,
-      .act = c.act};
+      .act = c.act,
+      .bias = m.bias};
   auto shared = c.mlp();
+  shared.bias = m.bias;
   shared.inner = m.shared_inner;
   return moe(s, o, shared.inner ? gated_mlp(s / m.shared, shared) : nullptr);
 }
@@ -31,7 +33,10 @@ MlpMaker mixed_mlps(
       "mlp_layer_types");
   return [=](int i, const Scope& s) {
     bool experts = m.router.experts > 0 && kinds[i] == "sparse";
-    return experts ? mixture(s, c, m) : gated_mlp(s, c.mlp());
+    if (experts) return mixture(s, c, m);
+    auto o = c.mlp();
+    o.bias = m.bias;
+    return gated_mlp(s, o);
   };
 }
 

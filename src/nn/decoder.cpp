@@ -121,6 +121,12 @@ class Decoder : public Model {
           options_.positions, options_.position_count, options_.hidden);
     if (options_.tied && options_.head_bias == Bias::required)
       bias_ = (w / options_.head).param("bias", {options_.vocab});
+    if (options_.unit_columns) {
+      auto squares = mx::square(head_.kernel().dense(mx::float32));
+      shrink_ =
+          mx::array(1.0f) / (mx::sqrt(mx::sum(squares, 0)) + mx::array(1e-7f));
+      shrink_->eval();
+    }
   }
 
   mx::array operator()(
@@ -161,7 +167,8 @@ class Decoder : public Model {
   }
 
   mx::array logits(const mx::array& h, int rows) const {
-    auto y = rows ? head_(h) : h;
+    auto x = shrink_ ? h * mx::astype(*shrink_, h.dtype()) : h;
+    auto y = rows ? head_(x) : h;
     if (rows && bias_) y = y + **bias_;
     y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
     if (rows == 0) return y;
@@ -180,6 +187,7 @@ class Decoder : public Model {
   mx::Dtype type_;
   std::optional<Linear> positions_;
   std::optional<Param> bias_; // of a tied head
+  std::optional<mx::array> shrink_; // [hidden], of what the head is given
 };
 
 } // namespace

@@ -21,6 +21,7 @@ struct DecoderOptions {
   Norm embed_norm = {};
   bool tied = false; // the head is the embedding
   Bias head_bias = Bias::none;
+  bool unit_columns = false; // of the head: each is divided by its length
   float embed_scale = 1; // of embeddings
   // A learned vector for each of `position_count` positions, added to them.
   std::string positions = {};

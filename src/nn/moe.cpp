@@ -67,7 +67,8 @@ Router::Choice Router::choose(
     const mx::array& logits,
     const std::optional<mx::array>& correction,
     const RouterOptions& o) {
-  auto scores = o.score == RouterOptions::Score::sigmoid
+  auto scores = o.scores ? o.scores(logits)
+      : o.score == RouterOptions::Score::sigmoid
       ? mx::sigmoid(logits)
       : mx::softmax(logits, -1, true);
   auto rank = correction ? scores + *correction : scores;
@@ -160,9 +161,13 @@ std::vector<Rule> expert_rules(
   for (const auto& [from, to] : names)
     out.push_back(
         stack("*.experts.#." + from + ".*", "*.switch_mlp." + to + ".*"));
-  auto all = [](const char* name) {
-    return "*.switch_mlp." + std::string(name) + ".weight";
+  auto all = [](const char* name, const char* what = "weight") {
+    return "*.switch_mlp." + std::string(name) + "." + what;
   };
+  // MLX keeps some families' stacked experts under `experts`.
+  for (const char* name : {"gate_proj", "up_proj", "down_proj"})
+    out.push_back(
+        rename("*.experts." + std::string(name) + ".*", all(name, "*")));
   out.push_back(
       split("*.experts.gate_up_proj", {all("gate_proj"), all("up_proj")}, -2));
   out.push_back(rename("*.experts.down_proj", all("down_proj")));

@@ -30,6 +30,8 @@ struct RouterOptions {
   std::string name = "gate";
   Bias bias = Bias::none;
   std::string correction = {}; // name of a bias that counts for the choice only
+  // Instead of `score`: the scores of logits [T, experts].
+  std::function<mx::array(const mx::array&)> scores = {};
 };
 
 class Router {
