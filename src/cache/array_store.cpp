@@ -85,7 +85,7 @@ mx::array ArrayStore::attend_one(
       q,
       k,
       v,
-      {options.scale, options.softcap, geometry_.window},
+      {options.scale, options.softcap, geometry_.window, geometry_.chunked},
       options.sinks,
       view.offset,
       first_page * options_.page_tokens);

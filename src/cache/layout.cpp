@@ -15,7 +15,8 @@ Geometry geometry(const FullKv& s) {
 
 Geometry geometry(const SlidingKv& s) {
   MLXLM_CHECK(s.window > 0, "a sliding layer needs a window");
-  return {s.kv_heads, s.head_dim, s.v_dim ? s.v_dim : s.head_dim, s.window};
+  int v_dim = s.v_dim ? s.v_dim : s.head_dim;
+  return {s.kv_heads, s.head_dim, v_dim, s.window, false, s.chunked};
 }
 
 Geometry geometry(const LatentKv& s) {

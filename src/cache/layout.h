@@ -16,6 +16,7 @@ struct Geometry {
   int kv_heads, k_dim, v_dim;
   int window = 0; // 0: everything
   bool latent = false; // values are the first v_dim entries of the keys
+  bool chunked = false; // windows begin at multiples of `window`
 
   bool operator==(const Geometry&) const = default;
   std::size_t bytes_per_token(mx::Dtype type) const;

@@ -29,6 +29,7 @@ struct SlidingKv {
   int kv_heads, head_dim;
   int window; // a token sees itself and window - 1 before
   int v_dim = 0;
+  bool chunked = false; // only those of its own chunk of `window` tokens
 };
 // One shared row a token: `rank` latent values, then `rope` rotated ones. Keys
 // are the whole row, values its first `rank` entries (MLA, absorbed form).

@@ -23,6 +23,7 @@ kernels::PageLayout layout_of(const Group& group, const StoreOptions& options) {
 PagedStore::PagedStore(const Group& group, const StoreOptions& options)
     : layout_(layout_of(group, options)),
       window_(group.geometry.window),
+      chunked_(group.geometry.chunked),
       page_bytes_(layout_.layer_bytes() * group.layers) {}
 
 Attended PagedStore::attend(
@@ -35,7 +36,7 @@ Attended PagedStore::attend(
   kernels::PagedAttention op{
       layout_,
       slot * layout_.layer_bytes(),
-      {options.scale, options.softcap, window_},
+      {options.scale, options.softcap, window_, chunked_},
       views.segments};
   std::optional<std::pair<mx::array, mx::array>> stored;
   if (rows) stored = {rows->k, rows->v};

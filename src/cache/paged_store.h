@@ -21,6 +21,7 @@ class PagedStore final : public KvStore {
  private:
   kernels::PageLayout layout_;
   int window_;
+  bool chunked_;
   std::size_t page_bytes_;
 };
 

@@ -76,7 +76,7 @@ class StatelessKv final : public LayerCache {
           part(q, s),
           part(k, s),
           part(v, s),
-          {options.scale, options.softcap, geometry_.window},
+          {options.scale, options.softcap, geometry_.window, geometry_.chunked},
           options.sinks,
           0,
           0));

@@ -78,12 +78,15 @@ ModelPtr laguna(const Fields& f, const Scope& w);
 ModelPtr lfm2(const Fields& f, const Scope& w);
 ModelPtr lfm2_moe(const Fields& f, const Scope& w);
 ModelPtr llama(const Fields& f, const Scope& w);
+ModelPtr llama4(const Fields& f, const Scope& w);
 ModelPtr longcat_flash(const Fields& f, const Scope& w);
 ModelPtr mamba(const Fields& f, const Scope& w);
 ModelPtr mamba2(const Fields& f, const Scope& w);
 ModelPtr mellum(const Fields& f, const Scope& w);
+ModelPtr mimo_v2_flash(const Fields& f, const Scope& w);
 ModelPtr minicpm(const Fields& f, const Scope& w);
 ModelPtr minicpm3(const Fields& f, const Scope& w);
+ModelPtr minimax_m2(const Fields& f, const Scope& w);
 ModelPtr mistral(const Fields& f, const Scope& w);
 ModelPtr mistral4(const Fields& f, const Scope& w);
 ModelPtr mixtral(const Fields& f, const Scope& w);
@@ -94,6 +97,8 @@ ModelPtr olmo2(const Fields& f, const Scope& w);
 ModelPtr olmoe(const Fields& f, const Scope& w);
 ModelPtr phi(const Fields& f, const Scope& w);
 ModelPtr phi3(const Fields& f, const Scope& w);
+ModelPtr phimoe(const Fields& f, const Scope& w);
+ModelPtr phixtral(const Fields& f, const Scope& w);
 ModelPtr qwen2(const Fields& f, const Scope& w);
 ModelPtr qwen2_moe(const Fields& f, const Scope& w);
 ModelPtr qwen3(const Fields& f, const Scope& w);
@@ -104,6 +109,7 @@ ModelPtr smollm3(const Fields& f, const Scope& w);
 ModelPtr solar_open(const Fields& f, const Scope& w);
 ModelPtr stablelm(const Fields& f, const Scope& w);
 ModelPtr starcoder2(const Fields& f, const Scope& w);
+ModelPtr step3p5(const Fields& f, const Scope& w);
 ModelPtr youtu(const Fields& f, const Scope& w);
 
 std::vector<Rule> conv_rules(const Fields& f, const TensorSource& source);
@@ -129,11 +135,22 @@ std::vector<Rule> sigmoid_expert_rules(
 std::vector<Rule> longcat_flash_rules(
     const Fields& f,
     const TensorSource& source);
-std::vector<Rule> bailing_moe_rules(const Fields& f, const TensorSource& source);
-std::vector<Rule> ernie4_5_moe_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> bailing_moe_rules(
+    const Fields& f,
+    const TensorSource& source);
+std::vector<Rule> ernie4_5_moe_rules(
+    const Fields& f,
+    const TensorSource& source);
 std::vector<Rule> exaone_moe_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> dbrx_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> hunyuan_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> laguna_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> minimax_m2_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> phixtral_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> mimo_v2_flash_rules(
+    const Fields& f,
+    const TensorSource& source);
+std::vector<Rule> step3p5_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> llama4_rules(const Fields& f, const TensorSource& source);
 
 } // namespace mlxlm::models

@@ -38,7 +38,7 @@ class Attention : public Block {
     if (o_.source >= 0) return SharedKv{o_.source};
     int v_dim = o_.v_dim == o_.head_dim ? 0 : o_.v_dim;
     if (o_.window > 0)
-      return SlidingKv{o_.kv_heads, o_.head_dim, o_.window, v_dim};
+      return SlidingKv{o_.kv_heads, o_.head_dim, o_.window, v_dim, o_.chunked};
     return FullKv{o_.kv_heads, o_.head_dim, v_dim};
   }
 
@@ -60,7 +60,8 @@ class Attention : public Block {
     auto qk = placed(qkv, step);
     auto q = changed(qk[0], o_.on_q);
     if (o_.temperature != 0) {
-      auto t = query_temperature(step, o_.temperature, o_.temperature_length);
+      auto t = query_temperature(
+          step, o_.temperature, o_.temperature_length, o_.temperature_first);
       q = q * mx::astype(t, q.dtype());
     }
     if (o_.source >= 0) return cache.attend(step, q, attend_options());

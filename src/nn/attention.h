@@ -23,6 +23,7 @@ struct AttentionOptions {
   float scale = 0; // 0: head_dim ^ -0.5
   float softcap = 0; // cap * tanh(score / cap)
   int window = 0; // > 0: a token sees itself and window - 1 before
+  bool chunked = false; // only those of its own chunk of `window` tokens
   bool sinks = false; // `sinks`: a logit a head that takes mass
   float clip = 0; // > 0: q, k, v are cut to [-clip, clip]
   // q_proj is twice as wide: each head's second half, through a sigmoid,
@@ -30,7 +31,7 @@ struct AttentionOptions {
   bool gated_queries = false;
   // Queries grow beyond the original context, see query_temperature.
   float temperature = 0;
-  int temperature_length = 0;
+  int temperature_length = 0, temperature_first = 0;
   bool values_are_keys = false; // v is what k is before norm and rope
   // >= 0: no k and v of its own; attends to those of this memory layer.
   int source = -1;

@@ -25,16 +25,24 @@ class GatedMlp : public Block {
         gate_(half(s, o, false)),
         up_(half(s, o, true)),
         down_(down(s, o)),
-        norm_(o.inner_norm) {}
+        norm_(o.inner_norm),
+        join_(o.join) {}
   mx::array operator()(const mx::array& x, const Step&, LayerCache*)
       const override {
-    return down_(norm_(gated(act_, x, gate_, up_)));
+    auto inner = join_ ? joined(x) : gated(act_, x, gate_, up_);
+    return down_(norm_(inner));
   }
 
  private:
+  mx::array joined(const mx::array& x) const {
+    auto both = linears(x, {gate_, up_});
+    return join_(both[0], both[1]);
+  }
+
   Activation act_;
   Linear gate_, up_, down_;
   Norm norm_;
+  decltype(MlpOptions::join) join_;
 };
 
 class PlainMlp : public Block {

@@ -2,6 +2,7 @@
 // plain up, act, down.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "nn/block.h"
@@ -17,6 +18,9 @@ struct MlpOptions {
   // One matrix with the rows of gate, then up, instead of two.
   std::string fused = {};
   Norm inner_norm = {}; // before `down`
+  // Instead of act(gate) * up.
+  std::function<mx::array(const mx::array& gate, const mx::array& up)> join =
+      {};
 };
 
 BlockPtr gated_mlp(const Scope& s, const MlpOptions& options);

@@ -58,6 +58,7 @@ Router::Router(const Scope& s, const RouterOptions& o)
 Router::Choice Router::operator()(const mx::array& x) const {
   // In half precision near ties would go to other experts.
   auto logits = gate_(mx::astype(x, mx::float32));
+  if (o_.choose) return o_.choose(logits);
   std::optional<mx::array> correction;
   if (correction_) correction = **correction_;
   return choose(logits, correction, o_);

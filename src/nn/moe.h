@@ -15,6 +15,11 @@
 
 namespace mlxlm {
 
+struct RouterChoice {
+  mx::array experts; // [T, k] uint32
+  mx::array weights; // [T, k] float32
+};
+
 struct RouterOptions {
   enum class Score { softmax, sigmoid };
   int hidden = 0, experts = 0, top_k = 0;
@@ -32,15 +37,14 @@ struct RouterOptions {
   std::string correction = {}; // name of a bias that counts for the choice only
   // Instead of `score`: the scores of logits [T, experts].
   std::function<mx::array(const mx::array&)> scores = {};
+  // Instead of all that: the choice for logits [T, experts].
+  std::function<RouterChoice(const mx::array&)> choose = {};
 };
 
 class Router {
  public:
   Router(const Scope& s, const RouterOptions& options);
-  struct Choice {
-    mx::array experts; // [T, k] uint32
-    mx::array weights; // [T, k] float32
-  };
+  using Choice = RouterChoice;
   Choice operator()(const mx::array& x) const; // x [T, hidden]
 
   // The choice for given logits [T, experts], float32.

@@ -243,6 +243,7 @@ struct Rope::Plan {
   Growth growth = Growth::none;
   std::vector<float> base; // lengths up to `limit`
   std::vector<float> long_base; // longrope beyond `limit`
+  float long_magnitude = 1;
   int limit = 0;
   double theta = 0, factor = 1; // of `dynamic`
   mx::array base_array = mx::array(0.0f);
@@ -253,6 +254,10 @@ struct Rope::Plan {
   void reverse();
   std::vector<float> at(int length) const;
   mx::array array_at(int length) const;
+  float magnitude_at(int length) const {
+    bool far = growth == Growth::longrope && length_class(length) != 0;
+    return far ? long_magnitude : magnitude;
+  }
   // Lengths of one class share their frequencies.
   int length_class(int length) const {
     if (growth == Growth::none || length <= limit) return 0;
@@ -283,7 +288,12 @@ void Rope::Plan::scale(const Source& s, int head_dim) {
   } else if (s.type == "longrope" || s.type == "su") {
     growth = Growth::longrope;
     limit = original_length(s);
-    magnitude = static_cast<float>(longrope_magnitude(s));
+    double shared = longrope_magnitude(s);
+    auto own = [&](const char* key) {
+      return static_cast<float>(s.fields.opt<double>(key, shared));
+    };
+    magnitude = own("short_mscale");
+    long_magnitude = own("long_mscale");
     long_base = to_float(divided(inv, s, "long_factor"));
     long_array = to_array(long_base);
     inv = divided(inv, s, "short_factor");
@@ -350,9 +360,11 @@ std::vector<mx::array> Rope::operator()(
   auto length = [](const Segment& s) {
     return std::max(s.offset + s.count, s.goal);
   };
-  kernels::RopeShape shape{p.dims, p.traditional, p.magnitude};
+  auto shape = [&](int length) {
+    return kernels::RopeShape{p.dims, p.traditional, p.magnitude_at(length)};
+  };
   if (p.growth == Plan::Growth::none)
-    return kernels::rope(inputs, step.positions, p.base_array, shape);
+    return kernels::rope(inputs, step.positions, p.base_array, shape(0));
   const auto& segments = step.segments();
   int first = length(segments.front());
   bool same =
@@ -360,7 +372,8 @@ std::vector<mx::array> Rope::operator()(
         return p.length_class(length(s)) == p.length_class(first);
       });
   if (same)
-    return kernels::rope(inputs, step.positions, p.array_at(first), shape);
+    return kernels::rope(
+        inputs, step.positions, p.array_at(first), shape(first));
   // Sequences of different length classes in one pass.
   std::vector<std::vector<mx::array>> parts(inputs.size());
   for (const auto& s : segments) {
@@ -368,7 +381,10 @@ std::vector<mx::array> Rope::operator()(
     for (auto& in : cut)
       in.x = tokens(in.x, 1, s);
     auto turned = kernels::rope(
-        cut, tokens(step.positions, 0, s), p.array_at(length(s)), shape);
+        cut,
+        tokens(step.positions, 0, s),
+        p.array_at(length(s)),
+        shape(length(s)));
     for (std::size_t i = 0; i < parts.size(); ++i)
       parts[i].push_back(turned[i]);
   }
@@ -390,11 +406,16 @@ float Rope::magnitude() const {
   return plan_ ? plan_->magnitude : 1;
 }
 
-mx::array query_temperature(const Step& step, float beta, int original) {
+mx::array query_temperature(
+    const Step& step,
+    float beta,
+    int original,
+    int first) {
+  const auto& positions = step.position_list();
   std::vector<float> scale(step.tokens);
   for (int i = 0; i < step.tokens; ++i) {
     float turns =
-        std::floor(static_cast<float>(step.position_list()[i]) / original);
+        std::floor(static_cast<float>(positions[i] + first) / original);
     scale[i] = 1 + beta * std::log1p(turns);
   }
   return mx::array(scale.data(), {1, step.tokens, 1, 1}, mx::float32);

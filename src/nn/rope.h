@@ -62,7 +62,12 @@ class Rope {
 // 1 + beta * ln(1 + floor(position / original)), [1, N, 1, 1]: what queries far
 // beyond the original context are multiplied by (Ministral 3, Mistral 4, Llama
 // 4).
-mx::array query_temperature(const Step& step, float beta, int original);
+// `first`: the number of the first position.
+mx::array query_temperature(
+    const Step& step,
+    float beta,
+    int original,
+    int first = 0);
 
 // 0.1 * mscale * ln(scale) + 1, yarn's magnitude; 1 for scale <= 1.
 double yarn_mscale(double scale, double mscale = 1);

@@ -154,7 +154,9 @@ class Run {
 
   Visible visible(const PagedSegment& segment, int row) const {
     int last = segment.offset + row / group_, window = op_.shape.window;
-    return {window > 0 ? std::max(0, last - window + 1) : 0, last};
+    if (window == 0) return {0, last};
+    if (op_.shape.chunked) return {last - last % window, last};
+    return {std::max(0, last - window + 1), last};
   }
 
   Item item(int s, int head, int row, int rows) const {

@@ -11,14 +11,23 @@ namespace mlxlm::kernels::reference {
 namespace {
 
 // [L, S]: which keys each query sees.
-mx::array visible(int q_first, int queries, int k_first, int keys, int window) {
+mx::array visible(
+    int q_first,
+    int queries,
+    int k_first,
+    int keys,
+    const AttentionShape& shape) {
   auto i = mx::reshape(
       mx::arange(q_first, q_first + queries, mx::int32), {queries, 1});
   auto j =
       mx::reshape(mx::arange(k_first, k_first + keys, mx::int32), {1, keys});
   auto mask = mx::less_equal(j, i);
-  if (window > 0) {
-    mask = mx::logical_and(mask, mx::greater(j, i - mx::array(window)));
+  auto window = mx::array(shape.window);
+  if (shape.window > 0 && shape.chunked) {
+    auto first = mx::floor_divide(i, window) * window;
+    mask = mx::logical_and(mask, mx::greater_equal(j, first));
+  } else if (shape.window > 0) {
+    mask = mx::logical_and(mask, mx::greater(j, i - window));
   }
   return mask;
 }
@@ -51,7 +60,7 @@ mx::array attention(
     auto cap = mx::array(shape.softcap);
     scores = mx::tanh(scores / cap) * cap;
   }
-  auto mask = visible(q_first, queries, k_first, keys, shape.window);
+  auto mask = visible(q_first, queries, k_first, keys, shape);
   auto hidden = mx::array(-std::numeric_limits<float>::infinity());
   scores = mx::where(mask, scores, hidden);
   if (sinks) {

@@ -15,6 +15,7 @@ struct AttentionShape {
   float softcap = 0; // 0: none; else cap * tanh(score / cap)
   int window =
       0; // 0: unlimited; else a token sees itself and window - 1 before
+  bool chunked = false; // of these, only from the last multiple of `window` on
 };
 
 namespace reference {
