@@ -23,6 +23,33 @@ Checkpoint open_gguf(const std::string& path) {
       {}};
 }
 
+// Files in which some libraries say what config.json should.
+struct SideFile {
+  const char* name;
+  const char* method;
+  const char* under; // the key that holds the object; empty: the file is it
+};
+constexpr SideFile side_files[] = {
+    {"hf_quant_config.json", "modelopt", "quantization"},
+    {"quantize_config.json", "gptq", ""},
+    {"quant_config.json", "awq", ""},
+};
+
+Fields with_side_files(const Fields& config, const std::string& folder) {
+  if (config.is_object("quantization") ||
+      config.is_object("quantization_config"))
+    return config;
+  for (const auto& file : side_files) {
+    auto path = join_path(folder, file.name);
+    if (!is_file(path)) continue;
+    Fields side(read_json(path), file.name);
+    auto block = *file.under ? side.sub(file.under).json() : side.json();
+    block["quant_method"] = file.method;
+    return config.with({{"quantization_config", block}});
+  }
+  return config;
+}
+
 Checkpoint open_folder(
     const std::string& path,
     std::shared_ptr<SafetensorsSource> source) {
@@ -33,7 +60,7 @@ Checkpoint open_folder(
   auto metadata = source->metadata();
   return {
       path,
-      std::move(config),
+      with_side_files(config, path),
       std::move(source),
       {},
       nullptr,

@@ -365,6 +365,22 @@ RowTensor RowTensor::unpair_rows(std::int64_t heads) const {
   return out;
 }
 
+// One row, which must lie in one piece.
+RowTensor RowTensor::stack_scalars(
+    const std::vector<RowTensor>& parts,
+    const RowTensor& like) {
+  std::vector<std::byte> bytes, scratch(like.row_bytes() / parts.size());
+  for (const auto& part : parts) {
+    auto value = part.row(0, scratch);
+    bytes.insert(bytes.end(), value.begin(), value.end());
+  }
+  auto out =
+      from_bytes(like.origin_, like.storage_, like.shape_, std::move(bytes));
+  out.name_ = like.name_;
+  out.offset_ = like.offset_;
+  return out;
+}
+
 RowTensor RowTensor::stack(const std::vector<RowTensor>& parts) {
   MLXLM_CHECK(!parts.empty(), "a stack has parts");
   auto out = parts.front().without_rows();
@@ -383,8 +399,10 @@ RowTensor RowTensor::stack(const std::vector<RowTensor>& parts) {
           printable(parts.front().origin_),
           fmt::join(part.shape_, ", "),
           info(part.storage_).name);
-    if (part.elements() > 0) out.append_rows(part, 0, part.rows());
+    if (part.elements() > 0 && !part.shape_.empty())
+      out.append_rows(part, 0, part.rows());
   }
+  if (parts.front().shape_.empty()) return stack_scalars(parts, out);
   return out;
 }
 

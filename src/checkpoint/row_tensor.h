@@ -105,6 +105,9 @@ class RowTensor {
       std::int64_t count,
       std::int64_t inside);
   void append(const RowSegment& segment);
+  static RowTensor stack_scalars(
+      const std::vector<RowTensor>& parts,
+      const RowTensor& like);
   std::vector<std::size_t> order_of(const std::vector<int>& axes) const;
   std::size_t segment_of(std::int64_t row) const;
   RowTensor without_rows() const; // everything but shape and segments

@@ -9,6 +9,13 @@
 
 namespace mlxlm::quant {
 
+// `block`: the quantization_config of config.json.
+WeightFormatPtr awq_format(const Fields& block);
+WeightFormatPtr bitnet_format(const Fields& block);
+WeightFormatPtr compressed_format();
+WeightFormatPtr fp4_format();
+WeightFormatPtr fp8_format(const Fields& block);
+WeightFormatPtr gptq_format(const Fields& block);
 WeightFormatPtr mlx_format(const Fields& config);
 WeightFormatPtr jang_gates();
 WeightFormatPtr gguf_format();

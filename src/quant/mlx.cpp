@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "quant/codes.h"
 #include "quant/families.h"
 
 namespace mlxlm::quant {
@@ -51,26 +52,6 @@ Entry parse_entry(const Fields& f) {
         join(names, ", "),
         printable(out.mode));
   return out;
-}
-
-// LSB-first codes of `bits` bits: MLX's layout for every width.
-void unpack_bits(
-    std::span<const std::byte> bytes,
-    int bits,
-    std::span<std::uint8_t> out) {
-  const unsigned mask = (1u << bits) - 1;
-  unsigned buffer = 0;
-  int filled = 0;
-  std::size_t at = 0;
-  for (auto& code : out) {
-    if (filled < bits) {
-      buffer |= std::to_integer<unsigned>(bytes[at++]) << filled;
-      filled += 8;
-    }
-    code = static_cast<std::uint8_t>(buffer & mask);
-    buffer >>= bits;
-    filled -= bits;
-  }
 }
 
 // Codes with scales as they are, or scale and bias side by side.
@@ -119,7 +100,10 @@ class MlxFormat final : public WeightFormat {
     return "MLX";
   }
   bool recognises(const ModuleTensors& module) const override {
-    if (!module.has("weight") || !module.has("scales")) return false;
+    const auto* weight = module.peek("weight");
+    if (weight == nullptr || !module.has("scales")) return false;
+    // Words of other libraries.
+    if (weight->storage() == Storage::i32) return false;
     const auto* entry = find(module);
     return entry == nullptr || entry->quantized;
   }

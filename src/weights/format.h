@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/rewrite.h"
 #include "checkpoint/row_tensor.h"
 #include "runtime/kernels/matrix.h"
 
@@ -28,7 +29,15 @@ struct EncodedMatrix {
   std::size_t stored_bytes = 0;
   std::string label; // "Q4_1", "affine 4 bit, group 64"
   std::string where; // file and tensor, for errors
+  // What stands around the codes, when a format has it. Column j belongs to
+  // input order[j] ([experts, cols], or empty); outputs are multiplied by
+  // factors ([experts], or empty).
+  std::vector<int> order;
+  std::vector<float> factors;
 
+  bool framed() const {
+    return !order.empty() || !factors.empty();
+  }
   // Experts, rows, stored bytes and place from the tensor that holds the codes.
   void set_shape(const RowTensor& weight);
 };
@@ -73,6 +82,10 @@ class WeightFormat {
  public:
   virtual ~WeightFormat() = default;
   virtual std::string_view name() const = 0;
+  // To our names for its tensors, before any other rules.
+  virtual std::vector<Rule> rules() const {
+    return {};
+  }
   virtual bool recognises(const ModuleTensors& module) const = 0;
   // All rows of the stored matrix; the loader checks the shape against the
   // model's.

@@ -22,6 +22,12 @@ LinearKernelPtr packed_linear(
     std::optional<mx::array> bias,
     kernels::Activations activations);
 
+// `inner` (without a bias) with the order and factors of `matrix` around it.
+LinearKernelPtr framed_linear(
+    LinearKernelPtr inner,
+    const EncodedMatrix& matrix,
+    std::optional<mx::array> bias);
+
 // A matrix in MLX's own quantized form.
 struct MlxForm {
   mx::array weight; // u32 [..., rows, cols * bits / 32]

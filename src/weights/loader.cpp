@@ -97,8 +97,13 @@ std::shared_ptr<Loader> Loader::open(
     const std::vector<Rule>& rules,
     std::vector<WeightFormatPtr> formats,
     LoaderOptions options) {
+  std::vector<Rule> all;
+  for (const auto& format : formats)
+    for (auto& rule : format->rules())
+      all.push_back(std::move(rule));
+  all.insert(all.end(), rules.begin(), rules.end());
   return std::shared_ptr<Loader>(new Loader(
-      rewritten(source, rules), std::move(formats), std::move(options)));
+      rewritten(source, all), std::move(formats), std::move(options)));
 }
 
 std::shared_ptr<Loader> Loader::random(
@@ -251,10 +256,12 @@ mx::array Loader::value(
 Linear Loader::linear(const MatrixRequest& r) {
   auto matrix = row_range(encoded(r), r.begin, r.end);
   auto bias = this->bias(r);
+  const bool framed = matrix.framed() && !options_.outline;
+  auto inner = framed ? std::nullopt : bias;
   auto kernel = options_.outline ? outline_linear(matrix)
-      : options_.packed
-      ? packed_linear(matrix, std::move(bias), options_.activations)
-      : mlx_linear(matrix, std::move(bias), options_.type);
+      : options_.packed ? packed_linear(matrix, inner, options_.activations)
+                        : mlx_linear(matrix, inner, options_.type);
+  if (framed) kernel = framed_linear(std::move(kernel), matrix, bias);
   Linear out(std::move(kernel));
   const bool whole = r.begin == 0 && r.end == r.out;
   table_.add(

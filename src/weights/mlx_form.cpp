@@ -48,6 +48,10 @@ std::pair<float, float> affine(const MatrixSpec& s, const std::byte* p, int g) {
       const float d = half_at(p + 2 * g);
       return {d, d * static_cast<float>(s.zero)};
     }
+    case Params::f32_scale: {
+      const float d = load<float>(p + 4 * g);
+      return {d, d * static_cast<float>(s.zero)};
+    }
     case Params::k_affine: {
       const auto* block = p + g / per * (4 + 2 * per);
       const float d = half_at(block), dmin = half_at(block + 2);

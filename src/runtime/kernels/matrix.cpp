@@ -20,7 +20,8 @@ bool is_float(Codes codes) {
 
 bool scale_only(Params params) {
   return params == Params::f16_scale || params == Params::e8m0_scale ||
-      params == Params::e4m3_scale || params == Params::k_scale;
+      params == Params::e4m3_scale || params == Params::k_scale ||
+      params == Params::f32_scale;
 }
 
 void check_spec(const MatrixSpec& s, int cols, std::string_view where) {

@@ -39,6 +39,7 @@ enum class Params : std::uint8_t {
             // Q5_K)
   k_scale, // per 256 inputs: f16 d, then per group i8 sc: scale = d * sc, code
            // q means scale * (q + zero)        (Q3_K, Q6_K, IQ4_XS)
+  f32_scale, // f32                            (fp8 blocks)
 };
 
 struct MatrixSpec {

@@ -101,6 +101,7 @@ inline T load(const std::uint8_t* p, int i) {
 inline void load16(Params params, const std::uint8_t* p, float* out) {
   switch (params) {
     case Params::f32_affine:
+    case Params::f32_scale:
       std::memcpy(out, p, panel_rows * sizeof(float));
       break;
     case Params::bf16_affine:
@@ -157,6 +158,10 @@ void expand_params(
       }
       case Params::f16_scale:
         load16(spec.params, p + std::size_t(g) * 2 * panel_rows, out);
+        zero_bias(out, zero, factor);
+        break;
+      case Params::f32_scale:
+        load16(spec.params, p + std::size_t(g) * 4 * panel_rows, out);
         zero_bias(out, zero, factor);
         break;
       case Params::e8m0_scale:

@@ -112,6 +112,8 @@ Affine group_params(const MatrixSpec& spec, const std::byte* p, int group) {
       return {from_bf16(u16(p + 4 * group)), from_bf16(u16(p + 4 * group + 2))};
     case Params::f16_scale:
       return {from_f16(u16(p + 2 * group))};
+    case Params::f32_scale:
+      return {f32(p + 4 * group)};
     case Params::e8m0_scale:
       return {from_e8m0(u8(p + group))};
     case Params::e4m3_scale:
@@ -188,6 +190,8 @@ ParamPattern param_pattern(const MatrixSpec& spec) {
       return {{2, 2}, spec.group};
     case Params::f16_scale:
       return {{2}, spec.group};
+    case Params::f32_scale:
+      return {{4}, spec.group};
     case Params::e8m0_scale:
     case Params::e4m3_scale:
       return {{1}, spec.group};

@@ -106,6 +106,7 @@ std::vector<Format> all_formats() {
       {"mxfp4", {Codes::table, 4, 32, Params::e8m0_scale, 0, e2m1, true}},
       {"nvfp4", {Codes::table, 4, 16, Params::e4m3_scale, 0, e2m1, true}},
       {"mxfp8", {Codes::e4m3, 8, 32, Params::e8m0_scale, 0, {}, false}},
+      {"fp8", {Codes::e4m3, 8, 128, Params::f32_scale, 0, {}, false}},
   };
   for (int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
     for (int group : {16, 32, 64, 128}) {

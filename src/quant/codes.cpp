@@ -1,0 +1,247 @@
+#include "quant/codes.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "checkpoint/values.h"
+#include "core/check.h"
+#include "runtime/kernels/linear/floats.h"
+
+namespace mlxlm::quant {
+namespace {
+
+using kernels::Codes;
+using kernels::Params;
+
+// Words of this many neighbouring columns are fetched at a time: a panel of the
+// kernels takes sixteen rows one after the other.
+constexpr int block_columns = 16;
+
+bool power_of_two(int n) {
+  return n == 0 || (n & (n - 1)) == 0;
+}
+
+template <typename T>
+std::byte* put(std::byte* at, T value) {
+  std::memcpy(at, &value, sizeof value);
+  return at + sizeof value;
+}
+
+std::byte* put(std::byte* at, Params type, float value) {
+  if (type == Params::f32_affine) return put(at, value);
+  return put(
+      at,
+      type == Params::f16_affine ? kernels::to_f16(value)
+                                 : kernels::to_bf16(value));
+}
+
+} // namespace
+
+void unpack_bits(
+    std::span<const std::byte> bytes,
+    int bits,
+    std::span<std::uint8_t> out) {
+  const unsigned mask = (1u << bits) - 1;
+  unsigned buffer = 0;
+  int filled = 0;
+  std::size_t at = 0;
+  for (auto& code : out) {
+    if (filled < bits) {
+      buffer |= std::to_integer<unsigned>(bytes[at++]) << filled;
+      filled += 8;
+    }
+    code = static_cast<std::uint8_t>(buffer & mask);
+    buffer >>= bits;
+    filled -= bits;
+  }
+}
+
+void set_grouping(
+    EncodedMatrix& m,
+    int bits,
+    const Scales& s,
+    std::string_view method) {
+  const int stored = m.cols / s.groups;
+  int group = 256;
+  while (group > 16 && stored % group != 0)
+    group /= 2;
+  if (m.cols % s.groups != 0 || stored % group != 0)
+    fail(
+        ErrorKind::weights,
+        m.where,
+        "expected groups of a multiple of 16 inputs, found {} groups of {} inputs",
+        s.groups,
+        m.cols);
+  const bool exact = s.type != Storage::bf16 ||
+      std::all_of(s.zeros.begin(), s.zeros.end(), power_of_two);
+  m.spec = {};
+  m.spec.codes = Codes::unsigned_int;
+  m.spec.bits = bits;
+  m.spec.group = group;
+  m.spec.params = s.type == Storage::f16 ? Params::f16_affine
+      : s.type == Storage::bf16 && exact ? Params::bf16_affine
+                                         : Params::f32_affine;
+  m.label = fmt::format(
+      "{} {} bit, {}",
+      method,
+      bits,
+      s.groups == 1 ? "a scale a row" : fmt::format("group {}", stored));
+}
+
+GroupedRows::GroupedRows(const EncodedMatrix& m, Scales scales)
+    : params_(m.spec.params),
+      repeat_(m.cols / scales.groups / m.spec.group),
+      scales_(std::move(scales)) {}
+
+void GroupedRows::row(int index, kernels::Row out) const {
+  codes(index, out.codes);
+  auto* at = out.params.data();
+  const auto first = static_cast<std::size_t>(index) *
+      static_cast<std::size_t>(scales_.groups);
+  for (std::size_t g = first;
+       g < first + static_cast<std::size_t>(scales_.groups);
+       ++g) {
+    const float scale = scales_.scales[g];
+    const float bias = -static_cast<float>(scales_.zeros[g]) * scale;
+    for (int i = 0; i < repeat_; ++i)
+      at = put(put(at, params_, scale), params_, bias);
+  }
+}
+
+ColumnWords::ColumnWords(RowTensor words) : words_(std::move(words)) {
+  static std::atomic<std::uint64_t> next = 1;
+  id_ = next++;
+  const auto& shape = words_.shape();
+  columns_ = static_cast<int>(shape.back());
+  height_ = static_cast<int>(shape[shape.size() - 2]);
+}
+
+std::span<const std::uint32_t> ColumnWords::column(int expert, int column)
+    const {
+  struct Cache {
+    std::uint64_t id = 0;
+    int expert = -1, block = -1;
+    std::vector<std::uint32_t> words; // [block_columns, K]
+    std::vector<std::byte> scratch;
+  };
+  thread_local Cache cache;
+  const int block = column / block_columns;
+  const auto height = static_cast<std::size_t>(height_);
+  if (cache.id != id_ || cache.expert != expert || cache.block != block) {
+    const int first = block * block_columns;
+    const auto width =
+        static_cast<std::size_t>(std::min(block_columns, columns_ - first));
+    cache.words.resize(block_columns * height);
+    cache.scratch.resize(words_.row_bytes());
+    for (std::size_t k = 0; k < height; ++k) {
+      auto row = words_.row(
+          std::int64_t{expert} * height_ + static_cast<std::int64_t>(k),
+          cache.scratch);
+      for (std::size_t c = 0; c < width; ++c)
+        std::memcpy(
+            &cache.words[c * height + k],
+            row.data() + 4 * (static_cast<std::size_t>(first) + c),
+            4);
+    }
+    cache.id = id_;
+    cache.expert = expert;
+    cache.block = block;
+  }
+  return std::span(cache.words)
+      .subspan(
+          static_cast<std::size_t>(column % block_columns) * height, height);
+}
+
+void ColumnWords::done(int expert) const {
+  words_.drop(0, std::int64_t{expert} * height_);
+}
+
+std::vector<std::uint8_t> unpacked(const RowTensor& words, int bits) {
+  const auto per_row = words.row_bytes() * 8 / static_cast<std::size_t>(bits);
+  std::vector<std::uint8_t> out(
+      static_cast<std::size_t>(words.rows()) * per_row);
+  std::vector<std::byte> scratch(words.row_bytes());
+  for (std::int64_t r = 0; r < words.rows(); ++r)
+    unpack_bits(
+        words.row(r, scratch),
+        bits,
+        std::span(out).subspan(static_cast<std::size_t>(r) * per_row, per_row));
+  return out;
+}
+
+std::vector<float> by_row(
+    const std::vector<float>& values,
+    int experts,
+    int groups,
+    int rows) {
+  std::vector<float> out;
+  out.reserve(values.size());
+  const auto width = static_cast<std::size_t>(rows);
+  const auto matrix = static_cast<std::size_t>(groups) * width;
+  for (std::size_t e = 0; e < static_cast<std::size_t>(experts); ++e)
+    for (std::size_t r = 0; r < width; ++r)
+      for (std::size_t g = 0; g < static_cast<std::size_t>(groups); ++g)
+        out.push_back(values[e * matrix + g * width + r]);
+  return out;
+}
+
+std::vector<int> group_order(
+    const RowTensor& group_of,
+    const EncodedMatrix& m,
+    int groups) {
+  Shape64 shape{m.cols};
+  if (m.stacked) shape.insert(shape.begin(), m.experts);
+  check_shape(group_of, shape);
+  auto index = read_integers(group_of);
+  // Of compressed-tensors without an order.
+  if (std::all_of(index.begin(), index.end(), [](auto v) { return v == -1; }))
+    return {};
+  const int width = m.cols / groups;
+  std::vector<int> out;
+  for (int e = 0; e < m.experts; ++e) {
+    const auto* of = index.data() + std::ptrdiff_t{e} * m.cols;
+    std::vector<int> inputs(static_cast<std::size_t>(m.cols));
+    std::iota(inputs.begin(), inputs.end(), 0);
+    std::stable_sort(inputs.begin(), inputs.end(), [&](int a, int b) {
+      return of[a] < of[b];
+    });
+    for (int j = 0; j < m.cols; ++j)
+      if (of[inputs[static_cast<std::size_t>(j)]] != j / width)
+        fail(
+            ErrorKind::weights,
+            group_of.where(),
+            "expected {} groups of {} inputs each, found others",
+            groups,
+            width);
+    out.insert(out.end(), inputs.begin(), inputs.end());
+  }
+  for (std::size_t i = 0; i < out.size(); ++i)
+    if (out[i] != static_cast<int>(i % static_cast<std::size_t>(m.cols)))
+      return out;
+  return {};
+}
+
+void check_shape(const RowTensor& tensor, const Shape64& shape) {
+  if (tensor.shape() == shape) return;
+  fail(
+      ErrorKind::weights,
+      tensor.where(),
+      "expected shape [{}], found [{}]",
+      fmt::join(shape, ", "),
+      fmt::join(tensor.shape(), ", "));
+}
+
+void check_words(const RowTensor& tensor, const Shape64& shape) {
+  check_shape(tensor, shape);
+  if (tensor.storage() != Storage::i32 && tensor.storage() != Storage::u32)
+    fail(
+        ErrorKind::weights,
+        tensor.where(),
+        "expected words of I32, found {}",
+        info(tensor.storage()).name);
+}
+
+} // namespace mlxlm::quant
