@@ -50,17 +50,21 @@ Fields with_side_files(const Fields& config, const std::string& folder) {
   return config;
 }
 
-Checkpoint open_folder(
-    const std::string& path,
-    std::shared_ptr<SafetensorsSource> source) {
+Fields read_config(const std::string& folder) {
   JsonLimits limits;
   limits.nonfinite = true;
   Fields config(
-      read_json(join_path(path, "config.json"), limits), "config.json");
+      read_json(join_path(folder, "config.json"), limits), "config.json");
+  return with_side_files(config, folder);
+}
+
+Checkpoint open_folder(const std::string& path) {
+  auto config = read_config(path);
+  auto source = open_safetensors(path);
   auto metadata = source->metadata();
   return {
       path,
-      with_side_files(config, path),
+      std::move(config),
       std::move(source),
       {},
       nullptr,
@@ -69,15 +73,20 @@ Checkpoint open_folder(
 
 // Widths are in the shapes; what config.json says of them may be wrong.
 Checkpoint open_jang(const std::string& path, const JangMark& mark) {
-  auto out = open_folder(
+  auto config = read_config(path);
+  auto source = mark.native
+      ? open_safetensors(path)
+      : std::make_shared<SafetensorsSource>(jang_files(path));
+  auto metadata = source->metadata();
+  return {
       path,
-      mark.native ? open_safetensors(path)
-                  : std::make_shared<SafetensorsSource>(jang_files(path)));
-  out.rules = jang_rules(out.config);
-  out.config = out.config.with(
-      {{"quantization", nullptr}, {"quantization_config", nullptr}});
-  out.jang = true;
-  return out;
+      config.with(
+          {{"quantization", nullptr}, {"quantization_config", nullptr}}),
+      std::move(source),
+      jang_rules(config),
+      nullptr,
+      std::move(metadata),
+      true};
 }
 
 // The one GGUF file (or first part of a split one) of a folder.
@@ -106,7 +115,7 @@ Checkpoint open_checkpoint(const std::string& path) {
   if (!is_file(join_path(path, "config.json")))
     if (auto file = only_gguf(path)) return open_gguf(*file);
   if (auto mark = find_jang(path)) return open_jang(path, *mark);
-  return open_folder(path, open_safetensors(path));
+  return open_folder(path);
 }
 
 } // namespace mlxlm
