@@ -40,8 +40,7 @@ struct Recordings::Recording {
     exchange(inputs);
     auto* to = live.position_array.data<std::int32_t>();
     std::copy(inputs.positions.begin(), inputs.positions.end(), to);
-    for (const auto& call : tape->calls)
-      call();
+    tape->run();
     // Pages and samplers are kept no longer than their own pass.
     exchange(inputs);
   }

@@ -30,22 +30,78 @@ void pause() {
 #endif
 }
 
+// What read_ahead() was given, as far as it has not been fetched. Fields may
+// be seen half changed: a prefetch of any address is harmless.
+class Ahead {
+ public:
+  void set(const std::vector<MemoryRange>& ranges) {
+    auto count = std::min(ranges.size(), most_ranges);
+    auto each = count ? most_bytes / count : 0;
+    for (std::size_t i = 0; i < count; i++) {
+      first_[i].store(reinterpret_cast<std::uintptr_t>(ranges[i].data));
+      blocks_[i].store(std::min(ranges[i].bytes, each) / block);
+    }
+    count_.store(count);
+    next_.store(0);
+  }
+
+  // Fetches a little; false when nothing is left.
+  bool fetch() {
+    auto count = count_.load(std::memory_order_relaxed);
+    if (next_.load(std::memory_order_relaxed) >= most_bytes / block) {
+      return false;
+    }
+    auto at = next_.fetch_add(1, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < count; i++) {
+      if (at < blocks_[i].load(std::memory_order_relaxed)) {
+        auto* data = reinterpret_cast<const char*>(
+                         first_[i].load(std::memory_order_relaxed)) +
+            at * block;
+        for (std::size_t line = 0; line < block; line += 64) {
+          __builtin_prefetch(data + line, 0, 2);
+        }
+      }
+    }
+    return count != 0;
+  }
+
+ private:
+  static constexpr std::size_t block = 1024;
+  static constexpr std::size_t most_bytes = std::size_t{384} << 10;
+  static constexpr std::size_t most_ranges = 4;
+
+  alignas(64) std::atomic<std::size_t> next_{0};
+  std::atomic<std::size_t> count_{0};
+  std::atomic<std::uintptr_t> first_[most_ranges] = {};
+  std::atomic<std::size_t> blocks_[most_ranges] = {};
+};
+
+Ahead& ahead() {
+  static Ahead ahead;
+  return ahead;
+}
+
 // Spins until `ready()`; false when that took longer than `spin_time`.
 template <typename Ready>
 bool spin_until(const Ready& ready) {
-  for (int i = 0; i < 64; i++) {
-    if (ready()) {
-      return true;
-    }
-    pause();
-  }
-  auto end = Clock::now() + spin_time;
-  do {
+  auto some = [&] {
     for (int i = 0; i < 64; i++) {
       if (ready()) {
         return true;
       }
-      pause();
+      if (!ahead().fetch()) {
+        pause();
+      }
+    }
+    return false;
+  };
+  if (some()) {
+    return true;
+  }
+  auto end = Clock::now() + spin_time;
+  do {
+    if (some()) {
+      return true;
     }
   } while (Clock::now() < end);
   return false;
@@ -198,6 +254,10 @@ int thread_count() {
 
 void set_thread_count(int threads) {
   pool().resize(threads);
+}
+
+void read_ahead(const std::vector<MemoryRange>& ranges) {
+  ahead().set(ranges);
 }
 
 void parallel_for(int count, const std::function<void(int)>& body) {

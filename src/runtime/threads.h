@@ -1,7 +1,9 @@
 // One pool of threads for the CPU kernels of the whole process.
 #pragma once
 
+#include <cstddef>
 #include <functional>
+#include <vector>
 
 namespace mlxlm {
 
@@ -15,5 +17,14 @@ void set_thread_count(int threads);
 // `body` must not throw. Workers spin for some microseconds after a job, then
 // sleep.
 void parallel_for(int count, const std::function<void(int)>& body);
+
+// Memory that a later job will read from its beginning on: threads that wait
+// for work meanwhile fetch what comes first of it into their caches. Only a
+// hint; the memory may be gone by then.
+struct MemoryRange {
+  const void* data;
+  std::size_t bytes;
+};
+void read_ahead(const std::vector<MemoryRange>& ranges);
 
 } // namespace mlxlm

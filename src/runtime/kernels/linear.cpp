@@ -163,6 +163,13 @@ struct Plan {
   std::optional<Gate> gate;
   bool int8 = false;
 
+  Reads reads() const {
+    Reads all;
+    for (const auto& m : matrices)
+      all.push_back({m->codes(0), m->bytes()});
+    return all;
+  }
+
   void run(const std::vector<View>& inputs, const std::vector<void*>& outputs)
       const {
     const auto& x = inputs[0];
@@ -202,9 +209,11 @@ class Product : public WithReference {
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     dispatch(
-        stream(), [plan = plan_, in = views(inputs), out = allocate(outputs)] {
+        stream(),
+        [plan = plan_, in = views(inputs), out = allocate(outputs)] {
           plan->run(in, out);
-        });
+        },
+        plan_->reads());
   }
 
   Arrays reference(const Arrays& inputs) override {

@@ -13,12 +13,13 @@ namespace mlxlm::kernels {
 
 namespace {
 
-thread_local std::vector<Call>* recording = nullptr;
+using Keep = std::function<void(const Call&, Reads)>;
+thread_local const Keep* recording = nullptr;
 
 class Recording {
  public:
-  explicit Recording(std::vector<Call>& calls) {
-    recording = &calls;
+  explicit Recording(const Keep& keep) {
+    recording = &keep;
   }
   ~Recording() {
     recording = nullptr;
@@ -29,8 +30,8 @@ class Recording {
 
 } // namespace
 
-void dispatch(const mx::Stream& stream, Call call) {
-  if (recording) recording->push_back(call);
+void dispatch(const mx::Stream& stream, Call call, Reads reads) {
+  if (recording) (*recording)(call, std::move(reads));
   mx::cpu::get_command_encoder(stream).dispatch(std::move(call));
 }
 
@@ -82,11 +83,15 @@ void Recorder::visit(const mx::array& x) {
 
 TapePtr Recorder::record() {
   auto tape = std::make_shared<Tape>();
+  auto& steps = tape->steps_;
+  Keep keep = [&](const Call& call, Reads reads) {
+    steps.push_back({call, std::move(reads)});
+  };
   {
-    Recording scope(tape->calls);
+    Recording scope(keep);
     mx::async_eval(result_);
   }
-  bool whole = recordable_ && tape->calls.size() == kernels_ &&
+  bool whole = recordable_ && steps.size() == kernels_ &&
       std::all_of(views_.begin(), views_.end(), [](const View& v) {
                  return std::any_of(
                      v.inputs.begin(), v.inputs.end(), [&](const auto& in) {
@@ -94,9 +99,23 @@ TapePtr Recorder::record() {
                      });
                });
   if (!whole) return nullptr;
-  tape->buffers = std::move(made_);
-  tape->buffers.insert(tape->buffers.end(), leaves_.begin(), leaves_.end());
+  tape->buffers_ = std::move(made_);
+  tape->buffers_.insert(tape->buffers_.end(), leaves_.begin(), leaves_.end());
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    auto next = (i + 1) % steps.size();
+    while (steps[next].reads.empty() && next != i)
+      next = (next + 1) % steps.size();
+    tape->next_reader_.push_back(next);
+  }
   return tape;
+}
+
+void Tape::run() const {
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    if (!steps_[i].reads.empty()) read_ahead(steps_[next_reader_[i]].reads);
+    steps_[i].call();
+  }
+  read_ahead({});
 }
 
 } // namespace mlxlm::kernels

@@ -5,7 +5,7 @@
 //   Recorder recorder(result);       // a graph not yet evaluated
 //   auto tape = recorder.record();   // evaluates it, asynchronously
 //   ...                              // change what the kernels read
-//   enqueue(tape->calls);            // the same arrays hold the new results
+//   tape->run();                     // the same arrays hold the new results
 #pragma once
 
 #include <mlx/array.h>
@@ -15,10 +15,13 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/threads.h"
+
 namespace mlxlm::kernels {
 
 namespace mx = mlx::core;
 using Call = std::function<void()>;
+using Reads = std::vector<MemoryRange>;
 
 // A primitive whose eval_cpu calls dispatch() exactly once, with a call that
 // can be made again.
@@ -28,12 +31,24 @@ class Recordable {
 };
 
 // Gives the call to the stream's thread, and to the recording under way on this
-// thread, if any.
-void dispatch(const mx::Stream& stream, Call call);
+// thread, if any. `reads`: weights that it goes through once, largest first.
+void dispatch(const mx::Stream& stream, Call call, Reads reads = {});
 
-struct Tape {
-  std::vector<Call> calls; // in order; valid while the tape lives
-  std::vector<mx::array> buffers;
+class Tape {
+ public:
+  // Makes all calls, on this thread; while one runs the weights of the next are
+  // fetched ahead.
+  void run() const;
+
+ private:
+  friend class Recorder;
+  struct Step {
+    Call call;
+    Reads reads;
+  };
+  std::vector<Step> steps_;
+  std::vector<std::size_t> next_reader_; // after each step, cyclic
+  std::vector<mx::array> buffers_; // what the calls work on
 };
 using TapePtr = std::shared_ptr<const Tape>;
 

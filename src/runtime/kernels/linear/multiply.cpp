@@ -139,18 +139,24 @@ std::vector<Item> divide(
   for (const auto& s : segments) {
     work += s.matrix->panels() * ((s.count + most - 1) / most);
   }
-  int threads = thread_count();
-  auto run = static_cast<int>(
-      threads == 1 ? work : std::max<std::size_t>(1, work / (threads * 8)));
+  // Large items first: the last ones decide how long a thread waits for others.
+  auto threads = static_cast<std::size_t>(thread_count());
+  auto left = work;
+  auto next_run = [&] {
+    auto share = threads == 1 ? left : left / (threads * 4);
+    return static_cast<int>(std::clamp<std::size_t>(share, 1, left));
+  };
   std::vector<Item> items;
   for (std::size_t i = 0; i < segments.size(); i++) {
     const auto& s = segments[i];
     int block = static_cast<int>(most);
     for (int row = 0; row < s.count; row += block) {
       int rows = std::min(block, s.count - row);
-      for (int panel = 0; panel < s.matrix->panels(); panel += run) {
-        int panels = std::min(run, s.matrix->panels() - panel);
+      for (int panel = 0; panel < s.matrix->panels();) {
+        int panels = std::min(next_run(), s.matrix->panels() - panel);
         items.push_back({static_cast<int>(i), row, rows, panel, panels});
+        panel += panels;
+        left -= panels;
       }
     }
   }
