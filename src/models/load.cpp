@@ -149,6 +149,12 @@ std::vector<int> end_tokens(const std::string& path, const Fields& config) {
   return ids;
 }
 
+// What may be there although the model does not ask for it.
+std::vector<std::string> ignored_tensors(const Target& t) {
+  if (t.config.opt("tie_word_embeddings", true)) return {"lm_head.*"};
+  return {};
+}
+
 } // namespace
 
 LoadedModel load_model(const std::string& path, const ModelOptions& options) {
@@ -170,9 +176,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
       quant::formats(checkpoint.config, checkpoint.jang),
       load);
   auto model = t.family->build(t.config, loader->root());
-  std::vector<std::string> ignored;
-  if (t.config.opt("tie_word_embeddings", true)) ignored.push_back("lm_head.*");
-  loader->finish(ignored);
+  loader->finish(ignored_tensors(t));
   auto table = std::make_shared<ParameterTable>(loader->take_table());
   auto summary = quantization(*table);
   return {
@@ -197,6 +201,32 @@ std::vector<CacheSpec> remembered(const Checkpoint& checkpoint) {
       quant::formats(checkpoint.config),
       outline);
   return t.family->build(t.config, loader->root())->caches();
+}
+
+ModelInventory take_inventory(const std::string& path) {
+  auto checkpoint = open_checkpoint(path);
+  auto t = target(checkpoint.config);
+  auto stored = stored_type(*checkpoint.tensors);
+  LoaderOptions load;
+  load.type = stored;
+  load.outline = true;
+  load.inventory = std::make_shared<Inventory>();
+  auto loader = Loader::open(
+      *checkpoint.tensors,
+      rules_of(t, checkpoint),
+      quant::formats(checkpoint.config, checkpoint.jang),
+      load);
+  t.family->build(t.config, loader->root());
+  loader->finish(ignored_tensors(t));
+  auto wrapper = t.wrapped ? checkpoint.config.req<std::string>("model_type")
+                           : std::string();
+  return {
+      .checkpoint = std::move(checkpoint),
+      .model_type = std::string(t.family->model_type),
+      .wrapper = std::move(wrapper),
+      .config = t.config,
+      .stored_type = stored,
+      .inventory = std::move(*load.inventory)};
 }
 
 std::vector<std::string> supported_models() {

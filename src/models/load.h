@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "core/fields.h"
 #include "nn/model.h"
+#include "weights/inventory.h"
 #include "weights/scope.h"
 
 namespace mlxlm {
@@ -46,6 +47,19 @@ LoadedModel load_model(
 // What the model of a checkpoint remembers, a spec a layer, from config and
 // headers alone. Throws as load_model does.
 std::vector<CacheSpec> remembered(const Checkpoint& checkpoint);
+
+// What a checkpoint holds as the model it is for asks for it; no weight is
+// read.
+struct ModelInventory {
+  Checkpoint checkpoint;
+  std::string model_type; // of the family
+  std::string wrapper; // of the multimodal config around it; empty: none
+  Fields config; // of the language model
+  mx::Dtype stored_type;
+  Inventory inventory;
+};
+// Throws what load_model throws.
+ModelInventory take_inventory(const std::string& path);
 
 // The model_type names that load_model knows, sorted.
 std::vector<std::string> supported_models();

@@ -64,13 +64,18 @@ class Loader::Module : public ModuleTensors {
     return peek(name) != nullptr;
   }
   RowTensor take(std::string_view name) const override {
-    return loader_.take(full(name));
+    auto tensor = loader_.take(full(name));
+    taken_.emplace(name, tensor);
+    return tensor;
   }
   const RowTensor* peek(std::string_view name) const override {
     return loader_.find(full(name));
   }
   int in() const override {
     return request_.in;
+  }
+  const std::map<std::string, RowTensor, std::less<>>& taken() const {
+    return taken_;
   }
 
  private:
@@ -79,6 +84,7 @@ class Loader::Module : public ModuleTensors {
   }
   Loader& loader_;
   const MatrixRequest& request_;
+  mutable std::map<std::string, RowTensor, std::less<>> taken_;
 };
 
 Loader::Loader(
@@ -182,14 +188,19 @@ Param Loader::param(
     const std::string& path,
     const mx::Shape& shape,
     mx::Dtype type) {
+  const bool fresh = !used_.contains(path);
   auto tensor = take(path, wide(shape));
+  if (options_.inventory && fresh)
+    options_.inventory->tensors.push_back(tensor);
   Param out(value(tensor, shape, type));
   table_.add(path, out);
   advance(tensor.bytes());
   return out;
 }
 
-EncodedMatrix Loader::encoded(const MatrixRequest& r) {
+EncodedMatrix Loader::encoded(
+    const MatrixRequest& r,
+    Inventory::Matrix* listing) {
   const int experts = std::max(1, r.options.experts);
   if (random_) {
     Shape64 shape{r.out, r.in};
@@ -214,6 +225,10 @@ EncodedMatrix Loader::encoded(const MatrixRequest& r) {
         text(weight->shape()),
         info(weight->storage()).name);
   auto out = format->open(module);
+  if (listing != nullptr) {
+    listing->format = format->name();
+    listing->stored = module.taken();
+  }
   if (out.experts != experts || out.rows != r.out || out.cols != r.in ||
       out.stacked != (r.options.experts > 0)) {
     auto shape = [](bool stacked, int e, int rows, int cols) {
@@ -253,7 +268,23 @@ mx::array Loader::value(
                           : array_of(tensor, shape, type);
 }
 
+// The matrix as a whole, once however many parts of its rows are asked for.
+Linear Loader::list(const MatrixRequest& r) {
+  Inventory::Matrix entry{
+      .path = r.path, .format = {}, .matrix = {}, .stored = {}};
+  entry.matrix = encoded(r, &entry);
+  Linear out(outline_linear(row_range(entry.matrix, r.begin, r.end)));
+  if (listed_.insert(r.path).second)
+    options_.inventory->matrices.push_back(std::move(entry));
+  const auto bias = r.path + ".bias";
+  if (r.options.bias != Bias::none && find(bias) && !used_.contains(bias))
+    options_.inventory->tensors.push_back(*find(bias));
+  this->bias(r);
+  return out;
+}
+
 Linear Loader::linear(const MatrixRequest& r) {
+  if (options_.inventory) return list(r);
   auto matrix = row_range(encoded(r), r.begin, r.end);
   auto bias = this->bias(r);
   const bool framed = matrix.framed() && !options_.outline;

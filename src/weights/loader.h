@@ -18,6 +18,7 @@
 
 #include "checkpoint/rewrite.h"
 #include "weights/format.h"
+#include "weights/inventory.h"
 #include "weights/scope.h"
 
 namespace mlxlm {
@@ -33,6 +34,8 @@ struct LoaderOptions {
   bool outline = false;
   // Bytes of stored weights read so far, and all of them.
   std::function<void(std::size_t done, std::size_t total)> progress;
+  // Filled with what the model asks for; with `outline`.
+  std::shared_ptr<Inventory> inventory = nullptr;
 };
 
 // Seeded values by name for models without a checkpoint (tests, benchmarks):
@@ -88,7 +91,10 @@ class Loader : public std::enable_shared_from_this<Loader> {
   RowTensor take(const std::string& name, const Shape64& shape);
   RowTensor take(const std::string& name);
   [[noreturn]] void missing(const std::string& name) const;
-  EncodedMatrix encoded(const MatrixRequest& request);
+  EncodedMatrix encoded(
+      const MatrixRequest& request,
+      Inventory::Matrix* listing = nullptr);
+  Linear list(const MatrixRequest& request);
   std::optional<mx::array> bias(const MatrixRequest& request);
   mx::array value(
       const RowTensor& tensor,
@@ -101,6 +107,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
   LoaderOptions options_;
   std::optional<RandomWeights> random_;
   std::set<std::string, std::less<>> used_;
+  std::set<std::string> listed_; // modules in the inventory
   ParameterTable table_;
   std::size_t done_ = 0;
   std::size_t total_ = 0;

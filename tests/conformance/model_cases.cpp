@@ -6,6 +6,7 @@
 #include <map>
 
 #include "conformance.h"
+#include "convert_check.h"
 #include "core/strings.h"
 #include "golden.h"
 #include "model_run.h"
@@ -186,6 +187,10 @@ Outcome quantized_case(const Case& c) {
           greedy,
           run.vocab(),
           noise));
+  if (c.json.has("convert")) {
+    auto difference = conversion_difference(c);
+    verdict.require("conversion: " + difference + ":", difference.empty());
+  }
   return verdict.outcome();
 }
 
