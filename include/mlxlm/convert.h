@@ -1,7 +1,10 @@
 // Converting a checkpoint into an MLX folder: the one that mlx-lm's convert
 // writes, tensor by tensor in bounded memory.
 //
-//   convert("org/name", {.output = "name-4bit", .quantize = true});
+//   ConvertOptions options;
+//   options.output = "name-4bit";
+//   options.quantize = true;
+//   convert("org/name", options);
 //
 // A conversion that was interrupted goes on where it stopped when it is asked
 // for again; nothing appears under the folder's name before it is whole.
@@ -33,7 +36,7 @@ struct ConvertProgress {
 struct ConvertOptions {
   std::string output = "mlx_model"; // a folder that does not exist
   bool quantize = false;
-  Quantization quantization = {};
+  Quantization quantization;
   // mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6: more bits where they matter.
   std::string recipe = {};
   // Modules of their own: a name or a pattern with `*` as config.json has it,

@@ -2,11 +2,10 @@
 // beside the weights.
 #include "mlxlm/convert.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <mlx/ops.h>
 #include <mlx/transforms.h>
-
-#include <fmt/format.h>
 
 #include "checkpoint/safetensors.h"
 #include "checkpoint/testing.h"
@@ -73,6 +72,30 @@ void write_llama(const TempFolder& folder) {
   folder.write("training_args.bin", "no");
 }
 
+// (gcc 12 takes designated initializers of these for uninitialized reads.)
+ConvertOptions plain() {
+  return {};
+}
+ConvertOptions quantized(
+    int bits = 0,
+    int group = 0,
+    std::string mode = "affine") {
+  ConvertOptions o;
+  o.quantize = true;
+  o.quantization.bits = bits;
+  o.quantization.group_size = group;
+  o.quantization.mode = std::move(mode);
+  return o;
+}
+ConvertOptions stopping(
+    ConvertOptions o,
+    std::function<bool(const ConvertProgress&)> when) {
+  o.progress = [when](const ConvertProgress& p) {
+    if (when(p)) throw std::runtime_error("stopped");
+  };
+  return o;
+}
+
 std::map<std::string, std::string> files_of(const std::string& folder) {
   std::map<std::string, std::string> out;
   for (const auto& name : list_directory(folder))
@@ -96,7 +119,7 @@ class ConvertTest : public ::testing::Test {
 };
 
 TEST_F(ConvertTest, WritesTheFolderOfMlxLm) {
-  auto done = run({.quantize = true});
+  auto done = run(quantized());
   EXPECT_EQ(done.files, 1u);
   EXPECT_FALSE(fs::exists(target("out") + ".partial"));
   auto files = files_of(target("out"));
@@ -146,14 +169,12 @@ TEST_F(ConvertTest, WritesTheFolderOfMlxLm) {
 }
 
 TEST_F(ConvertTest, AnInterruptedRunGoesOn) {
-  run({.quantize = true}, "straight");
+  run(quantized(), "straight");
   int calls = 0;
-  auto stop = [&](const ConvertProgress&) {
-    if (++calls == 7) throw std::runtime_error("stopped");
-  };
-  EXPECT_THROW(run({.quantize = true, .progress = stop}), std::runtime_error);
+  auto seventh = [&](const ConvertProgress&) { return ++calls == 7; };
+  EXPECT_THROW(run(stopping(quantized(), seventh)), std::runtime_error);
   EXPECT_FALSE(fs::exists(target("out")));
-  auto done = run({.quantize = true});
+  auto done = run(quantized());
   EXPECT_GT(done.resumed_bytes, 0u);
   EXPECT_LT(done.resumed_bytes, done.bytes);
   EXPECT_EQ(files_of(target("out")), files_of(target("straight")));
@@ -161,25 +182,24 @@ TEST_F(ConvertTest, AnInterruptedRunGoesOn) {
 
 TEST_F(ConvertTest, AnotherConversionBeginsAnew) {
   int calls = 0;
-  auto stop = [&](const ConvertProgress&) {
-    if (++calls == 7) throw std::runtime_error("stopped");
-  };
-  EXPECT_THROW(run({.quantize = true, .progress = stop}), std::runtime_error);
-  auto done = run({.quantize = true, .quantization = {.bits = 8}});
+  auto seventh = [&](const ConvertProgress&) { return ++calls == 7; };
+  EXPECT_THROW(run(stopping(quantized(), seventh)), std::runtime_error);
+  auto done = run(quantized(8));
   EXPECT_EQ(done.resumed_bytes, 0u);
 }
 
 TEST_F(ConvertTest, ChangedFilesOfAnInterruptedRunAreRefused) {
-  auto stop = [&](const ConvertProgress& p) {
-    if (p.done > p.total / 2) throw std::runtime_error("stopped");
-  };
-  EXPECT_THROW(run({.progress = stop}), std::runtime_error);
+  auto half = [](const ConvertProgress& p) { return p.done > p.total / 2; };
+  EXPECT_THROW(run(stopping(plain(), half)), std::runtime_error);
   fs::resize_file(target("out") + ".partial/model.safetensors", 100);
-  EXPECT_NE(error_of([&] { run({}); }).find("begin again"), std::string::npos);
+  EXPECT_NE(
+      error_of([&] { run(plain()); }).find("begin again"), std::string::npos);
 }
 
 TEST_F(ConvertTest, LargeModelsAreCutIntoFiles) {
-  auto done = run({.shard_bytes = 60'000});
+  auto options = plain();
+  options.shard_bytes = 60'000;
+  auto done = run(options);
   EXPECT_GT(done.files, 3u);
   auto index = read_json(target("out") + "/model.safetensors.index.json");
   auto last =
@@ -199,8 +219,10 @@ TEST_F(ConvertTest, LargeModelsAreCutIntoFiles) {
 }
 
 TEST_F(ConvertTest, DequantizingGivesPlainTensors) {
-  run({.quantize = true}, "packed");
-  ConvertOptions options{.output = target("out"), .dequantize = true};
+  run(quantized(), "packed");
+  auto options = plain();
+  options.output = target("out");
+  options.dequantize = true;
   convert(target("packed"), options);
   auto opened = open_safetensors(target("out"));
   EXPECT_EQ(opened->names().size(), llama_tensors().size());
@@ -215,18 +237,25 @@ TEST_F(ConvertTest, OptionsThatContradictEachOther) {
     EXPECT_NE(error.find(part), std::string::npos) << error;
     EXPECT_FALSE(fs::exists(target("out")));
   };
-  refused({.quantize = true, .dequantize = true}, "found both");
-  refused({.recipe = "mixed_2_6"}, "the recipe alone");
-  refused({.quantize = true, .quantization = {.bits = 7}}, "found 7");
-  refused({.quantize = true, .quantization = {.group_size = 48}}, "found 48");
-  refused(
-      {.quantize = true, .quantization = {.bits = 8, .mode = "mxfp4"}},
-      "for mxfp4, found 8 in 32");
-  refused({.quantize = true, .recipe = "mixed_9"}, "found \"mixed_9\"");
-  refused({.dtype = "float64"}, "found \"float64\"");
+  auto both = quantized();
+  both.dequantize = true;
+  refused(both, "found both");
+  auto alone = plain();
+  alone.recipe = "mixed_2_6";
+  refused(alone, "the recipe alone");
+  refused(quantized(7), "found 7");
+  refused(quantized(0, 48), "found 48");
+  refused(quantized(8, 0, "mxfp4"), "for mxfp4, found 8 in 32");
+  auto unknown = quantized();
+  unknown.recipe = "mixed_9";
+  refused(unknown, "found \"mixed_9\"");
+  auto wide = plain();
+  wide.dtype = "float64";
+  refused(wide, "found \"float64\"");
   fs::create_directories(target("out"));
   EXPECT_NE(
-      error_of([&] { run({}); }).find("does not exist"), std::string::npos);
+      error_of([&] { run(plain()); }).find("does not exist"),
+      std::string::npos);
 }
 
 TEST(ConvertTasks, PackingInPiecesIsPackingWhole) {
@@ -261,7 +290,8 @@ TEST(ConvertTasks, PackingInPiecesIsPackingWhole) {
 }
 
 TEST(ConvertRecipe, MixedRecipesFavourEndsAndEveryThirdLayer) {
-  ConvertOptions options{.quantize = true, .recipe = "mixed_3_6"};
+  auto options = quantized();
+  options.recipe = "mixed_3_6";
   Layout layout("llama", "");
   Recipe recipe(options, layout, 16, false);
   std::string high;
@@ -277,8 +307,7 @@ TEST(ConvertRecipe, MixedRecipesFavourEndsAndEveryThirdLayer) {
 }
 
 TEST(ConvertRecipe, GatesAndOverrides) {
-  ConvertOptions options{.quantize = true};
-  options.quantization = {.mode = "mxfp4"};
+  auto options = quantized(0, 0, "mxfp4");
   options.layers = {
       {"*.o_proj", std::nullopt}, {"*.q_proj", Quantization{8, 32, "affine"}}};
   Layout layout("qwen3_moe", "");
