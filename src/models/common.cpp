@@ -71,12 +71,17 @@ MlpOptions Common::mlp() const {
   return {.hidden = hidden, .inner = inner, .act = act};
 }
 
-DecoderOptions Common::decoder(const Scope& w, std::string_view norm) const {
+DecoderOptions Common::frame() const {
   DecoderOptions o;
   o.hidden = hidden;
   o.vocab = vocab;
   o.depth = depth;
   o.tied = tied;
+  return o;
+}
+
+DecoderOptions Common::decoder(const Scope& w, std::string_view norm) const {
+  auto o = frame();
   o.norm = rms_norm(w, norm, hidden, eps);
   return o;
 }
@@ -96,6 +101,15 @@ Fields with_aliases(
     if (!f.has(key) && !missing.contains(key) && f.has(other))
       missing[key] = f.req<Json>(other);
   return f.with(missing);
+}
+
+Fields under_usual_names(
+    const Fields& f,
+    const std::vector<std::pair<const char*, const char*>>& names) {
+  Json usual = Json::object();
+  for (const auto& [name, own] : names)
+    usual[name] = size_field(f, own);
+  return f.with(usual);
 }
 
 std::vector<std::string> layer_types(

@@ -27,6 +27,7 @@ struct Common {
   // Options with these sizes; a family fills in what differs.
   AttentionOptions attention() const;
   MlpOptions mlp() const;
+  DecoderOptions frame() const; // without a norm
   DecoderOptions decoder(const Scope& w, std::string_view norm = "model.norm")
       const;
 };
@@ -38,6 +39,11 @@ Fields with_defaults(const Fields& f, const Json& values);
 Fields with_aliases(
     const Fields& f,
     const std::vector<std::pair<std::string, std::string>>& names);
+// A copy of `f` with counts also under the names that nearly all use; pairs
+// {usual, own}. Throws Error(config) naming a missing one by its own name.
+Fields under_usual_names(
+    const Fields& f,
+    const std::vector<std::pair<const char*, const char*>>& names);
 // One entry a layer: the window where layer i slides, else 0. Follows
 // `layer_types` where there is one, else `sliding(i)`.
 std::vector<int> windows(

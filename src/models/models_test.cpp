@@ -68,18 +68,83 @@ Json tiny() {
       {"mamba_dt_rank", 4},
       {"attn_layer_period", 2},
       {"attn_layer_offset", 1},
-      {"full_attn_idxs", {1}}};
+      {"full_attn_idxs", {1}},
+      {"ffn_hidden_size", 32},
+      {"n_embd", 32},
+      {"n_layer", 4},
+      {"n_head", 4},
+      {"n_kv_heads", 2},
+      {"n_positions", 128},
+      {"rotary_dim", 4},
+      {"kv_channels", 8},
+      {"hidden_dim", 32},
+      {"num_kv_heads", 2},
+      {"num_kv_reuse_layers", 2},
+      {"num_loops", 2},
+      {"n_shared_head", 2},
+      {"window_size", 4},
+      {"sliding_window_layers", {1, 2}}};
 }
 
-// What only some families can take.
-Fields config_of(std::string_view family) {
-  Json mixed = {"mamba", "attention", "mamba", "attention"};
-  Json more = Json::object();
-  if (family == "granitemoehybrid")
-    more = {{"layer_types", mixed}, {"shared_intermediate_size", 32}};
-  if (family == "mamba" || family == "falcon_mamba")
-    more = {{"intermediate_size", 64}};
-  return Fields(tiny(), "config.json").with(more);
+// What some families want otherwise, or under a key that means something else
+// to others.
+Fields config_of(std::string_view model_type) {
+  static const Json mixed = {"mamba", "attention", "mamba", "attention"};
+  static const Json special = {
+      {"granitemoehybrid",
+       {{"layer_types", mixed}, {"shared_intermediate_size", 32}}},
+      {"mamba", {{"intermediate_size", 64}}},
+      {"falcon_mamba", {{"intermediate_size", 64}}},
+      {"afm7", {{"num_heads", 4}}},
+      {"lille-130m", {{"n_embd", 64}}},
+      {"gemma3n_text",
+       {{"num_kv_shared_layers", 2},
+        {"altup_num_inputs", 2},
+        {"hidden_size_per_layer_input", 8},
+        {"vocab_size_per_layer_input", 64},
+        {"laurel_rank", 8},
+        {"activation_sparsity_pattern", {0.9, 0, 0, 0}},
+        {"layer_types",
+         {"sliding_attention",
+          "full_attention",
+          "sliding_attention",
+          "full_attention"}}}},
+      {"gemma4_text",
+       {{"num_kv_shared_layers", 2},
+        {"global_head_dim", 16},
+        {"hidden_size_per_layer_input", 8},
+        {"vocab_size_per_layer_input", 64},
+        {"use_double_wide_mlp", true},
+        {"layer_types",
+         {"sliding_attention",
+          "full_attention",
+          "sliding_attention",
+          "full_attention"}}}},
+      {"openelm",
+       {{"model_dim", 32},
+        {"num_transformer_layers", 4},
+        {"num_query_heads", {2, 4, 4, 4}},
+        {"num_kv_heads", {1, 1, 2, 2}},
+        {"ffn_multipliers", {0.5, 1.0, 1.5, 2.0}},
+        {"ffn_dim_divisor", 16}}},
+      {"nemotron-nas",
+       {{"block_configs",
+         {{{"attention", {{"n_heads_in_group", 2}}},
+           {"ffn", {{"ffn_mult", 1.0}}}},
+          {{"attention", {{"no_op", true}}},
+           {"ffn", {{"replace_with_linear", true}}}},
+          {{"attention", {{"replace_with_linear", true}}},
+           {"ffn", {{"no_op", true}}}},
+          {{"attention", {{"n_heads_in_group", 4}}},
+           {"ffn", {{"ffn_mult", 2.5}}}}}}}},
+      {"spark2_5",
+       {{"rope_parameters",
+         {{"sliding_attention", {{"rope_theta", 10000.0}}},
+          {"full_attention",
+           {{"rope_theta", 1e6}, {"partial_rotary_factor", 0.5}}}}}}}};
+  Fields out(tiny(), "config.json");
+  auto more = special.find(std::string(model_type));
+  return more == special.end() ? out : out.with(*more);
 }
 
 struct Piece {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "core/strings.h"
 
 namespace mlxlm {
 
@@ -102,6 +103,24 @@ mx::array Stack::operator()(
 
 namespace {
 
+// One over the lengths of a plain matrix' rows; none for other formats.
+std::optional<mx::array> inverse_lengths(const Linear& head) {
+  auto format = lower_ascii(head.kernel().format());
+  if (format != "f32" && format != "f16" && format != "bf16")
+    return std::nullopt;
+  constexpr int at_once = 4096;
+  int rows = head.kernel().shape()[0];
+  std::vector<mx::array> parts;
+  for (int i = 0; i < rows; i += at_once) {
+    auto ids = mx::arange(i, std::min(rows, i + at_once), 1, mx::int32);
+    auto part = head.kernel().rows(ids, mx::float32);
+    auto length = mx::sqrt(mx::sum(mx::square(part), -1));
+    parts.push_back(mx::reciprocal(length + mx::array(1e-7f)));
+    parts.back().eval();
+  }
+  return mx::concatenate(parts);
+}
+
 class Decoder : public Model {
  public:
   Decoder(const Scope& w, DecoderOptions o, std::vector<Layer> layers)
@@ -127,6 +146,7 @@ class Decoder : public Model {
           mx::array(1.0f) / (mx::sqrt(mx::sum(squares, 0)) + mx::array(1e-7f));
       shrink_->eval();
     }
+    if (options_.unit_head) gain_ = inverse_lengths(head_);
   }
 
   mx::array operator()(
@@ -172,6 +192,7 @@ class Decoder : public Model {
     if (rows && bias_) y = y + **bias_;
     y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
     if (rows == 0) return y;
+    if (gain_) y = y * *gain_;
     if (options_.logit_scale != 1) y = y * mx::array(options_.logit_scale);
     if (options_.softcap > 0) {
       auto cap = mx::array(options_.softcap);
@@ -188,6 +209,7 @@ class Decoder : public Model {
   std::optional<Linear> positions_;
   std::optional<Param> bias_; // of a tied head
   std::optional<mx::array> shrink_; // [hidden], of what the head is given
+  std::optional<mx::array> gain_; // of each logit
 };
 
 } // namespace

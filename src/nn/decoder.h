@@ -28,6 +28,9 @@ struct DecoderOptions {
   int position_count = 0;
   float logit_scale = 1;
   float softcap = 0; // cap * tanh(logits / cap)
+  // The rows of the head are scaled to length one, unless it is quantized,
+  // which happens after the scaling.
+  bool unit_head = false;
   // What the ends of layers are given beside h, [1, N, ...], from the tokens
   // and the embeddings as the first layer gets them.
   std::function<mx::array(const Input& input, const mx::array& h)> side = {};

@@ -1,0 +1,231 @@
+// Gemma 4: norms of q, k and v, wider heads in the global layers, whose values
+// may be their keys; the small ones have inputs for every layer and upper
+// layers that borrow keys and values; the large ones experts beside the MLP.
+#include <mlx/ops.h>
+
+#include <cmath>
+
+#include "core/check.h"
+#include "models/families.h"
+#include "models/per_layer.h"
+
+namespace mlxlm::models {
+
+namespace {
+
+constexpr auto sliding = "sliding_attention", full = "full_attention";
+
+Fields defaults(const Fields& f) {
+  if (f.opt("use_bidirectional_attention", "") == "all")
+    fail(
+        ErrorKind::config,
+        f.where("use_bidirectional_attention"),
+        "expected causal attention, found \"all\"");
+  return with_defaults(
+      f,
+      {{"vocab_size", 262144},
+       {"num_attention_heads", 8},
+       {"num_key_value_heads", 4},
+       {"head_dim", 256},
+       {"sliding_window", 512},
+       {"rope_parameters",
+        {{sliding, {{"rope_theta", 10000.0}}},
+         {full,
+          {{"rope_type", "proportional"},
+           {"partial_rotary_factor", 0.25},
+           {"rope_theta", 1000000.0}}}}}});
+}
+
+int shared_layers(const Fields& f) {
+  return f.range(
+      "num_kv_shared_layers",
+      0,
+      0,
+      std::max(0, f.range("num_hidden_layers", 1, 4096) - 1));
+}
+
+std::vector<std::string> kinds(const Fields& f, int depth) {
+  int pattern = f.range("sliding_window_pattern", 6, 1, 1 << 20);
+  auto out = layer_types(f, depth, {sliding, full}, [&](int i) {
+    return (i + 1) % pattern ? sliding : full;
+  });
+  out.back() = full;
+  return out;
+}
+
+// Sizes of a layer's heads: `per_layer_config` (transformers 5), else those of
+// all global layers.
+void set_heads(const Fields& f, int index, bool global, AttentionOptions& o) {
+  if (f.is_object("per_layer_config")) {
+    auto own = f.sub("per_layer_config").sub(std::to_string(index));
+    o.head_dim = own.range("head_dim", o.head_dim, 1, 1 << 13);
+    o.kv_heads = own.range("num_key_value_heads", o.kv_heads, 1, 1 << 14);
+  } else if (global) {
+    // An explicit null means the heads of the other layers.
+    int wide = f.json().contains("global_head_dim") ? o.head_dim : 512;
+    o.head_dim = f.range("global_head_dim", wide, 1, 1 << 13);
+    if (f.opt("attention_k_eq_v", false))
+      o.kv_heads =
+          f.range("num_global_key_value_heads", o.kv_heads, 1, 1 << 14);
+  }
+}
+
+AttentionOptions attention_options(
+    const Fields& f,
+    const Common& c,
+    int index,
+    bool global,
+    int source,
+    const Scope& s) {
+  auto o = c.attention();
+  set_heads(f, index, global, o);
+  o.source = source;
+  o.window = global ? 0 : f.range("sliding_window", 1, 1 << 24);
+  o.values_are_keys = global && f.opt("attention_k_eq_v", false);
+  o.bias = o.out_bias = bias_if(f.opt("attention_bias", false));
+  o.scale = 1;
+  o.rope = Rope::from(f, o.head_dim, {.layer_type = global ? full : sliding});
+  o.q_norm = rms_norm(s, "q_norm", o.head_dim, c.eps);
+  if (source < 0) o.k_norm = rms_norm(s, "k_norm", o.head_dim, c.eps);
+  o.on_v = rms_norm(c.eps);
+  return o;
+}
+
+// An MLP and experts beside each other, each between norms of its own. The
+// router looks at the same hidden state through a norm without a weight.
+class WithExperts : public Block {
+ public:
+  WithExperts(const Fields& f, const Common& c, const Scope& s)
+      : mlp_(gated_mlp(s / "mlp", c.mlp())),
+        root_(1 / std::sqrt(static_cast<float>(c.hidden))),
+        router_norm_(rms_norm(s / "router", "norm", c.hidden, c.eps)),
+        router_(s / "router", router_options(f, c)),
+        expert_scale_(s.param(
+            "router.per_expert_scale",
+            {router_options(f, c).experts},
+            mx::float32)),
+        experts_(
+            s / "experts.switch_glu",
+            {.hidden = c.hidden,
+             .inner = size_field(f, "moe_intermediate_size"),
+             .experts = router_options(f, c).experts,
+             .act = c.act}) {
+    auto norm = [&](const char* name) {
+      return rms_norm(s, name, c.hidden, c.eps);
+    };
+    before_mlp_ = norm("pre_feedforward_layernorm");
+    behind_mlp_ = norm("post_feedforward_layernorm_1");
+    before_experts_ = norm("pre_feedforward_layernorm_2");
+    behind_experts_ = norm("post_feedforward_layernorm_2");
+  }
+
+  mx::array operator()(const mx::array& x, const Step& step, LayerCache*)
+      const override {
+    auto dense = behind_mlp_((*mlp_)(before_mlp_(x), step, nullptr));
+    auto rows = mx::squeeze(x, 0); // [T, hidden]
+    auto [ids, weights] =
+        router_(router_norm_(rows) * mx::array(root_, rows.dtype()));
+    weights = weights * mx::take(*expert_scale_, ids);
+    auto parts = experts_(before_experts_(rows), ids); // [T, k, hidden]
+    auto w = mx::expand_dims(mx::astype(weights, parts.dtype()), -1);
+    auto chosen = mx::expand_dims(mx::sum(parts * w, 1), 0);
+    return dense + behind_experts_(chosen);
+  }
+
+ private:
+  static RouterOptions router_options(const Fields& f, const Common& c) {
+    return {
+        .hidden = c.hidden,
+        .experts = size_field(f, "num_experts"),
+        .top_k = size_field(f, "top_k_experts"),
+        .normalize = true,
+        .name = "proj"};
+  }
+
+  BlockPtr mlp_;
+  float root_;
+  Norm router_norm_;
+  Router router_;
+  Param expert_scale_;
+  Experts experts_;
+  Norm before_mlp_, behind_mlp_, before_experts_, behind_experts_;
+};
+
+Sublayer feedforward(
+    const Fields& f,
+    const Common& c,
+    bool wide,
+    const Scope& s) {
+  auto behind = rms_norm(s, "post_feedforward_layernorm", c.hidden, c.eps);
+  if (f.opt("enable_moe_block", false))
+    return {{}, std::make_unique<WithExperts>(f, c, s), behind};
+  auto m = c.mlp();
+  if (wide) m.inner *= 2;
+  return {
+      rms_norm(s, "pre_feedforward_layernorm", c.hidden, c.eps),
+      gated_mlp(s / "mlp", m),
+      behind};
+}
+
+// The layer's own input joins, and all is scaled.
+decltype(Layer::end) layer_end(
+    const Fields& f,
+    const Common& c,
+    int index,
+    const Scope& s) {
+  auto scale = s.find_param("layer_scalar", {1});
+  auto scaled = [scale](const mx::array& h) { return scale ? h * **scale : h; };
+  if (per_layer_width(f) == 0)
+    return [=](const mx::array& h, const std::optional<mx::array>&) {
+      return scaled(h);
+    };
+  return [=, gate = PerLayerGate(f, c, s, index)](
+             const mx::array& h, const std::optional<mx::array>& inputs) {
+    return scaled(h + gate(h, *inputs));
+  };
+}
+
+} // namespace
+
+ModelPtr gemma4(const Fields& config, const Scope& w) {
+  auto f = defaults(config);
+  auto c = Common::parse(f, true);
+  c.act = activation(f, "hidden_activation", "gelu_pytorch_tanh");
+  auto types = kinds(f, c.depth);
+  auto source = borrowed_from(f, types, shared_layers(f));
+  bool doubled = f.opt("use_double_wide_mlp", false);
+  auto block = [&](int i, const Scope& s) {
+    auto at = s / "self_attn";
+    auto a = attention_options(f, c, i, types[i] == full, source[i], at);
+    auto l = layer(
+        Sublayer{
+            rms_norm(s, "input_layernorm", c.hidden, c.eps),
+            attention(at, a),
+            rms_norm(s, "post_attention_layernorm", c.hidden, c.eps)},
+        feedforward(f, c, doubled && source[i] >= 0, s));
+    l.end = layer_end(f, c, i, s);
+    return l;
+  };
+  auto o = c.decoder(w);
+  o.embed_scale = std::sqrt(static_cast<float>(c.hidden));
+  o.softcap = f.opt("final_logit_softcapping", 0.0f);
+  if (per_layer_width(f) > 0) o.side = PerLayerInputs(f, c, w);
+  return decoder(w, std::move(o), block);
+}
+
+std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource&) {
+  auto rules = drop_borrowed(f, shared_layers(f));
+  const std::string experts = "*.experts.switch_glu.";
+  rules.push_back(drop("*vision_embedder.*"));
+  for (auto limit : {"input_min", "input_max", "output_min", "output_max"})
+    rules.push_back(drop(fmt::format("*.{}", limit)));
+  rules.push_back(split(
+      "*.experts.gate_up_proj",
+      {experts + "gate_proj.weight", experts + "up_proj.weight"},
+      1));
+  rules.push_back(rename("*.experts.down_proj", experts + "down_proj.weight"));
+  rules.push_back(rename("*.router.scale", "*.router.norm.weight"));
+  return rules;
+}
+
+} // namespace mlxlm::models
