@@ -32,7 +32,20 @@ def test_good_checkpoint(mlxlm, checkpoint):
     ({"rope_scaling": {"rope_type": "spiral"}}, "spiral"),
     ({"tie_word_embeddings": "no"}, "tie_word_embeddings"),
     ({"model_type": 5}, "model_type"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": "8"}}, "factor"),
+    ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1], "long_factor": [1]}},
+     "factor"),
+    ({"num_key_value_heads": 3}, "num_key_value_heads"),
+    ({"num_key_value_heads": 0}, "num_key_value_heads"),
+    ({"vocab_size": 10**12}, "vocab_size"),
+    ({"eos_token_id": -1}, "eos_token_id"),
+    ({"eos_token_id": "one"}, "eos_token_id"),
     ({"quantization": {"bits": "four", "group_size": 64}}, "bits"),
+    ({"quantization": {"bits": 0, "group_size": 64}}, "bits"),
+    ({"quantization": {"bits": 9, "group_size": 64}}, "bits"),
+    ({"quantization": {"bits": 4, "group_size": 0}}, "group_size"),
+    ({"quantization": {"bits": 4, "group_size": 64, "mode": "magic"}}, "mode"),
 ])
 def test_config_values(fails, checkpoint, changes, field):
     line = fails(*generate(checkpoint(**changes)))
@@ -50,6 +63,31 @@ def test_unknown_architecture_lists_the_nearest(fails, checkpoint):
 ])
 def test_config_files(fails, checkpoint, content):
     assert "config.json" in fails(*generate(checkpoint(files={"config.json": content})))
+
+
+@pytest.mark.parametrize("changes", [
+    {"eos_token_id": None}, {"eos_token_id": [1, 2]}, {"eos_token_id": []},
+    {"auto_map": {"AutoModel": "evil.Model"}, "trust_remote_code": True},
+    {"unknown_field": {"a": [1, {"b": None}]}},
+])
+def test_config_values_that_do_no_harm(mlxlm, checkpoint, changes):
+    folder = checkpoint(**changes, files={"evil.py": "raise SystemExit(1)"})
+    done = mlxlm(*generate(folder))
+    assert done.code == 0, done.err
+
+
+def test_config_with_a_byte_order_mark(mlxlm, checkpoint):
+    content = b"\xef\xbb\xbf" + json.dumps(CONFIG).encode()
+    done = mlxlm(*generate(checkpoint(files={"config.json": content})))
+    assert done.code == 0, done.err
+
+
+def test_a_config_of_megabytes_takes_no_time(mlxlm, fails, checkpoint):
+    filler = json.dumps({**CONFIG, "filler": "x" * (10 << 20)}).encode()
+    mlxlm(*generate(checkpoint(files={"config.json": filler})), timeout=10)
+    commented = json.dumps(CONFIG).encode().replace(b"{", b"{ // a comment\n", 1)
+    assert "config.json" in fails(
+        *generate(checkpoint(name="commented", files={"config.json": commented})))
 
 
 GOOD = safetensors(shapes(CONFIG))
@@ -156,6 +194,11 @@ def test_prompt_that_is_empty(fails, checkpoint):
      "{% endfor %}", ""),
     ("{% if %}", ""),
     ("{{ messages.nothing.here.at_all }}", ""),
+    ("{% set ns = namespace(s='0123456789') %}{% for i in range(40) %}"
+     "{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s|length }}", "memory"),
+    ("{% include 'other' %}", ""),
+    ("{{ '-' * 10000000000 }}", ""),
+    ("{{ 'a'|indent(10000000000) }}", ""),
 ])
 def test_templates(fails, checkpoint, template, word):
     folder = checkpoint(template=template)
