@@ -4,8 +4,9 @@
 //   auto generation = model->generate(model->encode("Once upon a time"), {});
 //   std::cout << generation->text();
 //
-// A reference is a folder, a .gguf file, a hub id "org/name[@revision]" found
-// in the Hugging Face cache, or a short name ("smollm2").
+// A reference is a folder, a .gguf file, a hub id
+// "org/name[:variant][@revision]", fetched into the Hugging Face cache when it
+// is not there (see hub.h), or a short name ("smollm2").
 #pragma once
 
 #include <cstddef>
@@ -19,23 +20,17 @@
 #include <vector>
 
 #include "mlxlm/generate.h"
+#include "mlxlm/hub.h"
 #include "mlxlm/tokenizer.h"
 
 namespace mlxlm {
 
 // ---- finding
 // ------------------------------------------------------------------ Where a
-// reference leads: a folder or a .gguf file. Throws Error(io) or Error(request)
-// saying where it looked.
+// reference leads: a folder or a .gguf file on this machine; `fetch` of hub.h
+// downloads what is not here. Throws Error(io) or Error(request) saying where
+// it looked.
 std::string resolve(std::string_view reference);
-
-struct LocalModel {
-  std::string reference; // what to pass to load
-  std::string path;
-  std::size_t bytes = 0; // on disk
-};
-// Short names that are installed and everything in the Hugging Face cache.
-std::vector<LocalModel> local_models();
 
 // ---- what a model is --------------------------------------------------------
 struct Capabilities {
@@ -97,11 +92,17 @@ struct LoadOptions {
   // 0: nine tenths of what the machine (its control groups, the GPU) has free
   // once the weights are loaded.
   std::size_t max_kv_bytes = 0;
+  DownloaderPtr downloader; // null: the hub of the environment
+  // Asked while a model is downloaded; true ends that with Interrupted.
+  std::function<bool()> cancelled;
 };
 
 struct LoadProgress {
-  std::string_view phase; // "weights"
+  std::string_view phase; // "download", "weights"
   std::size_t done = 0, total = 0; // bytes
+  // Of a download; see DownloadProgress.
+  double bytes_per_second = 0, seconds_left = 0;
+  std::string_view note = {};
 };
 // Called from a loading thread.
 using LoadProgressFunction = std::function<void(const LoadProgress&)>;

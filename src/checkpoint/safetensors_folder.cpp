@@ -61,7 +61,12 @@ void check_inside(const std::string& folder, const std::string& file) {
   auto real = fs::canonical(join_path(folder, file), error);
   if (error) fail(ErrorKind::io, file, "cannot resolve: {}", error.message());
   if (real.parent_path() == home) return;
-  if (real.parent_path() == home.parent_path().parent_path() / "blobs") return;
+  auto repository = home.parent_path().parent_path();
+  if (real.parent_path() == repository / "blobs") return;
+  // What repositories of a cache share: blobs/ab/HASH beside them.
+  if (home.parent_path().filename() == "snapshots" &&
+      real.parent_path().parent_path() == repository.parent_path() / "blobs")
+    return;
   fail(
       ErrorKind::weights,
       file,

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/running.h"
 #include "cli/terminal.h"
 #include "core/json.h"
 #include "core/strings.h"
@@ -152,7 +153,7 @@ std::string config(const ModelSummary& m) {
 
 int run_inspect(const Values& values) {
   auto reference = values.text(values.has("MODEL") ? "MODEL" : "model");
-  auto model = inspect(reference);
+  auto model = inspect(fetch_model(reference));
   if (values.flag("json"))
     print(
         to_json(model).dump(2, ' ', false, Json::error_handler_t::replace) +

@@ -8,7 +8,7 @@
 #include "cli/terminal.h"
 #include "cli/values.h"
 #include "core/strings.h"
-#include "mlxlm/error.h"
+#include "mlxlm/hub.h"
 #include "mlxlm/version.h"
 
 namespace mlxlm::cli {
@@ -79,6 +79,8 @@ int run(std::vector<std::string> words) {
     return 0;
   } catch (const UsageError& e) {
     return complain(e.what(), 2);
+  } catch (const Interrupted& e) {
+    return complain(e.what(), 130);
   } catch (const std::bad_alloc&) {
     return complain("out of memory", 1);
   } catch (const std::exception& e) {

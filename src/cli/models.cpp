@@ -1,30 +1,36 @@
-// models: what is on this machine. Reads and prunes the Hugging Face cache
-// layout, shared with Python.
+// models: list, pull, rm, verify in the cache shared with Python.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "cli/commands.h"
+#include "cli/running.h"
 #include "cli/terminal.h"
 #include "core/check.h"
 #include "core/json.h"
 #include "core/strings.h"
-#include "mlxlm/model.h"
+#include "mlxlm/hub.h"
 
 namespace mlxlm::cli {
 namespace {
 
-namespace fs = std::filesystem;
+Json to_json(const LocalModel& m) {
+  return {
+      {"reference", m.reference},
+      {"path", m.path},
+      {"bytes", m.bytes},
+      {"complete", m.complete}};
+}
 
-void list(bool json) {
+int list(const Values& values) {
   auto models = local_models();
-  if (json) {
+  if (values.flag("json")) {
     Json out = Json::array();
     for (auto& m : models)
-      out.push_back(
-          {{"reference", m.reference}, {"path", m.path}, {"bytes", m.bytes}});
+      out.push_back(to_json(m));
     print(out.dump(2) + "\n");
-    return;
+    return 0;
   }
   std::size_t widest = 8;
   for (auto& m : models)
@@ -32,60 +38,107 @@ void list(bool json) {
   std::string out;
   for (auto& m : models)
     out += fmt::format(
-        "{:<{}}  {:>9}  {}\n",
+        "{:<{}}  {:>9}  {}{}\n",
         m.reference,
         widest,
         human_bytes(m.bytes),
-        m.path);
+        m.path,
+        m.complete ? "" : "  (incomplete)");
   print(out);
   if (models.empty()) note("no models found");
+  return 0;
 }
 
-// The folder models--org--name of the hub cache that holds `path`, or nothing.
-fs::path cache_folder(const fs::path& path) {
-  for (auto p = path; p.has_relative_path(); p = p.parent_path())
-    if (starts_with(p.filename().string(), "models--") &&
-        fs::is_directory(p / "snapshots"))
-      return p;
-  return {};
-}
-
-void remove(const std::string& reference) {
-  std::vector<std::string> names;
-  for (auto& m : local_models()) {
-    names.push_back(m.reference);
-    if (m.reference != reference) continue;
-    auto folder = cache_folder(m.path);
-    if (folder.empty())
-      fail(
-          ErrorKind::request,
-          reference,
-          "not in the hub cache; remove {} yourself",
-          m.path);
-    fs::remove_all(folder);
-    note(fmt::format("removed {} ({})", reference, human_bytes(m.bytes)));
-    return;
+// "org/name[:variant][@revision]" in its parts.
+DownloadRequest request(const Values& values) {
+  auto reference = values.text("MODEL");
+  DownloadRequest out;
+  for (char mark : {'@', ':'}) {
+    auto at = reference.find(mark);
+    if (at == std::string::npos) continue;
+    auto end = reference.find_first_of(":@", at + 1);
+    (mark == '@' ? out.revision : out.variant) =
+        reference.substr(at + 1, end == std::string::npos ? end : end - at - 1);
+    reference.erase(at, end == std::string::npos ? end : end - at);
   }
-  auto near = nearest(reference, names, 1);
-  fail(
-      ErrorKind::request,
-      printable(reference),
-      "no such model on this machine{}",
-      near.empty() ? "" : "; did you mean " + near[0] + "?");
+  out.id = reference;
+  out.patterns = values.list("include");
+  out.check = values.flag("check");
+  return out;
+}
+
+int pull(const Values& values) {
+  Cancellable guard;
+  std::string path;
+  {
+    Progress progress("downloading", true);
+    auto hub = make_hub_downloader(hub_options_from_environment());
+    path = hub->download(request(values), download_control(progress));
+  }
+  if (!values.flag("json")) {
+    print(path + "\n");
+    return 0;
+  }
+  auto commit = std::filesystem::path(path).filename().string();
+  Json out = {
+      {"reference", values.text("MODEL")}, {"path", path}, {"commit", commit}};
+  print(out.dump(2) + "\n");
+  return 0;
+}
+
+int remove(const Values& values) {
+  auto reference = values.text("MODEL");
+  auto bytes = remove_model(reference);
+  if (values.flag("json"))
+    print(Json{{"reference", reference}, {"bytes", bytes}}.dump(2) + "\n");
+  else
+    note(fmt::format("removed {} ({})", reference, human_bytes(bytes)));
+  return 0;
+}
+
+int verify(const Values& values) {
+  Cancellable guard;
+  std::vector<FileCheck> files;
+  {
+    Progress progress("checking", true);
+    files = verify_model(values.text("MODEL"), download_control(progress));
+  }
+  auto wrong = std::count_if(
+      files.begin(), files.end(), [](auto& f) { return !f.problem.empty(); });
+  if (values.flag("json")) {
+    Json out = Json::array();
+    for (auto& f : files)
+      out.push_back(
+          {{"file", f.file}, {"bytes", f.bytes}, {"problem", f.problem}});
+    print(out.dump(2) + "\n");
+  } else {
+    for (auto& f : files)
+      print(fmt::format(
+          "{} {}{}{}\n",
+          f.problem.empty() ? "good   " : "damaged",
+          printable(f.file),
+          f.problem.empty() ? "" : ": ",
+          f.problem));
+  }
+  if (wrong > 0)
+    note(fmt::format(
+        "{} of {} files damaged; mlxlm models pull {} --check fetches them "
+        "again",
+        wrong,
+        files.size(),
+        values.text("MODEL")));
+  return wrong > 0 ? 1 : 0;
 }
 
 } // namespace
 
 int run_models(const Values& values) {
   auto action = values.text("ACTION");
-  if (action == "list") {
-    list(values.flag("json"));
-    return 0;
-  }
+  if (action == "list") return list(values);
   if (!values.has("MODEL"))
-    throw UsageError("models rm: expected the model to remove");
-  remove(values.text("MODEL"));
-  return 0;
+    throw UsageError(fmt::format("models {}: expected a model", action));
+  if (action == "pull") return pull(values);
+  return action == "rm" ? remove(values) : verify(values);
 }
 
 } // namespace mlxlm::cli

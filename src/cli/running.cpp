@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/terminal.h"
 #include "core/check.h"
+#include "core/env.h"
+#include "core/strings.h"
 
 namespace mlxlm::cli {
 namespace {
@@ -18,7 +22,42 @@ std::string flag_name(const mlxlm::Setting& row) {
   return std::string(row.flag.substr(2));
 }
 
+// "2 h 5 min", "40 s"
+std::string duration(double seconds) {
+  auto s = static_cast<long>(std::min(seconds, 1e7));
+  if (s >= 3600) return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
+  if (s >= 90) return fmt::format("{} min", (s + 30) / 60);
+  return fmt::format("{} s", s);
+}
+
+std::string detail(const DownloadProgress& p) {
+  if (!p.note.empty()) return printable(p.note);
+  if (p.bytes_per_second <= 0) return "";
+  auto rate = human_bytes(static_cast<std::size_t>(p.bytes_per_second)) + "/s";
+  if (p.done >= p.total) return rate;
+  return fmt::format("{}, {} left", rate, duration(p.seconds_left));
+}
+
 } // namespace
+
+DownloadControl download_control(Progress& progress) {
+  DownloadControl control;
+  if (!env::flag("HF_HUB_DISABLE_PROGRESS_BARS"))
+    control.progress = [&](const DownloadProgress& p) {
+      progress.update(p.done, p.total, detail(p));
+    };
+  control.cancelled = [] { return interrupted(); };
+  return control;
+}
+
+std::string fetch_model(const std::string& reference, bool weights) {
+  Cancellable guard;
+  Progress progress("downloading", true);
+  FetchOptions options;
+  options.control = download_control(progress);
+  options.weights = weights;
+  return fetch(reference, options);
+}
 
 std::shared_ptr<ModelContainer> load_model(const Values& values) {
   LoadOptions options;
@@ -27,8 +66,9 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   options.threads = values.integer("threads");
   if (values.given("prefill-step-size"))
     options.prefill_step_size = values.integer("prefill-step-size");
+  auto path = fetch_model(values.text("model"));
   Progress progress("loading", true);
-  return load(values.text("model"), options, [&](const LoadProgress& p) {
+  return load(path, options, [&](const LoadProgress& p) {
     progress.update(p.done, p.total);
   });
 }

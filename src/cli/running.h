@@ -9,6 +9,13 @@
 
 namespace mlxlm::cli {
 
+// Where a reference leads, downloaded first if need be, with progress. Ctrl-C
+// throws Interrupted and leaves what has come for the next time. `weights`
+// false: what text commands need.
+std::string fetch_model(const std::string& reference, bool weights = true);
+// Shows a download in `progress` and lets Ctrl-C end it.
+DownloadControl download_control(class Progress& progress);
+
 std::shared_ptr<ModelContainer> load_model(const Values& values);
 GenerateParameters parameters(const Values& values, const TextCodec& codec);
 

@@ -127,7 +127,10 @@ Progress::~Progress() {
   finish();
 }
 
-void Progress::update(std::size_t done, std::size_t total) {
+void Progress::update(
+    std::size_t done,
+    std::size_t total,
+    std::string_view detail) {
   using namespace std::chrono_literals;
   auto now = Clock::now();
   bool terminal = stderr_is_terminal();
@@ -135,15 +138,19 @@ void Progress::update(std::size_t done, std::size_t total) {
   if (now - started_ < 200ms || now - last_ < (terminal ? 50ms : 2000ms))
     return;
   last_ = now;
-  draw(done, total);
+  draw(done, total, detail);
 }
 
-void Progress::draw(std::size_t done, std::size_t total) {
+void Progress::draw(
+    std::size_t done,
+    std::size_t total,
+    std::string_view detail) {
   double part = total > 0 ? double(done) / double(total) : 0;
   auto amount = bytes_
       ? fmt::format("{} of {}", human_bytes(done), human_bytes(total))
       : fmt::format("{} of {}", done, total);
   auto text = fmt::format("{} {:3.0f} % ({})", what_, 100 * part, amount);
+  if (!detail.empty()) text += fmt::format(" {}", detail);
   if (!stderr_is_terminal()) {
     note(text);
     return;
@@ -153,6 +160,8 @@ void Progress::draw(std::size_t done, std::size_t total) {
     int full = int(part * room);
     text = fmt::format("{:=<{}}{:<{}}| {}", "", full, "", room - full, text);
   }
+  if (int(text.size()) >= terminal_width())
+    text.resize(complete_utf8(text.substr(0, terminal_width() - 1)));
   write_all(2, "\r\x1b[K" + text);
   progress_open = drawn_ = true;
 }

@@ -50,12 +50,16 @@ class Progress {
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  void update(std::size_t done, std::size_t total);
+  // `detail` follows the amounts: "35 MB/s, 2 min left".
+  void update(
+      std::size_t done,
+      std::size_t total,
+      std::string_view detail = {});
   void finish();
 
  private:
   using Clock = std::chrono::steady_clock;
-  void draw(std::size_t done, std::size_t total);
+  void draw(std::size_t done, std::size_t total, std::string_view detail);
 
   std::string what_;
   bool bytes_;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
+#include "cli/running.h"
 #include "cli/terminal.h"
 #include "core/check.h"
 #include "core/files.h"
@@ -80,7 +81,7 @@ std::string list_file(const Values& values, std::string_view name) {
 
 // The model's BOS and EOS, unless given on the command line.
 std::string render_model(const Values& values, TemplateInput input) {
-  auto codec = TextCodec::load(values.text("model"));
+  auto codec = TextCodec::load(fetch_model(values.text("model"), false));
   auto kwargs = values.json("kwargs");
   for (auto* name : {"bos", "eos"})
     if (values.has(name))
@@ -92,7 +93,7 @@ std::string render_model(const Values& values, TemplateInput input) {
 } // namespace
 
 int run_tokenize(const Values& values) {
-  auto codec = TextCodec::load(values.text("model"));
+  auto codec = TextCodec::load(fetch_model(values.text("model"), false));
   bool special = !values.flag("no-special");
   auto input = read_stdin();
   if (!values.flag("lines")) {
@@ -115,7 +116,7 @@ int run_tokenize(const Values& values) {
 }
 
 int run_detokenize(const Values& values) {
-  auto codec = TextCodec::load(values.text("model"));
+  auto codec = TextCodec::load(fetch_model(values.text("model"), false));
   auto input = read_stdin();
   if (!values.flag("lines")) {
     print(codec->decode(to_ids(input, "standard input", *codec)));

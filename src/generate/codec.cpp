@@ -5,7 +5,6 @@
 #include "core/json.h"
 #include "core/strings.h"
 #include "generate/gguf_vocabulary.h"
-#include "hub/resolve.h"
 #include "text/chat_template.h"
 
 namespace mlxlm {
@@ -79,8 +78,9 @@ Capabilities Codec::capabilities() const {
 }
 
 std::shared_ptr<const TextCodec> TextCodec::load(std::string_view reference) {
-  return std::make_shared<Codec>(
-      hub::resolve(reference, hub::Places::from_environment()));
+  FetchOptions options;
+  options.weights = false;
+  return std::make_shared<Codec>(fetch(reference, options));
 }
 
 std::string render_template(

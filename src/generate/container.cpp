@@ -13,7 +13,6 @@
 #include "generate/prompt_cache.h"
 #include "generate/score.h"
 #include "generate/stream.h"
-#include "hub/resolve.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
@@ -353,10 +352,21 @@ std::shared_ptr<ModelContainer> load(
     std::string_view reference,
     const LoadOptions& options,
     const LoadProgressFunction& progress) {
+  FetchOptions fetching;
+  fetching.downloader = options.downloader;
+  fetching.control.cancelled = options.cancelled;
+  if (progress)
+    fetching.control.progress = [&](const DownloadProgress& p) {
+      progress(
+          {.phase = "download",
+           .done = p.done,
+           .total = p.total,
+           .bytes_per_second = p.bytes_per_second,
+           .seconds_left = p.seconds_left,
+           .note = p.note});
+    };
   return std::make_shared<Container>(
-      hub::resolve(reference, hub::Places::from_environment()),
-      options,
-      progress);
+      fetch(reference, fetching), options, progress);
 }
 
 } // namespace mlxlm

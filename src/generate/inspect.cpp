@@ -96,16 +96,9 @@ std::string resolve(std::string_view reference) {
   return hub::resolve(reference, hub::Places::from_environment());
 }
 
-std::vector<LocalModel> local_models() {
-  std::vector<LocalModel> models;
-  for (auto& found : hub::list(hub::Places::from_environment()))
-    models.push_back({found.reference, found.path, found.bytes});
-  return models;
-}
-
 ModelSummary inspect(std::string_view reference) {
   ModelSummary out;
-  out.path = resolve(reference);
+  out.path = fetch(reference);
   auto checkpoint = open_checkpoint(out.path);
   const auto& config = checkpoint.config;
   auto text =

@@ -8,6 +8,8 @@
 #include "core/env.h"
 #include "core/files.h"
 #include "core/strings.h"
+#include "hub/local.h"
+#include "hub/manage.h"
 
 namespace mlxlm::hub {
 namespace {
@@ -53,62 +55,7 @@ std::optional<fs::path> find_carried(
   return std::nullopt;
 }
 
-// ---- Hugging Face cache
-// ---------------------------------------------------------
-struct HubId {
-  std::string org, name, revision;
-};
-
-bool plain_component(std::string_view text) {
-  bool ok =
-      !text.empty() && text.size() <= 96 && text[0] != '.' && text[0] != '-';
-  for (char c : text)
-    ok &= std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ||
-        c == '.';
-  return ok && text.find("..") == std::string_view::npos;
-}
-
-std::optional<HubId> parse_id(std::string_view reference) {
-  HubId id{{}, {}, "main"};
-  auto at = reference.find('@');
-  if (at != std::string_view::npos) {
-    id.revision = reference.substr(at + 1);
-    reference = reference.substr(0, at);
-  }
-  auto slash = reference.find('/');
-  if (slash == std::string_view::npos) return std::nullopt;
-  id.org = reference.substr(0, slash);
-  id.name = reference.substr(slash + 1);
-  bool ok = plain_component(id.org) && plain_component(id.name);
-  // A revision may be a branch with slashes, "refs/pr/1".
-  for (const auto& part : split(id.revision, '/'))
-    ok &= plain_component(part);
-  if (!ok) return std::nullopt;
-  return id;
-}
-
-fs::path folder_of(const HubId& id, const Places& places) {
-  return fs::path(places.cache) / ("models--" + id.org + "--" + id.name);
-}
-
-// snapshots/<commit>, by commit or through refs/<revision>.
-std::optional<fs::path> snapshot(const HubId& id, const Places& places) {
-  auto folder = folder_of(id, places);
-  auto direct = folder / "snapshots" / id.revision;
-  if (present(direct)) return direct;
-  auto ref = folder / "refs" / id.revision;
-  if (!is_file(ref.string())) return std::nullopt;
-  auto commit = read_file(ref.string(), 4096);
-  while (!commit.empty() &&
-         std::isspace(static_cast<unsigned char>(commit.back())))
-    commit.pop_back();
-  if (!plain_component(commit)) return std::nullopt;
-  auto path = folder / "snapshots" / commit;
-  if (!present(path)) return std::nullopt;
-  return path;
-}
-
-// A snapshot is a model folder, unless it holds a single GGUF file.
+// A folder is a model, unless it holds a single GGUF file.
 std::string model_in(const fs::path& folder) {
   if (present(folder / "config.json")) return folder.string();
   std::vector<std::string> files;
@@ -122,23 +69,11 @@ std::string model_in(const fs::path& folder) {
       files.empty() ? "neither" : join(files, ", ") + "; name one of them");
 }
 
-std::size_t bytes_of(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) {
-    auto size = fs::file_size(path, error);
-    return error ? 0 : size;
-  }
-  std::size_t sum = 0;
-  for (const auto& name : names_in(path))
-    sum += bytes_of(path / name);
-  return sum;
-}
-
 [[noreturn]] void not_found(std::string_view reference, const Places& places) {
   std::vector<std::string> known;
   for (const auto& s : short_names())
     known.emplace_back(s.name);
-  for (const auto& found : list(places))
+  for (const auto& found : local_models(places))
     known.push_back(found.reference);
   auto close = nearest(reference, known, 3);
   fail(
@@ -152,6 +87,27 @@ std::size_t bytes_of(const fs::path& path) {
       close.empty() ? "" : "; near: " + join(close, ", "));
 }
 
+std::string resolve_id(const HubId& id, const Places& places) {
+  Repository repository(places.cache, id);
+  if (!repository.exists()) not_found(id.text(), places);
+  auto commit = repository.commit_of(id.revision);
+  Want want{.variant = id.variant};
+  if (!commit || presence(repository, *commit, want) == Presence::none)
+    fail(
+        ErrorKind::io,
+        id.text(),
+        "expected revision \"{}\" in {}, found none",
+        id.revision,
+        repository.folder().string());
+  return model_of_snapshot(repository.snapshot(*commit), id.variant);
+}
+
+bool is_short_name(std::string_view reference) {
+  for (const auto& name : short_names())
+    if (name.name == reference) return true;
+  return false;
+}
+
 } // namespace
 
 const std::vector<ShortName>& short_names() {
@@ -163,17 +119,7 @@ const std::vector<ShortName>& short_names() {
 
 Places Places::from_environment() {
   Places places;
-  auto home = env::get("HOME").value_or("");
-  if (auto cache = env::get("HF_HUB_CACHE"))
-    places.cache = *cache;
-  else if (auto old = env::get("HUGGINGFACE_HUB_CACHE"))
-    places.cache = *old;
-  else if (auto hf = env::get("HF_HOME"))
-    places.cache = *hf + "/hub";
-  else
-    places.cache = env::get("XDG_CACHE_HOME").value_or(home + "/.cache") +
-        "/huggingface/hub";
-
+  places.cache = cache_from_environment();
   if (auto deps = env::get("MLXLM_DEPS")) {
     places.deps = {*deps};
     return places;
@@ -186,6 +132,16 @@ Places Places::from_environment() {
       places.deps.push_back((folder / up).lexically_normal().string());
   }
   return places;
+}
+
+std::string carried(const ShortName& name, const Places& places) {
+  auto found = find_carried(name, places);
+  return found ? found->string() : "";
+}
+
+bool is_hub_id(std::string_view reference) {
+  return !is_short_name(reference) && !present(reference) &&
+      parse_id(reference).has_value();
 }
 
 std::string resolve(std::string_view reference, const Places& places) {
@@ -211,38 +167,8 @@ std::string resolve(std::string_view reference, const Places& places) {
         "expected a folder or a .gguf file, found another file");
   }
   auto id = parse_id(reference);
-  if (!id || !present(folder_of(*id, places))) not_found(reference, places);
-  if (auto found = snapshot(*id, places)) return model_in(*found);
-  fail(
-      ErrorKind::io,
-      reference,
-      "expected revision \"{}\" in {}, found none",
-      id->revision,
-      folder_of(*id, places).string());
-}
-
-std::vector<Found> list(const Places& places) {
-  std::vector<Found> result;
-  for (const auto& name : short_names())
-    if (auto path = find_carried(name, places))
-      result.push_back(
-          {std::string(name.name), path->string(), bytes_of(*path)});
-  for (const auto& folder : names_in(places.cache)) {
-    if (!starts_with(folder, "models--")) continue;
-    auto rest = folder.substr(8);
-    auto cut = rest.find("--");
-    if (cut == std::string::npos) continue;
-    HubId id{rest.substr(0, cut), rest.substr(cut + 2), "main"};
-    auto path = snapshot(id, places);
-    if (!path) continue;
-    try {
-      auto model = model_in(*path);
-      result.push_back({id.org + "/" + id.name, model, bytes_of(*path)});
-    } catch (const Error&) {
-      // Something else than a model of ours: a dataset's, or unfinished.
-    }
-  }
-  return result;
+  if (!id) not_found(reference, places);
+  return resolve_id(*id, places);
 }
 
 } // namespace mlxlm::hub

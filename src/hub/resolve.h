@@ -1,8 +1,8 @@
 // Where a model reference leads: a folder, a .gguf file, a hub id
-// "org/name[@revision]" in the Hugging Face cache, or a registry short name.
+// "org/name[:variant][@revision]" in the Hugging Face cache, or a registry
+// short name.
 #pragma once
 
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,15 +24,13 @@ struct Places {
   static Places from_environment();
 };
 
-// Throws Error(io) or Error(request): what was expected and where it looked.
+std::string cache_from_environment();
+
+// What is on this machine. Throws Error(io) or Error(request): what was
+// expected and where it looked.
 std::string resolve(std::string_view reference, const Places& places);
 
-struct Found {
-  std::string reference, path;
-  std::size_t bytes = 0;
-};
-// Installed short names, and every model of the cache that has a snapshot with
-// a config.json or a .gguf file.
-std::vector<Found> list(const Places& places);
+// Whether the reference is a hub id, and no file, folder or short name.
+bool is_hub_id(std::string_view reference);
 
 } // namespace mlxlm::hub

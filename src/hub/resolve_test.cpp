@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "hub/manage.h"
 #include "mlxlm/error.h"
 
 namespace mlxlm::hub {
@@ -67,8 +68,8 @@ TEST_F(Resolve, HubIdThroughRefs) {
   EXPECT_EQ(resolve("org/name@def456", places_), base + "/def456");
   EXPECT_EQ(resolve("org/name@refs/pr/1", places_), base + "/def456");
   EXPECT_NE(message("org/name@v9").find("v9"), std::string::npos);
-  EXPECT_EQ(list(places_).size(), 1u);
-  EXPECT_EQ(list(places_)[0].reference, "org/name");
+  EXPECT_EQ(local_models(places_).size(), 1u);
+  EXPECT_EQ(local_models(places_)[0].reference, "org/name");
 }
 
 TEST_F(Resolve, NeverLeavesTheCache) {
