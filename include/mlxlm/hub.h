@@ -52,6 +52,9 @@ struct DownloadRequest {
   bool check = false;
 };
 
+// "org/name[:variant][@revision]" in its parts. Throws Error(request).
+DownloadRequest parse_hub_id(std::string_view reference);
+
 // Where models come from. An application may bring its own: another hub, a
 // bucket, a test. Called from one thread at a time.
 class Downloader {

@@ -49,19 +49,8 @@ int list(const Values& values) {
   return 0;
 }
 
-// "org/name[:variant][@revision]" in its parts.
 DownloadRequest request(const Values& values) {
-  auto reference = values.text("MODEL");
-  DownloadRequest out;
-  for (char mark : {'@', ':'}) {
-    auto at = reference.find(mark);
-    if (at == std::string::npos) continue;
-    auto end = reference.find_first_of(":@", at + 1);
-    (mark == '@' ? out.revision : out.variant) =
-        reference.substr(at + 1, end == std::string::npos ? end : end - at - 1);
-    reference.erase(at, end == std::string::npos ? end : end - at);
-  }
-  out.id = reference;
+  auto out = parse_hub_id(values.text("MODEL"));
   out.patterns = values.list("include");
   out.check = values.flag("check");
   return out;

@@ -254,10 +254,12 @@ void complete(
     if (answer.status == 416) {
       partial.restart();
       answer.problem = "the hub refused to go on in the middle";
-    } else if (
-        answer.status >= 400 && answer.status < 500 && answer.status != 408 &&
-        answer.status != 429) {
-      refuse(answer, file.path, shared.page(), shared.options);
+    } else if (is_refusal(answer)) {
+      if (origin_of(answer.url) == origin_of(shared.options.endpoint))
+        refuse(answer, file.path, shared.page(), shared.options);
+      // A storage host's signature may have run out; the hub gives a new one.
+      answer.problem =
+          fmt::format("{} answered {}", origin_of(answer.url), answer.status);
     } else if (answer.problem.empty() && answer.status / 100 == 2) {
       answer.problem =
           fmt::format("expected {} bytes, found {}", file.size, partial.size());
@@ -299,7 +301,7 @@ bool is_here(const RemoteFile& file, const Shared& shared) {
 
 void fetch_blob(const RemoteFile& file, HttpClient& client, Shared& shared) {
   FileLock lock(shared.repository.lock(file.blob()), [&] {
-    shared.pause(0, "waiting for another process that fetches the same file");
+    shared.pause(0.1, "waiting for another process that fetches the same file");
   });
   if (is_here(file, shared)) { // another process or another name for the bytes
     shared.done += file.size;

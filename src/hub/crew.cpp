@@ -63,7 +63,7 @@ void Crew::pause(double seconds, const std::string& why) {
     return shared_.stop.load();
   });
   if (shared_.stop) throw_interrupted();
-  if (seconds > 0) note_.clear();
+  note_.clear();
 }
 
 void Crew::work(

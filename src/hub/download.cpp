@@ -52,8 +52,7 @@ class HubDownload {
       HttpRequest request{.url = url, .timeout = options_.metadata_timeout};
       answer = client.get_text(request, most_info_bytes, body);
       if (answer.status == 200 && answer.problem.empty()) return body;
-      if (answer.problem.empty() && answer.status >= 400 &&
-          answer.status < 500 && answer.status != 408 && answer.status != 429)
+      if (is_refusal(answer))
         refuse(answer, id_.text(), shared_.page(), options_);
       retry.after(answer, 0);
     }
@@ -68,16 +67,15 @@ class HubDownload {
       auto url = api + "/revision/" + quote_path(request_.revision, false);
       shared_.commit = parse_model_info(get(client, url, answer));
     }
-    if (auto known = repository_.tree(shared_.commit)) {
+    auto known = repository_.tree(shared_.commit);
+    if (known)
       listing_ = std::move(*known);
-    } else {
-      auto url =
-          api + "/tree/" + shared_.commit + "?recursive=true&expand=false";
-      read_tree(client, url);
-      repository_.create();
-      repository_.write_tree(shared_.commit, listing_);
-    }
+    else
+      read_tree(
+          client,
+          api + "/tree/" + shared_.commit + "?recursive=true&expand=false");
     repository_.create();
+    if (!known) repository_.write_tree(shared_.commit, listing_);
     announce();
   }
 
@@ -198,7 +196,7 @@ class HubDownloader final : public Downloader {
       const DownloadRequest& request,
       const DownloadControl& control) override {
     auto id = parse_id(request.id + "@" + request.revision);
-    if (!id)
+    if (!id || !id->variant.empty())
       fail(
           ErrorKind::request,
           "model",

@@ -10,8 +10,11 @@ namespace {
 const std::string git(40, 'a'), sha(64, 'b');
 
 std::string entry(const std::string& path, const std::string& more = "") {
-  return R"({"type": "file", "path": ")" + path + R"(", "size": 5, "oid": ")" +
-      git + "\"" + more + "}";
+  return fmt::format(
+      R"({{"type": "file", "path": "{}", "size": 5, "oid": "{}"{}}})",
+      path,
+      git,
+      more);
 }
 
 std::string refusal(const std::string& page) {
@@ -27,13 +30,14 @@ std::string refusal(const std::string& page) {
 
 TEST(Listing, Page) {
   Listing listing;
+  auto lfs = fmt::format(
+      R"(, "lfs": {{"oid": "{}", "size": 1099511627776, "pointerSize": 1}})",
+      sha);
   add_tree_page(
-      "[" + entry("z.json") + R"(, {"type": "directory", "path": "../x"}, )" +
-          entry(
-              "a/m.safetensors",
-              R"(, "lfs": {"oid": ")" + sha +
-                  R"(", "size": 1099511627776, "pointerSize": 1})") +
-          "]",
+      fmt::format(
+          R"([{}, {{"type": "directory", "path": "../x"}}, {}])",
+          entry("z.json"),
+          entry("a/m.safetensors", lfs)),
       listing);
   finish(listing);
   ASSERT_EQ(listing.size(), 2u);
@@ -53,27 +57,30 @@ TEST(Listing, TreeFile) {
   EXPECT_EQ(again[1].xet_hash, listing[1].xet_hash);
   EXPECT_EQ(again[0].size, 7u);
   EXPECT_THROW(parse_tree_file(R"({"format_version": 2, "files": {}})"), Error);
-  EXPECT_THROW(
-      parse_tree_file(
-          R"({"format_version": 1, "files": {"../x": {"size": 1, "blob_id": ")" +
-          git + "\"}}}"),
-      Error);
+  auto outside = fmt::format(
+      R"({{"format_version": 1, "files": {{"../x": {{"size": 1, "blob_id": "{}"}}}}}})",
+      git);
+  EXPECT_THROW(parse_tree_file(outside), Error);
 }
 
 TEST(Listing, Refuses) {
-  EXPECT_EQ(refusal("[" + entry("a") + "]"), "");
-  EXPECT_NE(refusal("[" + entry("a") + "," + entry("a") + "]"), "");
-  EXPECT_NE(refusal("[" + entry("a") + "," + entry("a/b") + "]"), "");
-  EXPECT_NE(refusal("[" + entry("../a") + "]"), "");
-  EXPECT_NE(refusal("[" + entry("a", R"(, "lfs": 1)") + "]"), "");
-  EXPECT_NE(refusal("[1]"), "");
+  auto page = [](const std::string& a, const std::string& b) {
+    return refusal(fmt::format("[{}, {}]", a, b));
+  };
+  auto good = entry("a");
+  EXPECT_EQ(page(good, entry("b")), "");
+  EXPECT_NE(page(good, good), "");
+  EXPECT_NE(page(good, entry("a/b")), "");
+  EXPECT_NE(page(good, entry("../a")), "");
+  EXPECT_NE(page(good, entry("c", R"(, "lfs": 1)")), "");
+  EXPECT_NE(page(good, "1"), "");
   EXPECT_NE(refusal("{}"), "");
   EXPECT_NE(
       refusal(R"([{"type": "file", "path": "a", "size": 1, "oid": "b"}])"), "");
 }
 
 TEST(Listing, ModelInfo) {
-  EXPECT_EQ(parse_model_info(R"({"sha": ")" + git + "\"}"), git);
+  EXPECT_EQ(parse_model_info(fmt::format(R"({{"sha": "{}"}})", git)), git);
   EXPECT_THROW(parse_model_info(R"({"sha": "main"})"), Error);
   EXPECT_THROW(parse_model_info("[]"), Error);
 }

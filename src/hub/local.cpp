@@ -48,7 +48,13 @@ bool has(const Listing& files, std::string_view path) {
       files.begin(), files.end(), [&](auto& f) { return f.path == path; });
 }
 
-Presence without_tree(const fs::path& folder, const Want& want) {
+} // namespace
+
+Presence presence_by_files(
+    const Repository& repository,
+    std::string_view commit,
+    const Want& want) {
+  auto folder = repository.snapshot(commit);
   auto files = files_below(folder);
   if (files.empty()) return Presence::none;
   auto index = index_of(folder);
@@ -65,8 +71,6 @@ Presence without_tree(const fs::path& folder, const Want& want) {
       (!want.weights || !index || index_is_met(*index, files));
   return whole ? Presence::complete : Presence::partial;
 }
-
-} // namespace
 
 Listing files_below(const fs::path& folder) {
   Listing out;
@@ -90,7 +94,7 @@ Presence presence(
   auto folder = repository.snapshot(commit);
   if (!is_directory(folder.string())) return Presence::none;
   auto tree = repository.tree(commit);
-  if (!tree) return without_tree(folder, want);
+  if (!tree) return presence_by_files(repository, commit, want);
   Listing wanted;
   try {
     wanted = weight_files(*tree, want, index_of(folder));

@@ -23,6 +23,12 @@ Presence presence(
     std::string_view commit,
     const Want& want);
 
+// By the files alone.
+Presence presence_by_files(
+    const Repository& repository,
+    std::string_view commit,
+    const Want& want);
+
 // What to open in a snapshot: itself, or one of its GGUF files. Throws
 // Error(io) when neither is there.
 std::string model_of_snapshot(

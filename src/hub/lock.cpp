@@ -6,9 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <thread>
 
 #include "core/check.h"
 
@@ -54,7 +52,6 @@ FileLock::FileLock(
     ::close(fd_);
     fd_ = -1;
     waiting();
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
 }
 

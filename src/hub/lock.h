@@ -8,7 +8,7 @@ namespace mlxlm::hub {
 
 class FileLock {
  public:
-  // Waits; calls `waiting` ten times a second meanwhile (it may throw). On a
+  // Waits; `waiting` sleeps between two looks (it may throw). On a
   // file system without locks it holds nothing: writers then rely on writing
   // the same bytes at the same places.
   FileLock(

@@ -199,6 +199,11 @@ std::vector<LocalModel> local_models(const Places& places) {
 
 std::size_t remove_model(std::string_view reference, const Places& places) {
   auto id = known(reference, places);
+  if (!id.variant.empty())
+    fail(
+        ErrorKind::request,
+        reference,
+        "expected org/name[@revision]; one variant alone is not removed");
   Repository repository(places.cache, id);
   check_idle(repository, id);
   bool others = reference.find('@') != std::string_view::npos &&
@@ -258,20 +263,21 @@ std::string fetch(
   auto id = *parse_id(reference);
   Repository repository(places.cache, id);
   Want want{.variant = id.variant, .patterns = {}, .weights = options.weights};
-  if (auto commit = repository.commit_of(id.revision))
-    if (presence(repository, *commit, want) == Presence::complete)
-      return model_of_snapshot(repository.snapshot(*commit), id.variant);
+  auto commit = repository.commit_of(id.revision);
+  if (commit && presence(repository, *commit, want) == Presence::complete)
+    return model_of_snapshot(repository.snapshot(*commit), id.variant);
   auto downloader = options.downloader;
   if (!downloader) {
     auto settings = hub_options_from_environment();
     settings.cache = places.cache;
+    // Offline, what can be run is good enough, whatever else is listed.
+    if (settings.offline && commit &&
+        presence_by_files(repository, *commit, want) == Presence::complete)
+      return model_of_snapshot(repository.snapshot(*commit), id.variant);
     downloader = make_hub_downloader(std::move(settings));
   }
-  DownloadRequest request{
-      .id = id.id(),
-      .revision = id.revision,
-      .variant = id.variant,
-      .weights = options.weights};
+  auto request = parse_hub_id(reference);
+  request.weights = options.weights;
   return model_of_snapshot(
       downloader->download(request, options.control), id.variant);
 }
@@ -279,6 +285,17 @@ std::string fetch(
 } // namespace mlxlm::hub
 
 namespace mlxlm {
+
+DownloadRequest parse_hub_id(std::string_view reference) {
+  auto id = hub::parse_id(reference);
+  if (!id)
+    fail(
+        ErrorKind::request,
+        "model",
+        "expected a hub id org/name[:variant][@revision], found \"{}\"",
+        printable(reference));
+  return {.id = id->id(), .revision = id->revision, .variant = id->variant};
+}
 
 std::string fetch(std::string_view reference, const FetchOptions& options) {
   return hub::fetch(reference, hub::Places::from_environment(), options);

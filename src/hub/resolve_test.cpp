@@ -68,8 +68,11 @@ TEST_F(Resolve, HubIdThroughRefs) {
   EXPECT_EQ(resolve("org/name@def456", places_), base + "/def456");
   EXPECT_EQ(resolve("org/name@refs/pr/1", places_), base + "/def456");
   EXPECT_NE(message("org/name@v9").find("v9"), std::string::npos);
-  EXPECT_EQ(local_models(places_).size(), 1u);
-  EXPECT_EQ(local_models(places_)[0].reference, "org/name");
+  auto models = local_models(places_);
+  ASSERT_EQ(models.size(), 2u);
+  EXPECT_EQ(models[0].reference, "org/name");
+  EXPECT_EQ(models[1].reference, "org/name@refs/pr/1");
+  EXPECT_FALSE(models[0].complete); // no weights
 }
 
 TEST_F(Resolve, NeverLeavesTheCache) {

@@ -33,6 +33,11 @@ std::string reason(const Answer& answer) {
 
 } // namespace
 
+bool is_refusal(const Answer& answer) {
+  return answer.problem.empty() && answer.status >= 400 &&
+      answer.status < 500 && !passing(answer.status);
+}
+
 Retry::Retry(
     std::string what,
     int attempts,
@@ -55,7 +60,7 @@ void Retry::after(const Answer& answer, std::uint64_t bytes) {
         failures_,
         failures_ == 1 ? "y" : "ies",
         wanted > 0 ? fmt::format(" (asked to wait {} s)", wanted) : "");
-  double pause = std::min(0.5 * double(1 << std::min(failures_ - 1, 5)), 16.0);
+  double pause = std::min(0.25 * double(1 << std::min(failures_ - 1, 5)), 16.0);
   pause_(std::max(pause, wanted), why);
 }
 

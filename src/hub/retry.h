@@ -27,6 +27,9 @@ class Retry {
   std::function<void(double, const std::string&)> pause_;
 };
 
+// A 4xx that the same request will get again.
+bool is_refusal(const Answer& answer);
+
 // What a refusal means and what to do about it; the address of a gated model's
 // page is `page`. Throws Error.
 [[noreturn]] void refuse(
