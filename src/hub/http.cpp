@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <exception>
 #include <mutex>
 
@@ -13,6 +14,8 @@
 
 namespace mlxlm::hub {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr int most_redirects = 8;
 constexpr std::size_t most_header_bytes = 256 << 10;
@@ -95,6 +98,10 @@ struct HttpClient::State {
   std::size_t header_bytes = 0;
   std::size_t ignored_bytes = 0; // of a body that nobody wants
   std::exception_ptr thrown;
+  // curl's own limit looks at five seconds at a time.
+  Clock::time_point last_sign; // of life
+  double timeout = 0;
+  bool silent = false; // for longer than `timeout`
 
   bool wanted() const {
     return answer.status == 200 || answer.status == 206;
@@ -135,6 +142,7 @@ struct HttpClient::State {
       void* self) {
     auto& state = *static_cast<State*>(self);
     state.header_bytes += size;
+    state.last_sign = Clock::now();
     if (state.header_bytes > most_header_bytes) return 0;
     return state.guarded([&] { state.add_header({data, size}); }) ? size : 0;
   }
@@ -147,6 +155,7 @@ struct HttpClient::State {
     bool more = false;
     state.guarded(
         [&] { more = state.take(std::as_bytes(std::span(data, size))); });
+    state.last_sign = Clock::now();
     return more ? size : 0;
   }
   static int on_progress(
@@ -156,7 +165,9 @@ struct HttpClient::State {
       curl_off_t,
       curl_off_t) {
     auto& state = *static_cast<State*>(self);
-    return state.stopped && state.stopped() ? 1 : 0;
+    std::chrono::duration<double> since = Clock::now() - state.last_sign;
+    state.silent = since.count() > state.timeout;
+    return state.silent || (state.stopped && state.stopped()) ? 1 : 0;
   }
 };
 
@@ -191,8 +202,9 @@ CURLcode HttpClient::State::hop(
   set(curl, CURLOPT_URL, url.c_str());
   set(curl, CURLOPT_HTTPHEADER, headers.list);
   set(curl, CURLOPT_CONNECTTIMEOUT, seconds);
-  set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  set(curl, CURLOPT_LOW_SPEED_TIME, seconds);
+  timeout = request.timeout;
+  last_sign = Clock::now();
+  silent = false;
   auto code = curl_easy_perform(curl);
   set(curl, CURLOPT_HTTPHEADER, static_cast<curl_slist*>(nullptr));
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.status);
@@ -203,7 +215,7 @@ std::string HttpClient::State::describe(
     CURLcode code,
     const HttpRequest& request) const {
   auto host = origin_of(answer.url);
-  if (code == CURLE_OPERATION_TIMEDOUT)
+  if (code == CURLE_OPERATION_TIMEDOUT || silent)
     return fmt::format("{} sent nothing for {} s", host, request.timeout);
   if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR ||
       code == CURLE_GOT_NOTHING)
@@ -252,7 +264,7 @@ Answer HttpClient::get(const HttpRequest& request, BodySink& sink) {
   for (int hops = 0;; ++hops) {
     auto code = s.hop(request, url);
     if (s.thrown) std::rethrow_exception(s.thrown);
-    if (code == CURLE_ABORTED_BY_CALLBACK) throw_interrupted();
+    if (code == CURLE_ABORTED_BY_CALLBACK && !s.silent) throw_interrupted();
     if (origin_of(url) == s.home)
       for (const auto& [name, value] : s.answer.headers)
         s.answer.hub[name] = value;

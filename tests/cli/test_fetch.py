@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -592,53 +594,58 @@ PATTERNS = ["*.json", "model*.safetensors", "*.py", "tokenizer.model", "*.tiktok
 
 
 @pytest.fixture
-def python_hub(monkeypatch, cache, hub):
-    """huggingface_hub with our cache and our hub; constants are read at import."""
-    hf = pytest.importorskip("huggingface_hub")
-    from huggingface_hub import constants
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache.path))
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return hf
+def python(cache):
+    """Runs lines of Python that use huggingface_hub as `h`; its last value comes back."""
+    pytest.importorskip("huggingface_hub")
+
+    def run(hub, code, **extra):
+        env = cache.environment(hub, HF_HUB_DISABLE_XET="1", **extra)
+        code = ("import json, huggingface_hub as h\nout = None\n" + code +
+                "\nprint(json.dumps(out))")
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True,
+                              timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout.splitlines()[-1])
+    return run
 
 
-def test_python_reads_ours(cache, hub, python_hub):
+SCAN = """
+found = h.scan_cache_dir()
+assert not found.warnings, found.warnings
+(model,) = found.repos
+(revision,) = model.revisions
+out = [model.repo_id, model.repo_type, model.size_on_disk, revision.commit_hash,
+       sorted(revision.refs), sorted(f.file_name for f in revision.files)]
+"""
+
+
+def test_python_reads_ours(cache, hub, python):
     repo = hub.add("org/name", FILES)
     good(cache, hub, repo)
-    before = len(hub.requests)
-    found = python_hub.scan_cache_dir(str(cache.path))
-    assert not found.warnings and len(found.repos) == 1
-    (model,) = found.repos
-    assert model.repo_id == "org/name" and model.repo_type == "model"
-    (revision,) = model.revisions
-    assert revision.commit_hash == repo.commit and revision.refs == {"main"}
-    assert {f.file_name for f in revision.files} == {p.split("/")[-1] for p in WANTED}
-    assert model.size_on_disk == sum(len(FILES[p]) for p in WANTED)
-    folder = python_hub.snapshot_download(
-        "org/name", cache_dir=str(cache.path), local_files_only=True, allow_patterns=PATTERNS)
+    assert python(None, SCAN) == [
+        "org/name", "model", sum(len(FILES[p]) for p in WANTED), repo.commit, ["main"],
+        sorted(p.split("/")[-1] for p in WANTED)]
+    read = (f"a = h.snapshot_download('org/name', local_files_only=True, "
+            f"allow_patterns={PATTERNS})\n"
+            f"b = h.hf_hub_download('org/name', '{NAME}')\nout = [a, b]")
+    folder, file = python(None, read, HF_HUB_OFFLINE="1")
     assert folder == str(cache.snapshot(repo))
-    file = python_hub.hf_hub_download(
-        "org/name", NAME, cache_dir=str(cache.path), local_files_only=True)
     assert open(file, "rb").read() == WEIGHTS
-    assert len(hub.requests) == before
 
 
-def test_python_goes_on_from_ours(cache, hub, python_hub):
+def test_python_goes_on_from_ours(cache, hub, python):
     repo = hub.add("org/name", FILES)
     good(cache, hub, repo)
     hub.requests.clear()
-    python_hub.snapshot_download("org/name", cache_dir=str(cache.path), endpoint=hub.url)
+    python(hub, "h.snapshot_download('org/name')")
     assert not hub.asked(NAME)  # no second copy of the weights
     assert set(cache.files(repo)) == set(FILES)
 
 
 @pytest.mark.parametrize("patterns", [None, PATTERNS], ids=["all", "mlx-lm"])
-def test_we_read_pythons(cache, hub, python_hub, checkpoint, patterns):
+def test_we_read_pythons(cache, hub, python, checkpoint, patterns):
     hub.add("org/name", {p.name: p.read_bytes() for p in checkpoint().iterdir()})
-    python_hub.snapshot_download("org/name", cache_dir=str(cache.path), endpoint=hub.url,
-                                 allow_patterns=patterns)
+    python(hub, f"h.snapshot_download('org/name', allow_patterns={patterns})")
     before = len(hub.requests)
     listed = cache.run(hub, "models", "list", "--json").json
     assert {"org/name": True}.items() <= {m["reference"]: m["complete"] for m in listed}.items()
