@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "cli/commands.h"
+#include "cli/running.h"
 #include "cli/terminal.h"
 #include "core/check.h"
 #include "core/files.h"
@@ -112,6 +113,7 @@ int run_convert(const Values& values) {
   if (values.flag("trust-remote-code"))
     note("--trust-remote-code has no effect: no code of a model is ever run");
   auto options = options_of(values);
+  fetch_model(values.text("model")); // with its own progress
   Progress progress("converting", true);
   options.progress = [&](const ConvertProgress& p) {
     progress.update(p.done, p.total);

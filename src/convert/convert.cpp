@@ -12,7 +12,7 @@
 #include "core/check.h"
 #include "core/files.h"
 #include "core/strings.h"
-#include "hub/resolve.h"
+#include "mlxlm/hub.h"
 
 namespace mlxlm {
 namespace {
@@ -109,7 +109,7 @@ Conversion convert(std::string_view reference, const ConvertOptions& options) {
   while (output.size() > 1 && output.back() == '/')
     output.pop_back();
   check_free(output);
-  const auto source = hub::resolve(reference, hub::Places::from_environment());
+  const auto source = fetch(reference);
   if (mx::default_device() == mx::Device::cpu) mx::disable_compile();
 
   const auto model = take_inventory(source);
