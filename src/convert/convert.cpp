@@ -66,7 +66,7 @@ std::string hub_id(std::string_view reference) {
   std::error_code ignored;
   if (fs::exists(text, ignored) || text.find('/') == std::string::npos)
     return {};
-  return split(text, '@')[0];
+  return split(split(text, '@')[0], ':')[0];
 }
 
 void write_tensors(
