@@ -43,7 +43,9 @@ ModelPtr afm7(const Fields& f, const Scope& w);
 ModelPtr afmoe(const Fields& f, const Scope& w);
 ModelPtr apertus(const Fields& f, const Scope& w);
 ModelPtr baichuan_m1(const Fields& f, const Scope& w);
+ModelPtr bailing_hybrid(const Fields& f, const Scope& w);
 ModelPtr bailing_moe(const Fields& f, const Scope& w);
+ModelPtr bailing_moe_linear(const Fields& f, const Scope& w);
 ModelPtr bitnet(const Fields& f, const Scope& w);
 ModelPtr cohere(const Fields& f, const Scope& w);
 ModelPtr cohere2(const Fields& f, const Scope& w);
@@ -83,6 +85,7 @@ ModelPtr internlm2(const Fields& f, const Scope& w);
 ModelPtr internlm3(const Fields& f, const Scope& w);
 ModelPtr iquest(const Fields& f, const Scope& w);
 ModelPtr jamba(const Fields& f, const Scope& w);
+ModelPtr kimi_linear(const Fields& f, const Scope& w);
 ModelPtr klear(const Fields& f, const Scope& w);
 ModelPtr laguna(const Fields& f, const Scope& w);
 ModelPtr lfm2(const Fields& f, const Scope& w);
@@ -97,6 +100,7 @@ ModelPtr mellum(const Fields& f, const Scope& w);
 ModelPtr mimo_v2_flash(const Fields& f, const Scope& w);
 ModelPtr minicpm(const Fields& f, const Scope& w);
 ModelPtr minicpm3(const Fields& f, const Scope& w);
+ModelPtr minimax(const Fields& f, const Scope& w);
 ModelPtr minimax_m2(const Fields& f, const Scope& w);
 ModelPtr mistral(const Fields& f, const Scope& w);
 ModelPtr mistral4(const Fields& f, const Scope& w);
@@ -108,6 +112,7 @@ ModelPtr nemotron_h(const Fields& f, const Scope& w);
 ModelPtr nemotron_nas(const Fields& f, const Scope& w);
 ModelPtr olmo(const Fields& f, const Scope& w);
 ModelPtr olmo2(const Fields& f, const Scope& w);
+ModelPtr olmo_hybrid(const Fields& f, const Scope& w);
 ModelPtr olmoe(const Fields& f, const Scope& w);
 ModelPtr openelm(const Fields& f, const Scope& w);
 ModelPtr phi(const Fields& f, const Scope& w);
@@ -115,6 +120,7 @@ ModelPtr phi3(const Fields& f, const Scope& w);
 ModelPtr phimoe(const Fields& f, const Scope& w);
 ModelPtr phixtral(const Fields& f, const Scope& w);
 ModelPtr plamo(const Fields& f, const Scope& w);
+ModelPtr plamo2(const Fields& f, const Scope& w);
 ModelPtr plamo3(const Fields& f, const Scope& w);
 ModelPtr qwen(const Fields& f, const Scope& w);
 ModelPtr qwen2(const Fields& f, const Scope& w);
@@ -122,6 +128,8 @@ ModelPtr qwen2_moe(const Fields& f, const Scope& w);
 ModelPtr qwen3(const Fields& f, const Scope& w);
 ModelPtr qwen3_moe(const Fields& f, const Scope& w);
 ModelPtr qwen3_next(const Fields& f, const Scope& w);
+ModelPtr recurrent_gemma(const Fields& f, const Scope& w);
+ModelPtr rwkv7(const Fields& f, const Scope& w);
 ModelPtr seed_oss(const Fields& f, const Scope& w);
 ModelPtr smollm3(const Fields& f, const Scope& w);
 ModelPtr solar_open(const Fields& f, const Scope& w);
@@ -132,6 +140,9 @@ ModelPtr step3p5(const Fields& f, const Scope& w);
 ModelPtr talkie(const Fields& f, const Scope& w);
 ModelPtr youtu(const Fields& f, const Scope& w);
 
+std::vector<Rule> bailing_linear_rules(
+    const Fields& f,
+    const TensorSource& source);
 std::vector<Rule> conv_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> exaone_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> falcon_h1_rules(const Fields& f, const TensorSource& source);
@@ -139,8 +150,12 @@ std::vector<Rule> gpt_oss_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> granitemoe_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> internlm2_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> jamba_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> kimi_linear_rules(
+    const Fields& f,
+    const TensorSource& source);
 std::vector<Rule> lfm2_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> mimo_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> minimax_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> mixtral_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> nemotron_h_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> nemotron_rules(const Fields& f, const TensorSource& source);
@@ -148,6 +163,10 @@ std::vector<Rule> nemotron_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> plain_expert_rules(
     const Fields& f,
     const TensorSource& source);
+std::vector<Rule> olmo_hybrid_rules(
+    const Fields& f,
+    const TensorSource& source);
+std::vector<Rule> plamo2_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> qwen3_next_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> sigmoid_expert_rules(
     const Fields& f,
@@ -170,6 +189,10 @@ std::vector<Rule> phixtral_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> mimo_v2_flash_rules(
     const Fields& f,
     const TensorSource& source);
+std::vector<Rule> recurrent_gemma_rules(
+    const Fields& f,
+    const TensorSource& source);
+std::vector<Rule> rwkv7_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> step3p5_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> llama4_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gpt2_rules(const Fields& f, const TensorSource& source);

@@ -84,6 +84,39 @@ Mamba2Options mamba2_options(
   return o;
 }
 
+DeltaShape delta_shape(const Fields& f, const DeltaShape& fallback) {
+  auto size = [&](const char* key, int otherwise) {
+    return otherwise ? f.range(key, otherwise, 1, 1 << 14)
+                     : f.range(key, 1, 1 << 14);
+  };
+  DeltaShape s;
+  s.key_heads = size("linear_num_key_heads", fallback.key_heads);
+  s.value_heads = size("linear_num_value_heads", fallback.value_heads);
+  s.key_dim = size("linear_key_head_dim", fallback.key_dim);
+  s.value_dim = size("linear_value_head_dim", fallback.value_dim);
+  if (s.value_heads % s.key_heads != 0)
+    fail(
+        ErrorKind::config,
+        f.where("linear_num_value_heads"),
+        "expected a multiple of linear_num_key_heads {}, found {}",
+        s.key_heads,
+        s.value_heads);
+  return s;
+}
+
+void flatten(
+    std::vector<Rule>& rules,
+    const TensorSource& source,
+    const std::string& pattern) {
+  for (const auto& name : source.names()) {
+    const auto* view = source.find(name);
+    if (!view || !substitute(name, pattern, "*")) continue;
+    for (std::size_t i = 1; i < view->shape.size(); ++i)
+      rules.push_back(merge_axes(pattern));
+    return;
+  }
+}
+
 DecoderOptions backbone_decoder(const Scope& w, const Common& c) {
   DecoderOptions o;
   o.embed = "backbone.embeddings";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/common.h"
+#include "nn/delta_mixer.h"
 #include "nn/mamba2.h"
 
 namespace mlxlm::models {
@@ -39,6 +40,15 @@ Mamba2Options mamba2_options(
     const Common& c,
     const Mamba2Keys& keys,
     int inner);
+
+// `linear_num_key_heads` and so on; `fallback` where the config is silent.
+DeltaShape delta_shape(const Fields& f, const DeltaShape& fallback);
+
+// Adds what makes tensors of one dimension of those that `pattern` names.
+void flatten(
+    std::vector<Rule>& rules,
+    const TensorSource& source,
+    const std::string& pattern);
 
 // With the names of the first state-space models: `backbone.embeddings`, ...
 DecoderOptions backbone_decoder(const Scope& w, const Common& c);

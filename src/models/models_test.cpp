@@ -83,7 +83,16 @@ Json tiny() {
       {"num_loops", 2},
       {"n_shared_head", 2},
       {"window_size", 4},
-      {"sliding_window_layers", {1, 2}}};
+      {"sliding_window_layers", {1, 2}},
+      {"linear_attn_config",
+       {{"num_heads", 4}, {"head_dim", 8}, {"kda_layers", {1, 3}}}},
+      {"layer_group_size", 2},
+      {"group_norm_size", 2},
+      {"attention_window_size", 4},
+      {"decay_low_rank_dim", 4},
+      {"v_low_rank_dim", 4},
+      {"a_low_rank_dim", 4},
+      {"gate_low_rank_dim", 4}};
 }
 
 // What some families want otherwise, or under a key that means something else
@@ -95,6 +104,7 @@ Fields config_of(std::string_view model_type) {
        {{"layer_types", mixed}, {"shared_intermediate_size", 32}}},
       {"mamba", {{"intermediate_size", 64}}},
       {"falcon_mamba", {{"intermediate_size", 64}}},
+      {"plamo2", {{"mamba_num_heads", 4}}},
       {"afm7", {{"num_heads", 4}}},
       {"lille-130m", {{"n_embd", 64}}},
       {"gemma3n_text",

@@ -1,7 +1,10 @@
 // OLMo 2 and 3: norms behind attention and MLP only, q and k normed over the
-// whole projection. OLMoE has norms in front, and experts.
+// whole projection. OLMoE has norms in front, and experts; OLMo-Hybrid gated
+// delta nets with norms in front in three of four layers.
 #include "models/common.h"
 #include "models/families.h"
+#include "models/hybrid.h"
+#include "nn/gated_delta.h"
 
 namespace mlxlm::models {
 
@@ -33,6 +36,43 @@ ModelPtr olmo2(const Fields& f, const Scope& w) {
         s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()));
   };
   return decoder(w, c.decoder(w), block);
+}
+
+ModelPtr olmo_hybrid(const Fields& f, const Scope& w) {
+  auto c = Common::parse(f);
+  auto attends = attention_layers(f, c.depth, {"linear_attention"}, [&](int i) {
+    return i % 4 == 3 || (c.depth < 4 && i + 1 == c.depth);
+  });
+  Rope rope; // published configs say that there is none
+  if (f.sub("rope_parameters").has("rope_theta") || f.has("rope_theta"))
+    rope = Rope::from(f, c.head_dim);
+  GatedDeltaOptions o;
+  o.hidden = c.hidden;
+  int key_heads = f.range("linear_num_key_heads", c.heads, 1, 1 << 14);
+  int key_dim = f.range(
+      "linear_key_head_dim", 3 * c.hidden / (4 * key_heads), 1, 1 << 13);
+  o.shape = delta_shape(f, {key_heads, c.heads, key_dim, 2 * key_dim});
+  o.kernel = f.range("linear_conv_kernel_dim", 4, 2, 64);
+  o.eps = 1e-5f;
+  o.rate = f.opt("linear_allow_neg_eigval", true) ? 2 : 1;
+  o.inputs = GatedDeltaOptions::Inputs::apart;
+  auto block = [&](int i, const Scope& s) {
+    auto mlp = gated_mlp(s / "mlp", c.mlp());
+    if (!attends[i])
+      return pre_norm_layer(
+          s, c, gated_delta(s / "linear_attn", o), std::move(mlp));
+    auto a = whole_norms(f, c, s / "self_attn");
+    a.rope = rope;
+    return post_norm_layer(s, c, attention(s / "self_attn", a), std::move(mlp));
+  };
+  return decoder(w, c.decoder(w), block);
+}
+
+std::vector<Rule> olmo_hybrid_rules(const Fields&, const TensorSource&) {
+  return {
+      rename("*.attention_layer_norm.*", "*.input_layernorm.*"),
+      rename("*.feedforward_layer_norm.*", "*.post_attention_layernorm.*"),
+      merge_axes("*_conv1d.weight")};
 }
 
 // The first OLMo: LayerNorms without parameters.

@@ -3,6 +3,7 @@
 #include "core/check.h"
 #include "models/common.h"
 #include "models/families.h"
+#include "models/hybrid.h"
 #include "nn/gated_delta.h"
 
 namespace mlxlm::models {
@@ -22,20 +23,10 @@ BlockPtr full_attention(const Fields& f, const Common& c, const Scope& s) {
 BlockPtr linear_attention(const Fields& f, const Common& c, const Scope& s) {
   GatedDeltaOptions o;
   o.hidden = c.hidden;
-  o.key_heads = f.range("linear_num_key_heads", 1, 1 << 14);
-  o.value_heads = f.range("linear_num_value_heads", 1, 1 << 14);
-  o.key_dim = f.range("linear_key_head_dim", 1, 1 << 13);
-  o.value_dim = f.range("linear_value_head_dim", 1, 1 << 13);
+  o.shape = delta_shape(f, {});
   o.kernel = f.range("linear_conv_kernel_dim", 4, 2, 64);
   o.eps = c.eps;
-  o.grouped = s.has("in_proj_qkvz");
-  if (o.value_heads % o.key_heads != 0)
-    fail(
-        ErrorKind::config,
-        f.where("linear_num_value_heads"),
-        "expected a multiple of linear_num_key_heads {}, found {}",
-        o.key_heads,
-        o.value_heads);
+  if (s.has("in_proj_qkvz")) o.inputs = GatedDeltaOptions::Inputs::grouped;
   return gated_delta(s, o);
 }
 

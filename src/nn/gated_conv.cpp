@@ -13,7 +13,7 @@ class GatedConv : public Block {
   GatedConv(const Scope& s, const GatedConvOptions& o)
       : in_(s.linear("in_proj", o.hidden, 3 * o.hidden, {.bias = o.bias})),
         out_(s.linear("out_proj", o.hidden, o.hidden, {.bias = o.bias})),
-        conv_(s, "conv", o.hidden, o.kernel, o.bias) {}
+        conv_(s, {"conv"}, o.hidden, o.kernel, o.bias) {}
 
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {

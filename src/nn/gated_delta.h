@@ -1,27 +1,28 @@
 // Gated delta net (Qwen3-Next and later): a linear attention whose state
-// forgets by a gate and corrects itself by the delta rule.
+// forgets by a gate a head and corrects itself by the delta rule.
 #pragma once
 
-#include "nn/block.h"
+#include "nn/delta_mixer.h"
 
 namespace mlxlm {
 
 struct GatedDeltaOptions {
   int hidden = 0;
-  int key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;
+  DeltaShape shape;
   int kernel = 4;
   float eps = 1e-6f;
-  // Two input matrices, `in_proj_qkvz` and `in_proj_ba`, whose rows are grouped
-  // by key head (Qwen3-Next), instead of `in_proj_qkv`, `_z`, `_b`, `_a`.
-  bool grouped = false;
+  float rate = 1; // of writing, times a sigmoid; 2: may turn states round
+  // `grouped`: two matrices, `in_proj_qkvz` and `in_proj_ba`, whose rows are
+  // grouped by key head (Qwen3-Next). `fused`: `in_proj_qkv`, `_z`, `_b`, `_a`.
+  // `apart`: `q_proj`, `k_proj`, `v_proj`, `g_proj`, `b_proj`, `a_proj`, a
+  // convolution each, and other names (OLMo-Hybrid).
+  enum class Inputs { grouped, fused, apart } inputs = Inputs::fused;
 };
 
 BlockPtr gated_delta(const Scope& s, const GatedDeltaOptions& options);
 
-// The recurrence S = g S + beta (v - g S k) k^T, y = S q, for q and k [B, L,
-// Hk, Dk], v [B, L, Hv, Dv], g [B, L, Hv] or [B, L, Hv, Dk], beta [B, L, Hv],
-// S [B, Hv, Dv, Dk] (float32); key heads repeat over value heads. Returns y [B,
-// L, Hv, Dv] and the last S.
+// The recurrence S = g S, S += beta (v - S k) k^T, y = S q; see
+// kernels::delta_rule. Any float type but for S.
 std::pair<mx::array, mx::array> delta_rule(
     const mx::array& q,
     const mx::array& k,

@@ -17,7 +17,7 @@ class Mamba : public Block {
         x_(s.linear("x_proj", o.inner, o.rank + 2 * o.state)),
         dt_(s.linear("dt_proj", o.rank, o.inner, {.bias = Bias::required})),
         out_(s.linear("out_proj", o.inner, o.hidden, {.bias = o.proj_bias})),
-        conv_(s, "conv1d", o.inner, o.kernel, o.conv_bias),
+        conv_(s, {"conv1d"}, o.inner, o.kernel, o.conv_bias),
         a_log_(s.param("A_log", {o.inner, o.state}, mx::float32)),
         d_(s.param("D", {o.inner}, mx::float32)) {}
 

@@ -119,7 +119,7 @@ class Mamba2 : public Block {
             inner_ + channels_ + o.heads,
             {.bias = o.proj_bias})),
         out_(s.linear("out_proj", inner_, o.hidden, {.bias = o.out_bias})),
-        conv_(s, "conv1d", channels_, o.kernel, o.conv_bias),
+        conv_(s, {"conv1d"}, channels_, o.kernel, o.conv_bias),
         a_log_(s.param("A_log", {o.heads}, mx::float32)),
         d_(s.param("D", {o.heads}, mx::float32)),
         dt_bias_(s.param("dt_bias", {o.heads}, mx::float32)) {

@@ -78,7 +78,7 @@ class Mla : public Block {
         kv_norm_(rms_norm(s, "kv_a_layernorm", o.kv_rank, o.eps)),
         absorbed_(absorbed(s, o)),
         out_(s.linear(
-            "o_proj",
+            o.o,
             o.heads * o.v_dim,
             o.hidden,
             {.bias = o.bias, .split = Split::in, .units = o.heads})) {
@@ -86,6 +86,7 @@ class Mla : public Block {
       q_a_ = s.linear("q_a_proj", o.hidden, o.q_rank, {.bias = o.bias});
       q_norm_ = rms_norm(s, "q_a_layernorm", o.q_rank, o.eps);
     }
+    if (o.head_gate) gate_ = s.linear("g_proj", o.hidden, o.heads);
   }
 
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
@@ -114,6 +115,7 @@ class Mla : public Block {
     auto wide = mx::concatenate({absorbed_.embed_q(q_parts[0]), q_pe}, -1);
     auto y = cache->attend_latent(step, wide, row, {.scale = o_.scale});
     y = absorbed_.unembed_out(y);
+    if (gate_) y = y * mx::expand_dims(mx::sigmoid((*gate_)(x)), -1);
     return out_(mx::reshape(y, {1, n, o_.heads * o_.v_dim}));
   }
 
@@ -132,7 +134,7 @@ class Mla : public Block {
   Norm kv_norm_;
   Absorbed absorbed_;
   Linear out_;
-  std::optional<Linear> q_a_;
+  std::optional<Linear> q_a_, gate_;
   Norm q_norm_;
 };
 

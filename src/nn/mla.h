@@ -5,6 +5,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "nn/block.h"
 #include "nn/rope.h"
@@ -22,6 +23,8 @@ struct MlaOptions {
   Bias bias = Bias::none; // of the down projections and the output
   float temperature = 0; // see query_temperature
   int temperature_length = 0;
+  bool head_gate = false; // `g_proj`: what a head returns, times a sigmoid
+  std::string o = "o_proj";
 };
 
 // Understands `kv_b_proj` (published checkpoints) and its halves by head,

@@ -24,6 +24,8 @@ mx::array Norm::operator()(const mx::array& x) const {
       return x;
     case Kind::rms:
       return kernels::rms_norm(x, value(weight_), eps_, offset_);
+    case Kind::rms_by_head:
+      return kernels::rms_norm(x, std::nullopt, eps_) * **weight_;
     case Kind::layer:
       return kernels::layer_norm(x, value(weight_), value(bias_), eps_);
     case Kind::layer_by_head:
@@ -105,6 +107,17 @@ Norm head_layer_norm(
   n.weight_ = (s / name).param("weight", {heads, width});
   n.eps_ = eps;
   n.width_ = width;
+  return n;
+}
+
+Norm head_rms_norm(
+    const Scope& s,
+    std::string_view name,
+    int heads,
+    int width,
+    float eps) {
+  auto n = head_layer_norm(s, name, heads, width, eps);
+  n.kind_ = Norm::Kind::rms_by_head;
   return n;
 }
 

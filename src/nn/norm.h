@@ -35,7 +35,7 @@ class Norm {
   }
 
  private:
-  enum class Kind { none, rms, layer, layer_by_head };
+  enum class Kind { none, rms, rms_by_head, layer, layer_by_head };
   Kind kind_ = Kind::none;
   std::optional<Param> weight_, bias_;
   float eps_ = 0, offset_ = 0;
@@ -46,6 +46,7 @@ class Norm {
   friend Norm layer_norm(const Scope&, std::string_view, int, float, Bias);
   friend Norm layer_norm(float);
   friend Norm head_layer_norm(const Scope&, std::string_view, int, int, float);
+  friend Norm head_rms_norm(const Scope&, std::string_view, int, int, float);
 };
 
 // x / rms(x) * (`name`.weight + offset)
@@ -65,6 +66,13 @@ Norm layer_norm(
 Norm layer_norm(float eps);
 // Over each head of x [..., heads, width], with a weight [heads, width].
 Norm head_layer_norm(
+    const Scope& s,
+    std::string_view name,
+    int heads,
+    int width,
+    float eps);
+
+Norm head_rms_norm(
     const Scope& s,
     std::string_view name,
     int heads,

@@ -120,14 +120,36 @@ std::pair<mx::array, mx::array> causal_conv(
   return {*y, next};
 }
 
+namespace {
+
+mx::array joined_weights(
+    const Scope& s,
+    const std::vector<std::string>& names,
+    int channels,
+    int taps) {
+  std::vector<mx::array> parts;
+  int left = channels;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    int others = static_cast<int>(names.size() - i);
+    int stored = s.stored_rows(names[i]);
+    bool own = others > 1 && stored > 0 && stored < left;
+    int rows = own ? stored : left / others;
+    parts.push_back(*(s / names[i]).param("weight", {rows, taps}));
+    left -= rows;
+  }
+  return parts.size() == 1 ? parts[0] : mx::concatenate(parts, 0);
+}
+
+} // namespace
+
 ShortConv::ShortConv(
     const Scope& s,
-    std::string_view name,
+    const std::vector<std::string>& names,
     int channels,
     int taps,
     Bias bias)
-    : weight_((s / name).param("weight", {channels, taps})) {
-  if (bias != Bias::none) bias_ = (s / name).param("bias", {channels});
+    : weight_(joined_weights(s, names, channels, taps)) {
+  if (bias != Bias::none) bias_ = (s / names[0]).param("bias", {channels});
 }
 
 mx::array ShortConv::operator()(
@@ -137,13 +159,13 @@ mx::array ShortConv::operator()(
     int index) const {
   std::optional<mx::array> bias;
   if (bias_) bias = **bias_;
-  auto [y, next] = causal_conv(x, g.state(cache, index), *weight_, bias);
+  auto [y, next] = causal_conv(x, g.state(cache, index), weight_, bias);
   g.set_state(cache, index, next);
   return y;
 }
 
 Recurrent::State ShortConv::state() const {
-  return {{weight_->shape(1) - 1, weight_->shape(0)}, weight_->dtype()};
+  return {{weight_.shape(1) - 1, weight_.shape(0)}, weight_.dtype()};
 }
 
 mx::array softplus(const mx::array& x) {

@@ -5,7 +5,7 @@
 #include <mlx/array.h>
 
 #include <optional>
-#include <string_view>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -46,12 +46,13 @@ std::pair<mx::array, mx::array> causal_conv(
     const std::optional<mx::array>& bias);
 
 // The weights of such a convolution, `name`.weight [C, K] and `name`.bias, run
-// with its past in one of the layer's states.
+// with its past in one of the layer's states. Several names: the channels of
+// one behind those of the other, in whatever shares the checkpoint has them.
 class ShortConv {
  public:
   ShortConv(
       const Scope& s,
-      std::string_view name,
+      const std::vector<std::string>& names,
       int channels,
       int taps,
       Bias bias = Bias::none);
@@ -64,7 +65,7 @@ class ShortConv {
   Recurrent::State state() const; // what to remember
 
  private:
-  Param weight_;
+  mx::array weight_;
   std::optional<Param> bias_;
 };
 
