@@ -13,6 +13,10 @@ constexpr const Target* targets[] = {
     &avx512_vnni_target,
     &avx512_target,
     &avx2_target,
+#elif defined(__aarch64__)
+    &neon_i8mm_target,
+    &neon_dot_target,
+    &neon_target,
 #endif
     &portable_target,
 };

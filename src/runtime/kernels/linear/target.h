@@ -87,6 +87,10 @@ extern const Target portable_target;
 extern const Target avx512_vnni_target;
 extern const Target avx512_target;
 extern const Target avx2_target;
+#elif defined(__aarch64__)
+extern const Target neon_i8mm_target;
+extern const Target neon_dot_target;
+extern const Target neon_target;
 #endif
 
 } // namespace mlxlm::kernels
