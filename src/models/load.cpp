@@ -42,13 +42,11 @@ Target target(const Fields& config) {
     return {family, config, false};
   const auto* wrapper = models::find_wrapper(type);
   if (!wrapper) unknown(config, type);
-  if (!config.is_object("text_config"))
-    fail(
-        ErrorKind::config,
-        config.where("text_config"),
-        "expected an object, found nothing");
-  auto text = config.sub("text_config");
-  auto text_type = text.opt("model_type", std::string(wrapper->text_type));
+  // Files of a text tower alone may keep the wrapper's name.
+  bool nested = config.has("text_config");
+  auto text = nested ? config.sub("text_config") : config;
+  std::string text_type(wrapper->text_type);
+  if (nested) text_type = text.opt("model_type", text_type.c_str());
   const auto* family = models::find_family(text_type);
   if (!family) unknown(text, text_type);
   // The head's tying may be said outside only.

@@ -1,6 +1,8 @@
 // Nemotron-H: one norm and one mixer a layer, which a pattern picks: Mamba-2
 // (M), attention without positions (*), a squared-ReLU MLP (-) or experts of it
 // (E).
+#include <mlx/ops.h>
+
 #include "core/check.h"
 #include "core/strings.h"
 #include "models/common.h"
@@ -52,6 +54,42 @@ MlpOptions squared_relu(const Fields& f, const Common& c, int inner) {
   return o;
 }
 
+// Experts of a smaller width, between two matrices; the router and the shared
+// expert see the full one.
+class LatentExperts : public Block {
+ public:
+  LatentExperts(const Scope& s, const MoeOptions& o, Bias bias, BlockPtr shared)
+      : router_(s, o.router),
+        experts_(s / o.at, o.experts),
+        down_(s.linear(
+            "fc1_latent_proj",
+            o.router.hidden,
+            o.experts.hidden,
+            {.bias = bias})),
+        up_(s.linear(
+            "fc2_latent_proj",
+            o.experts.hidden,
+            o.router.hidden,
+            {.bias = bias})),
+        shared_(std::move(shared)) {}
+
+  mx::array operator()(const mx::array& x, const Step& step, LayerCache*)
+      const override {
+    auto rows = mx::squeeze(x, 0); // [T, hidden]
+    auto [ids, weights] = router_(rows);
+    auto parts = experts_(down_(rows), ids); // [T, k, latent]
+    auto w = mx::expand_dims(mx::astype(weights, parts.dtype()), -1);
+    auto y = mx::expand_dims(up_(mx::sum(parts * w, 1)), 0);
+    return shared_ ? y + (*shared_)(x, step, nullptr) : y;
+  }
+
+ private:
+  Router router_;
+  Experts experts_;
+  Linear down_, up_;
+  BlockPtr shared_;
+};
+
 BlockPtr experts(const Fields& f, const Common& c, const Scope& s) {
   MoeOptions m;
   m.router = sigmoid_mixture(f).router;
@@ -64,19 +102,17 @@ BlockPtr experts(const Fields& f, const Common& c, const Scope& s) {
       .gated = false,
       .up = "fc1",
       .down = "fc2"};
-  if (size_field(f, "moe_latent_size", 0) > 0)
-    fail(
-        ErrorKind::config,
-        f.where("moe_latent_size"),
-        "expected none, found {}; latent experts are not supported yet",
-        size_field(f, "moe_latent_size", 0));
+  int latent = size_field(f, "moe_latent_size", 0);
   BlockPtr shared;
   if (size_field(f, "n_shared_experts", 0) > 0)
     shared = plain_mlp(
         s / "shared_experts",
         squared_relu(
             f, c, size_field(f, "moe_shared_expert_intermediate_size")));
-  return moe(s, m, std::move(shared));
+  if (latent == 0) return moe(s, m, std::move(shared));
+  m.experts.hidden = latent;
+  auto bias = bias_if(f.opt("mlp_bias", false));
+  return std::make_unique<LatentExperts>(s, m, bias, std::move(shared));
 }
 
 } // namespace

@@ -1,14 +1,19 @@
 #include "nn/mamba2.h"
 
+#include <mlx/device.h>
 #include <mlx/ops.h>
 
 #include <algorithm>
 
 #include "nn/recurrent.h"
+#include "runtime/kernels/scan.h"
 
 namespace mlxlm {
 
 namespace {
+
+// Up to so many tokens are stepped through on the CPU.
+constexpr int few_steps = 8;
 
 mx::array time_slice(const mx::array& x, int begin, int end) {
   auto start = mx::Shape(x.ndim(), 0);
@@ -87,6 +92,9 @@ std::pair<mx::array, mx::array> state_space(
     const mx::array& h,
     int chunk) {
   int length = x.shape(1);
+  bool cpu = mx::default_device() == mx::Device::cpu;
+  if (cpu && length <= few_steps)
+    return kernels::state_space(x, dt, a, b, c, d, h);
   auto state = h;
   std::vector<mx::array> parts;
   for (int i = 0; i < length; i += chunk) {

@@ -126,6 +126,58 @@ struct SelectiveOp {
   }
 };
 
+struct SpaceOp {
+  static constexpr const char* name = "mlxlm::state_space";
+
+  void eval(const Arrays& in, Arrays& out, mx::Stream stream) const {
+    allocate(out[0]);
+    allocate(out[1]);
+    auto shape = in[0].shape(); // of x
+    int length = shape[1], heads = shape[2], rows = shape[3];
+    int groups = in[3].shape(2), dim = in[3].shape(3);
+    StateSpace space{
+        length,
+        dim,
+        0,
+        0,
+        in[0].data<float>(),
+        in[1].data<float>(),
+        in[3].data<float>(),
+        in[4].data<float>(),
+        std::size_t(heads) * rows,
+        std::size_t(heads),
+        std::size_t(groups) * dim,
+        in[6].data<float>(),
+        out[0].data<float>(),
+        out[1].data<float>()};
+    auto *a = in[2].data<float>(), *d = in[5].data<float>();
+    dispatch(stream, [=, batch = shape[0]] {
+      std::size_t cost = std::size_t(3) * length * dim;
+      for_rows(batch * heads, rows, cost, [&](int i, int first, int last) {
+        std::size_t b = i / heads, h = i % heads;
+        std::size_t group = h / (heads / groups) * dim;
+        auto one = space;
+        one.a = a[h];
+        one.d = d[h];
+        one.x += b * length * space.x_step + h * rows;
+        one.y += b * length * space.x_step + h * rows;
+        one.dt += b * length * space.dt_step + h;
+        one.b += b * length * space.group_step + group;
+        one.c += b * length * space.group_step + group;
+        one.state += std::size_t(i) * rows * dim;
+        one.last += std::size_t(i) * rows * dim;
+        state_space_rows(one, first, last);
+      });
+    });
+  }
+
+  Arrays reference(const Arrays& in) const {
+    auto [y, h] =
+        reference::state_space(in[0], in[1], in[2], in[3], in[4], in[5], in[6]);
+    return {y, h};
+  }
+};
+
 struct DeltaOp {
   static constexpr const char* name = "mlxlm::delta_rule";
 
@@ -271,6 +323,29 @@ std::pair<mx::array, mx::array> selective_scan(
   expect(good, SelectiveOp::name);
   if (!on_cpu()) return reference::selective_scan(x, dt, a, b, c, d, h);
   return with_state<SelectiveOp>(x, h, {x, dt, a, b, c, d, h});
+}
+
+std::pair<mx::array, mx::array> state_space(
+    const mx::array& x,
+    const mx::array& dt,
+    const mx::array& a,
+    const mx::array& b,
+    const mx::array& c,
+    const mx::array& d,
+    const mx::array& h) {
+  bool good = x.ndim() == 4 && b.ndim() == 4 && b.shape(2) > 0 &&
+      x.shape(2) % b.shape(2) == 0;
+  if (good) {
+    int batch = x.shape(0), length = x.shape(1), heads = x.shape(2);
+    good = shaped(x, x.shape()) && shaped(dt, {batch, length, heads}) &&
+        shaped(a, {heads}) && shaped(d, {heads}) &&
+        shaped(b, {batch, length, b.shape(2), b.shape(3)}) &&
+        shaped(c, b.shape()) &&
+        shaped(h, {batch, heads, x.shape(3), b.shape(3)});
+  }
+  expect(good, SpaceOp::name);
+  if (!on_cpu()) return reference::state_space(x, dt, a, b, c, d, h);
+  return with_state<SpaceOp>(x, h, {x, dt, a, b, c, d, h});
 }
 
 std::pair<mx::array, mx::array> delta_rule(

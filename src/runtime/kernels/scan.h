@@ -32,6 +32,18 @@ std::pair<mx::array, mx::array> selective_scan(
     const mx::array& d,
     const mx::array& h);
 
+// Mamba-2: h = exp(dt a) h + dt x b, y = h c + d x, for x [B, L, H, P], dt
+// [B, L, H], a [H], b, c [B, L, G, S], d [H] and h [B, H, P, S]; groups repeat
+// over heads. Returns y [B, L, H, P] and the last h.
+std::pair<mx::array, mx::array> state_space(
+    const mx::array& x,
+    const mx::array& dt,
+    const mx::array& a,
+    const mx::array& b,
+    const mx::array& c,
+    const mx::array& d,
+    const mx::array& h);
+
 // The gated delta rule: S = S g, S += beta (v - S k) k^T, y = S q, for q, k
 // [B, L, Hk, Dk], v [B, L, Hv, Dv], g [B, L, Hv] or, a decay for every key
 // channel, [B, L, Hv, Dk], beta [B, L, Hv] and S [B, Hv, Dv, Dk]; key heads
@@ -68,6 +80,15 @@ std::pair<mx::array, mx::array> selective_scan(
     const mx::array& c,
     const mx::array& d,
     const mx::array& h);
+std::pair<mx::array, mx::array> state_space(
+    const mx::array& x,
+    const mx::array& dt,
+    const mx::array& a,
+    const mx::array& b,
+    const mx::array& c,
+    const mx::array& d,
+    const mx::array& h);
+
 std::pair<mx::array, mx::array> delta_rule(
     const mx::array& q,
     const mx::array& k,

@@ -59,6 +59,25 @@ TEST(Scan, SelectiveEqualsItsReference) {
   }
 }
 
+TEST(Scan, StateSpaceEqualsItsReference) {
+  for (auto [dim, state] : {std::pair{3, 5}, {8, 16}, {64, 40}}) {
+    int length = 11, heads = 4, groups = 2;
+    auto x = noise({2, length, heads, dim}, 1);
+    auto dt = gates({2, length, heads}, 2);
+    auto a = mx::negative(mx::exp(noise({heads}, 3))), d = noise({heads}, 4);
+    auto b = noise({2, length, groups, state}, 5);
+    auto c = noise({2, length, groups, state}, 6);
+    auto h = noise({2, heads, dim, state}, 7);
+    auto [y, last] = state_space(x, dt, a, b, c, d, h);
+    auto [y2, last2] = reference::state_space(x, dt, a, b, c, d, h);
+    EXPECT_LT(distance(y, y2), 1e-4f) << dim;
+    EXPECT_LT(distance(last, last2), 1e-4f) << dim;
+    auto one = state_space(
+        alone(x, 1), alone(dt, 1), a, alone(b, 1), alone(c, 1), d, alone(h, 1));
+    EXPECT_EQ(distance(one.first, alone(y, 1)), 0) << dim;
+  }
+}
+
 TEST(Scan, DeltaRuleEqualsItsReference) {
   for (bool by_channel : {false, true}) {
     for (auto [dk, dv] : {std::pair{6, 12}, {32, 8}, {128, 128}}) {

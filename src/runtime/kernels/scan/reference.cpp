@@ -69,6 +69,31 @@ std::pair<mx::array, mx::array> selective_scan(
   return {y + x * d, state};
 }
 
+std::pair<mx::array, mx::array> state_space(
+    const mx::array& x,
+    const mx::array& dt,
+    const mx::array& a,
+    const mx::array& b,
+    const mx::array& c,
+    const mx::array& d,
+    const mx::array& h) {
+  int each = x.shape(2) / b.shape(2);
+  auto heads = [&](const mx::array& v, int t) { // [B, H, 1, S]
+    auto one = at(v, t);
+    return mx::expand_dims(each == 1 ? one : mx::repeat(one, each, 1), -2);
+  };
+  auto state = h;
+  std::vector<mx::array> parts;
+  for (int t = 0; t < x.shape(1); ++t) {
+    auto rate = at(dt, t); // [B, H]
+    auto keep = mx::expand_dims(mx::expand_dims(mx::exp(rate * a), -1), -1);
+    auto in = mx::expand_dims(at(x, t) * mx::expand_dims(rate, -1), -1);
+    state = state * keep + in * heads(b, t);
+    parts.push_back(mx::expand_dims(mx::sum(state * heads(c, t), -1), 1));
+  }
+  return {mx::concatenate(parts, 1) + x * mx::expand_dims(d, -1), state};
+}
+
 std::pair<mx::array, mx::array> delta_rule(
     const mx::array& q,
     const mx::array& k,

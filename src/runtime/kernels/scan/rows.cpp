@@ -1,6 +1,7 @@
 // SIMD rows of the recurrences; see rows.h.
 #include "runtime/kernels/scan/rows.h"
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -117,6 +118,28 @@ HWY_INLINE float update(
   return hn::GetLane(hn::SumOfLanes(f_tag, sum));
 }
 
+void state_space_impl(const StateSpace& p, int first, int end) {
+  const std::size_t n = p.dim;
+  std::memcpy(
+      p.last + first * n,
+      p.state + first * n,
+      (end - first) * n * sizeof(float));
+  for (int t = 0; t < p.length; ++t) {
+    const float *b = p.b + t * p.group_step, *c = p.c + t * p.group_step;
+    const float* x = p.x + t * p.x_step;
+    float* y = p.y + t * p.x_step;
+    float dt = p.dt[t * p.dt_step];
+    auto keep = hn::Set(f_tag, std::exp(dt * p.a));
+    for (int row = first; row < end; ++row) {
+      auto in = hn::Set(f_tag, dt * x[row]);
+      float read = update(p.last + row * n, c, n, [&](VF old, auto get) {
+        return hn::MulAdd(in, get(b), hn::Mul(old, keep));
+      });
+      y[row] = read + p.d * x[row];
+    }
+  }
+}
+
 void delta_rule_impl(const DeltaRule& d, int first, int end) {
   const std::size_t n = d.dim;
   std::memcpy(
@@ -181,6 +204,7 @@ namespace mlxlm::kernels {
 
 HWY_EXPORT(linear_scan_impl);
 HWY_EXPORT(selective_scan_impl);
+HWY_EXPORT(state_space_impl);
 HWY_EXPORT(delta_rule_impl);
 HWY_EXPORT(wkv7_impl);
 
@@ -190,6 +214,10 @@ void linear_scan_columns(const LinearScan& scan, int first, int last) {
 
 void selective_scan_channels(const SelectiveScan& scan, int first, int last) {
   HWY_DYNAMIC_DISPATCH(selective_scan_impl)(scan, first, last);
+}
+
+void state_space_rows(const StateSpace& space, int first, int end) {
+  HWY_DYNAMIC_DISPATCH(state_space_impl)(space, first, end);
 }
 
 void delta_rule_rows(const DeltaRule& rule, int first, int end) {

@@ -25,6 +25,17 @@ struct SelectiveScan {
 };
 void selective_scan_channels(const SelectiveScan& scan, int first, int last);
 
+// Mamba-2, one head: rows of its state [P, S].
+struct StateSpace {
+  int length, dim; // dim: S
+  float a, d;
+  const float *x, *dt, *b, *c;
+  std::size_t x_step, dt_step, group_step;
+  const float* state;
+  float *y, *last;
+};
+void state_space_rows(const StateSpace& space, int first, int end);
+
 // One value head: rows of its state [Dv, Dk].
 struct DeltaRule {
   int length, dim; // dim: Dk
