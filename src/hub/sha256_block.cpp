@@ -1,4 +1,5 @@
-// The rounds of FIPS 180-4, 6.2.2; on x86 the SHA extensions do four at a time.
+// The rounds of FIPS 180-4, 6.2.2; the SHA extensions of x86 and Arm do four at
+// a time.
 #include "hub/sha256_block.h"
 
 #include <bit>
@@ -6,6 +7,11 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #endif
 
 namespace mlxlm::hub {
@@ -89,6 +95,49 @@ bool has_sha_extensions() {
   return __builtin_cpu_supports("sse4.1");
 }
 
+#elif defined(__aarch64__)
+
+#if defined(__clang__)
+#define MLXLM_SHA2 __attribute__((target("sha2")))
+#else
+#define MLXLM_SHA2 __attribute__((target("+crypto")))
+#endif
+
+MLXLM_SHA2 void sha256_blocks_arm(
+    std::uint32_t* state,
+    const std::byte* data,
+    std::size_t n) {
+  auto low = vld1q_u32(state), high = vld1q_u32(state + 4);
+  for (; n > 0; --n, data += 64) {
+    auto low_before = low, high_before = high;
+    uint32x4_t w[4];
+    for (int i = 0; i < 4; ++i) {
+      auto* at = reinterpret_cast<const std::uint8_t*>(data) + 16 * i;
+      w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(at)));
+    }
+    for (int i = 0; i < 16; ++i) {
+      auto sum = vaddq_u32(w[0], vld1q_u32(constants + 4 * i));
+      auto next = vsha256su1q_u32(vsha256su0q_u32(w[0], w[1]), w[2], w[3]);
+      w[0] = w[1], w[1] = w[2], w[2] = w[3], w[3] = next;
+      auto before = low;
+      low = vsha256hq_u32(low, high, sum);
+      high = vsha256h2q_u32(high, before, sum);
+    }
+    low = vaddq_u32(low, low_before);
+    high = vaddq_u32(high, high_before);
+  }
+  vst1q_u32(state, low);
+  vst1q_u32(state + 4, high);
+}
+
+bool has_sha_extensions() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_SHA2) != 0;
+#else
+  return true; // every Apple processor
+#endif
+}
+
 #endif
 
 } // namespace
@@ -130,6 +179,9 @@ Sha256Blocks sha256_blocks() {
 #if defined(__x86_64__)
   static const bool fast = has_sha_extensions();
   if (fast) return sha256_blocks_x86;
+#elif defined(__aarch64__)
+  static const bool fast = has_sha_extensions();
+  if (fast) return sha256_blocks_arm;
 #endif
   return sha256_blocks_plain;
 }

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import random
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 
 import pytest
 
+from conftest import PROGRAM
 from hub_cache import FILES, WANTED, WEIGHTS, cache, hub  # noqa: F401  fixtures
 from hub_server import Hub, git_id
 
@@ -535,6 +538,44 @@ def test_ctrl_c(cache, command):
         assert time.monotonic() - start < 3
         assert partial.stat().st_size > 0
         cache.check()
+
+
+def test_killed_again_and_again(cache):
+    """At random moments, until it is whole."""
+    moments = random.Random(7)
+    with Hub(rate=2_000_000) as hub:
+        repo = hub.add("org/name", FILES)
+        for _ in range(30):
+            process = cache.start(hub, "models", "pull", "org/name")
+            try:
+                process.communicate(timeout=moments.uniform(0.01, 0.25))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+            cache.check()
+            assert set(cache.files(repo).items()) <= set(FILES.items())
+        hub.rate = None
+        good(cache, hub, repo)
+
+
+def test_progress_on_a_terminal(cache):
+    with Hub(rate=300_000) as hub:
+        hub.add("org/name", FILES)
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [PROGRAM, "models", "pull", "org/name"], stdout=subprocess.DEVNULL, stderr=theirs,
+            env=cache.environment(hub, TERM="xterm"))
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+        assert process.wait(20) == 0
+        assert shown.count(b"\r\x1b[K") > 5 and b"|" in shown and b" left" in shown
+        assert b"B/s" in shown and shown.endswith(b"\r\x1b[K")
 
 
 def test_progress_off_a_terminal(cache):
