@@ -58,6 +58,10 @@ std::optional<double> GgufConfig::number(std::string_view name) const {
   return metadata_.get<double>(key(name));
 }
 
+bool GgufConfig::flag(std::string_view name) const {
+  return metadata_.get<bool>(key(name)).value_or(false);
+}
+
 std::vector<double> GgufConfig::floats(std::string_view name) const {
   const auto* view = file_.find(name);
   if (view == nullptr) return {};
@@ -253,112 +257,6 @@ void GgufConfig::add_tokens(Json& config) const {
       ends.push_back(*end);
   if (ends.size() == 1) config["eos_token_id"] = ends[0];
   if (ends.size() > 1) config["eos_token_id"] = ends;
-}
-
-void llama_extra(const GgufConfig& source, Json& config) {
-  const auto experts = source.find_size("expert_count", 0, 65'536).value_or(0);
-  if (experts == 0) return;
-  config["model_type"] = "mixtral";
-  config["num_local_experts"] = experts;
-  config["num_experts_per_tok"] = source.size("expert_used_count", 1, experts);
-}
-
-void smollm3_extra(const GgufConfig&, Json& config) {
-  config["no_rope_layer_interval"] = 4;
-}
-
-void granite_extra(const GgufConfig& source, Json& config) {
-  const auto head_dim = config["head_dim"].get<double>();
-  config["attention_multiplier"] =
-      source.number("attention.scale").value_or(1 / std::sqrt(head_dim));
-  config["embedding_multiplier"] = source.number("embedding_scale").value_or(1);
-  config["residual_multiplier"] = source.number("residual_scale").value_or(1);
-  config["logits_scaling"] = source.number("logit_scale").value_or(1);
-}
-
-void qwen_moe_extra(const GgufConfig& source, Json& config) {
-  const auto experts = source.size("expert_count", 1, 65'536);
-  config["num_experts"] = experts;
-  config["num_experts_per_tok"] = source.size("expert_used_count", 1, experts);
-  const auto* stacked = source.tensor("blk.0.ffn_gate_exps.weight");
-  const auto inner = source.find_size("expert_feed_forward_length", 1);
-  if (inner)
-    config["moe_intermediate_size"] = *inner;
-  else if (stacked != nullptr && stacked->shape.size() == 3)
-    config["moe_intermediate_size"] = stacked->shape[1];
-  const auto* shared = source.tensor("blk.0.ffn_gate_shexp.weight");
-  if (shared != nullptr && shared->shape.size() == 2)
-    config["shared_expert_intermediate_size"] = shared->shape[0];
-  config["decoder_sparse_step"] = 1;
-  config["mlp_only_layers"] = Json::array();
-  config["norm_topk_prob"] = config["model_type"] == "qwen3_moe";
-}
-
-void gemma_extra(const GgufConfig&, Json& config) {
-  config["hidden_activation"] = "gelu_pytorch_tanh";
-  config["hidden_act"] = "gelu_pytorch_tanh";
-}
-
-namespace {
-
-// The 27B models scale queries by the width of hidden / heads, all others by
-// the head's (llama.cpp tells them apart by depth, too).
-double query_scalar(const Json& config, int depth_of_27b) {
-  if (config["num_hidden_layers"] == depth_of_27b)
-    return config["hidden_size"].get<double>() /
-        config["num_attention_heads"].get<double>();
-  return config["head_dim"].get<double>();
-}
-
-} // namespace
-
-void gemma2_extra(const GgufConfig& source, Json& config) {
-  gemma_extra(source, config);
-  config["query_pre_attn_scalar"] = query_scalar(config, 46);
-  config["attn_logit_softcapping"] =
-      source.number("attn_logit_softcapping").value_or(50);
-  config["final_logit_softcapping"] =
-      source.number("final_logit_softcapping").value_or(30);
-  if (!config.contains("sliding_window")) config["sliding_window"] = 4096;
-}
-
-void gemma3_extra(const GgufConfig& source, Json& config) {
-  gemma_extra(source, config);
-  config["query_pre_attn_scalar"] = query_scalar(config, 62);
-  if (auto cap = source.number("final_logit_softcapping"); cap.value_or(0) > 0)
-    config["final_logit_softcapping"] = *cap;
-  config["rope_local_base_freq"] =
-      source.number("rope.freq_base_swa").value_or(10'000.0);
-  const auto pattern_key = source.key("attention.sliding_window_pattern");
-  std::int64_t pattern = 6;
-  if (source.metadata().has(pattern_key) &&
-      !source.metadata().is_list(pattern_key))
-    pattern = source.size("attention.sliding_window_pattern", 1, 65'536);
-  if (!config.contains("sliding_window")) pattern = 1;
-  config["sliding_window_pattern"] = pattern;
-}
-
-void phi3_extra(const GgufConfig&, Json& config) {
-  if (!config.contains("original_max_position_embeddings"))
-    config["original_max_position_embeddings"] =
-        config["max_position_embeddings"];
-}
-
-void olmo2_extra(const GgufConfig& source, Json& config) {
-  if (!config.contains("sliding_window")) return;
-  config["model_type"] = "olmo3";
-  const auto depth = config["num_hidden_layers"].get<std::int64_t>();
-  Json kinds = Json::array();
-  for (std::int64_t i = 0; i < depth; ++i)
-    kinds.push_back((i + 1) % 4 == 0 ? "full_attention" : "sliding_attention");
-  config["layer_types"] = kinds;
-}
-
-void starcoder2_extra(const GgufConfig&, Json& config) {
-  config["norm_epsilon"] =
-      config.contains("layer_norm_eps") ? config["layer_norm_eps"] : Json(1e-5);
-  config["use_bias"] = config["mlp_bias"];
-  config["hidden_act"] = "gelu_pytorch_tanh";
 }
 
 } // namespace mlxlm

@@ -32,6 +32,7 @@ class GgufConfig {
       std::int64_t low = 0,
       std::int64_t high = 1 << 24) const;
   std::optional<double> number(std::string_view name) const;
+  bool flag(std::string_view name) const; // false when absent
   bool has_tensor(std::string_view name) const {
     return file_.find(name) != nullptr;
   }
@@ -62,6 +63,7 @@ class GgufConfig {
   std::string prefix_;
 };
 
+// gguf_extras.cpp
 void llama_extra(const GgufConfig& source, Json& config);
 void smollm3_extra(const GgufConfig& source, Json& config);
 void granite_extra(const GgufConfig& source, Json& config);
@@ -72,5 +74,17 @@ void gemma3_extra(const GgufConfig& source, Json& config);
 void phi3_extra(const GgufConfig& source, Json& config);
 void olmo2_extra(const GgufConfig& source, Json& config);
 void starcoder2_extra(const GgufConfig& source, Json& config);
+void gpt_oss_extra(const GgufConfig& source, Json& config);
+void olmoe_extra(const GgufConfig& source, Json& config);
+void granite_moe_extra(const GgufConfig& source, Json& config);
+void routed_extra(const GgufConfig& source, Json& config);
+void deepseek2_extra(const GgufConfig& source, Json& config);
+void exaone4_extra(const GgufConfig& source, Json& config);
+void cohere_extra(const GgufConfig& source, Json& config);
+void seed_oss_extra(const GgufConfig& source, Json& config);
+void stablelm_extra(const GgufConfig& source, Json& config);
+void nemotron_extra(const GgufConfig& source, Json& config);
+void minicpm_extra(const GgufConfig& source, Json& config);
+void minimax_m2_extra(const GgufConfig& source, Json& config);
 
 } // namespace mlxlm

@@ -11,7 +11,8 @@ namespace {
 
 using Names = std::vector<std::pair<std::string_view, std::string_view>>;
 
-// Below `blk.N.` and `model.layers.N.`; whatever follows (weight, bias) stays.
+// Below `blk.N.` and `model.layers.N.`; whatever follows (weight, bias) stays,
+// unless it is named here.
 const Names llama_block = {
     {"attn_norm", "input_layernorm"},
     {"attn_q", "self_attn.q_proj"},
@@ -47,6 +48,45 @@ const Names qwen_moe_block = {
     {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
     {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
     {"ffn_down_shexp", "mlp.shared_expert.down_proj"},
+};
+// Norms of the MLP named after the attention before it.
+const Names post_norm_block = {
+    {"post_attention_norm", "post_attention_layernorm"}};
+const Names gpt_oss_block = {
+    {"attn_sinks.weight", "self_attn.sinks"},
+    {"ffn_gate_inp", "mlp.router"},
+    {"ffn_gate_exps", "mlp.experts.gate_proj"},
+    {"ffn_up_exps", "mlp.experts.up_proj"},
+    {"ffn_down_exps", "mlp.experts.down_proj"},
+};
+const Names deepseek_block = {
+    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
+    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+    {"ffn_down_shexp", "mlp.shared_experts.down_proj"},
+};
+const Names latent_block = {
+    {"attn_q_a", "self_attn.q_a_proj"},
+    {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+    {"attn_q_b", "self_attn.q_b_proj"},
+    {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+    {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+    {"attn_kv_b", "self_attn.kv_b_proj"},
+    {"attn_k_b", "self_attn.embed_q"},
+    {"attn_v_b", "self_attn.unembed_out"},
+};
+const Names granite_moe_block = {
+    {"ffn_gate_inp", "block_sparse_moe.router.layer"}};
+const Names minimax_block = {
+    {"exp_probs_b.bias", "block_sparse_moe.e_score_correction_bias"}};
+const Names glm4_block = {
+    {"ffn_up", "mlp.gate_up_proj"},
+    {"post_attention_norm", "post_self_attn_layernorm"},
+    {"post_ffw_norm", "post_mlp_layernorm"},
+};
+const Names hunyuan_block = {
+    {"attn_q_norm", "self_attn.query_layernorm"},
+    {"attn_k_norm", "self_attn.key_layernorm"},
 };
 const Names phi3_block = {{"ffn_up", "mlp.gate_up_proj"}};
 const Names starcoder2_block = {
@@ -103,6 +143,69 @@ const std::vector<Architecture>& architectures() {
        true,
        gemma3_extra},
       {"phi3", "phi3", {&llama_block, &phi3_block}, false, false, phi3_extra},
+      {"gpt-oss",
+       "gpt_oss",
+       {&llama_block, &post_norm_block, &gpt_oss_block},
+       false,
+       false,
+       gpt_oss_extra},
+      {"olmoe",
+       "olmoe",
+       {&llama_block, &qwen_moe_block},
+       false,
+       false,
+       olmoe_extra},
+      {"granitemoe",
+       "granitemoe",
+       {&llama_block, &mixtral_block, &granite_moe_block},
+       true,
+       false,
+       granite_moe_extra},
+      {"deepseek2",
+       "deepseek_v3",
+       {&llama_block, &qwen_moe_block, &deepseek_block, &latent_block},
+       false,
+       false,
+       deepseek2_extra},
+      {"glm4", "glm4", {&llama_block, &glm4_block}},
+      {"glm4moe",
+       "glm4_moe",
+       {&llama_block, &qwen_moe_block, &deepseek_block, &post_norm_block},
+       false,
+       false,
+       routed_extra},
+      {"dots1",
+       "dots1",
+       {&llama_block, &qwen_moe_block, &deepseek_block},
+       false,
+       false,
+       routed_extra},
+      {"minimax-m2",
+       "minimax_m2",
+       {&llama_block, &mixtral_block, &minimax_block},
+       false,
+       false,
+       minimax_m2_extra},
+      {"ernie4_5", "ernie4_5", {&llama_block}},
+      {"exaone4",
+       "exaone4",
+       {&llama_block, &sandwich_block},
+       false,
+       false,
+       exaone4_extra},
+      {"command-r", "cohere", {&llama_block}, false, false, cohere_extra},
+      {"cohere2", "cohere2", {&llama_block}, false, false, cohere_extra},
+      {"seed_oss",
+       "seed_oss",
+       {&llama_block, &post_norm_block},
+       false,
+       false,
+       seed_oss_extra},
+      {"stablelm", "stablelm", {&llama_block}, false, false, stablelm_extra},
+      {"nemotron", "nemotron", {&llama_block}, false, true, nemotron_extra},
+      {"minicpm", "minicpm", {&llama_block}, true, false, minicpm_extra},
+      {"internlm2", "llama", {&llama_block}, true},
+      {"hunyuan-dense", "hunyuan_v1_dense", {&llama_block, &hunyuan_block}},
       {"olmo2",
        "olmo2",
        {&llama_block, &sandwich_block},
@@ -136,6 +239,29 @@ const Architecture& architecture_of(const GgufMetadata& metadata) {
       fmt::join(near.empty() ? known : near, ", "));
 }
 
+// Forms that some converters write: an expert a tensor, gate and up in one, q,
+// k and v in one where the family has them apart.
+std::vector<Rule> plain_forms(const Json& config) {
+  std::vector<Rule> rules;
+  for (const char* part : {"gate", "up", "down"})
+    rules.push_back(stack(
+        fmt::format("blk.*.ffn_{}.#.weight", part),
+        fmt::format("blk.*.ffn_{}_exps.weight", part)));
+  rules.push_back(split(
+      "blk.*.ffn_gate_up_exps.weight",
+      {"blk.*.ffn_gate_exps.weight", "blk.*.ffn_up_exps.weight"},
+      -2));
+  if (config.at("model_type") == "phi3") return rules; // wants them together
+  const auto width = config.at("head_dim").get<std::int64_t>();
+  const auto q = config.at("num_attention_heads").get<std::int64_t>() * width;
+  const auto kv = config.at("num_key_value_heads").get<std::int64_t>() * width;
+  rules.push_back(
+      cut("blk.*.attn_qkv.*",
+          {"blk.*.attn_q.*", "blk.*.attn_k.*", "blk.*.attn_v.*"},
+          {q, kv, kv}));
+  return rules;
+}
+
 std::vector<Rule> rules_of(const Architecture& arch, const Json& config) {
   std::vector<Rule> rules = {
       drop("rope_freqs.weight"),
@@ -149,10 +275,14 @@ std::vector<Rule> rules_of(const Architecture& arch, const Json& config) {
   for (const auto* block : arch.blocks)
     for (auto [from, to] : *block)
       names[from] = to;
-  for (auto [from, to] : names)
+  for (auto& rule : plain_forms(config))
+    rules.push_back(std::move(rule));
+  for (auto [from, to] : names) {
+    const bool whole = ends_with(from, ".weight") || ends_with(from, ".bias");
     rules.push_back(rename(
-        fmt::format("blk.*.{}.*", from),
-        fmt::format("model.layers.*.{}.*", to)));
+        fmt::format("blk.*.{}{}", from, whole ? "" : ".*"),
+        fmt::format("model.layers.*.{}{}", to, whole ? "" : ".*")));
+  }
   if (arch.paired) {
     rules.push_back(
         unpair_rows("*.self_attn.q_proj.*", config.at("num_attention_heads")));

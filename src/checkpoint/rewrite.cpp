@@ -1,6 +1,7 @@
 #include "checkpoint/rewrite.h"
 
 #include <charconv>
+#include <numeric>
 
 #include "core/check.h"
 #include "core/strings.h"
@@ -117,6 +118,24 @@ class Rewriter {
                       axis, k * (dim / parts), (k + 1) * (dim / parts)));
     });
   }
+  void operator()(const rewrite::Cut& rule) {
+    const auto sum =
+        std::accumulate(rule.rows.begin(), rule.rows.end(), std::int64_t{0});
+    each(rule.from, [&](const RowTensor& tensor, const Match& m) {
+      if (tensor.shape().empty() || tensor.shape()[0] != sum)
+        fail(
+            ErrorKind::weights,
+            tensor.where(),
+            "expected {} rows, found [{}]",
+            fmt::join(rule.rows, " + "),
+            fmt::join(tensor.shape(), ", "));
+      std::int64_t first = 0;
+      for (std::size_t i = 0; i < rule.to.size(); ++i) {
+        put(fill(rule.to[i], m), tensor.slice(0, first, first + rule.rows[i]));
+        first += rule.rows[i];
+      }
+    });
+  }
   void operator()(const rewrite::MoveAxis& rule) {
     each(rule.pattern, [&](const RowTensor& tensor, const Match&) {
       const int n = static_cast<int>(tensor.shape().size());
@@ -224,6 +243,13 @@ Rule split(
     int axis,
     bool interleaved) {
   return rewrite::Split{std::move(from), std::move(to), axis, interleaved};
+}
+Rule cut(
+    std::string from,
+    std::vector<std::string> to,
+    std::vector<std::int64_t> rows) {
+  MLXLM_CHECK(to.size() == rows.size(), "each part has its rows");
+  return rewrite::Cut{std::move(from), std::move(to), std::move(rows)};
 }
 Rule move_axis(std::string pattern, int from, int to) {
   return rewrite::MoveAxis{std::move(pattern), from, to};

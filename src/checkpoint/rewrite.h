@@ -42,6 +42,12 @@ struct Split {
   int axis = 0;
   bool interleaved = false;
 };
+// Rows of one tensor, the given numbers of them, become tensors.
+struct Cut {
+  std::string from;
+  std::vector<std::string> to;
+  std::vector<std::int64_t> rows;
+};
 struct MoveAxis {
   std::string pattern;
   int from, to;
@@ -68,6 +74,7 @@ using Rule = std::variant<
     rewrite::Drop,
     rewrite::Stack,
     rewrite::Split,
+    rewrite::Cut,
     rewrite::MoveAxis,
     rewrite::MergeAxes,
     rewrite::Offset,
@@ -82,6 +89,10 @@ Rule split(
     std::vector<std::string> to,
     int axis = 0,
     bool interleaved = false);
+Rule cut(
+    std::string from,
+    std::vector<std::string> to,
+    std::vector<std::int64_t> rows);
 Rule move_axis(std::string pattern, int from, int to);
 Rule merge_axes(std::string pattern);
 Rule offset(std::string pattern, float value);
