@@ -75,6 +75,8 @@ void phi3_extra(const GgufConfig& source, Json& config);
 void olmo2_extra(const GgufConfig& source, Json& config);
 void starcoder2_extra(const GgufConfig& source, Json& config);
 void gpt_oss_extra(const GgufConfig& source, Json& config);
+void ernie_moe_extra(const GgufConfig& source, Json& config);
+void llama4_extra(const GgufConfig& source, Json& config);
 void olmoe_extra(const GgufConfig& source, Json& config);
 void granite_moe_extra(const GgufConfig& source, Json& config);
 void routed_extra(const GgufConfig& source, Json& config);

@@ -172,6 +172,31 @@ void gpt_oss_extra(const GgufConfig& source, Json& config) {
     config["rope_scaling"]["truncate"] = false;
 }
 
+void ernie_moe_extra(const GgufConfig& source, Json& config) {
+  add_routing(source, config);
+  config["moe_num_experts"] = config["num_experts"];
+  config["moe_k"] = config["num_experts_per_tok"];
+  config["moe_num_shared_experts"] = config["n_shared_experts"];
+  config["moe_layer_start_index"] = config["first_k_dense_replace"];
+  config["moe_layer_interval"] =
+      source.find_size("interleave_moe_layer_step", 1).value_or(1);
+  config["use_bias"] = config["attention_bias"];
+}
+
+// Chunks, temperature and which layers turn are as in all published models; no
+// key says so.
+void llama4_extra(const GgufConfig& source, Json& config) {
+  add_experts(source, config);
+  config["intermediate_size_mlp"] = config["intermediate_size"];
+  config["intermediate_size"] = config["moe_intermediate_size"];
+  config["interleave_moe_layer_step"] =
+      source.find_size("interleave_moe_layer_step", 1).value_or(1);
+  config["attention_chunk_size"] = 8192;
+  config["no_rope_layer_interval"] = 4;
+  // Maverick, of 128 experts, has no norms of q and k.
+  config["use_qk_norm"] = config["num_local_experts"] != 128;
+}
+
 void olmoe_extra(const GgufConfig& source, Json& config) {
   add_experts(source, config);
   config["norm_topk_prob"] = source.flag("expert_weights_norm");

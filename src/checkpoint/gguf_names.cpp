@@ -79,6 +79,20 @@ const Names granite_moe_block = {
     {"ffn_gate_inp", "block_sparse_moe.router.layer"}};
 const Names minimax_block = {
     {"exp_probs_b.bias", "block_sparse_moe.e_score_correction_bias"}};
+const Names ernie_block = {
+    {"exp_probs_b.bias", "mlp.moe_statics.e_score_correction_bias"}};
+const Names llama4_block = {
+    {"ffn_gate", "feed_forward.gate_proj"},
+    {"ffn_up", "feed_forward.up_proj"},
+    {"ffn_down", "feed_forward.down_proj"},
+    {"ffn_gate_inp", "feed_forward.router"},
+    {"ffn_gate_exps", "feed_forward.switch_mlp.gate_proj"},
+    {"ffn_up_exps", "feed_forward.switch_mlp.up_proj"},
+    {"ffn_down_exps", "feed_forward.switch_mlp.down_proj"},
+    {"ffn_gate_shexp", "feed_forward.shared_expert.gate_proj"},
+    {"ffn_up_shexp", "feed_forward.shared_expert.up_proj"},
+    {"ffn_down_shexp", "feed_forward.shared_expert.down_proj"},
+};
 const Names glm4_block = {
     {"ffn_up", "mlp.gate_up_proj"},
     {"post_attention_norm", "post_self_attn_layernorm"},
@@ -187,6 +201,18 @@ const std::vector<Architecture>& architectures() {
        false,
        minimax_m2_extra},
       {"ernie4_5", "ernie4_5", {&llama_block}},
+      {"ernie4_5-moe",
+       "ernie4_5_moe",
+       {&llama_block, &qwen_moe_block, &deepseek_block, &ernie_block},
+       false,
+       false,
+       ernie_moe_extra},
+      {"llama4",
+       "llama4_text",
+       {&llama_block, &llama4_block},
+       false,
+       false,
+       llama4_extra},
       {"exaone4",
        "exaone4",
        {&llama_block, &sandwich_block},

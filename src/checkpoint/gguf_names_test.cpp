@@ -113,6 +113,65 @@ TEST(GgufNames, ExpertsOfTheLlamaArchitectureAreMixtral) {
       (Shape64{4, 2, 8}));
 }
 
+TEST(GgufNames, FusedFormsComeApart) {
+  TempFolder f;
+  auto b = tiny("qwen3moe");
+  b.u32("qwen3moe.expert_count", 2).u32("qwen3moe.expert_used_count", 1);
+  b.tensor("blk.1.attn_qkv.weight", {8, 16}, 0, counting(128));
+  b.tensor("blk.1.attn_qkv.bias", {16}, 0, counting(16));
+  b.tensor("blk.0.ffn_gate_up_exps.weight", {8, 4, 2}, 0, counting(64));
+  b.tensor("blk.0.ffn_down.0.weight", {2, 8}, 0, counting(16));
+  b.tensor("blk.0.ffn_down.1.weight", {2, 8}, 0, counting(16, 16));
+  auto c = open(f, b);
+  auto map = rewritten(*c.tensors, c.rules);
+  auto layer = [&](const std::string& name) {
+    return map.at("model.layers." + name);
+  };
+  EXPECT_EQ(layer("1.self_attn.q_proj.weight").shape(), (Shape64{8, 8}));
+  EXPECT_EQ(read_floats(layer("1.self_attn.v_proj.weight"))[0], 96);
+  EXPECT_EQ(
+      read_floats(layer("1.self_attn.k_proj.bias")),
+      (std::vector<float>{8, 9, 10, 11}));
+  auto up = layer("0.mlp.switch_mlp.up_proj.weight");
+  EXPECT_EQ(up.shape(), (Shape64{2, 2, 8}));
+  EXPECT_EQ(read_floats(up)[16], 48);
+  EXPECT_EQ(
+      layer("0.mlp.switch_mlp.down_proj.weight").shape(), (Shape64{2, 8, 2}));
+}
+
+TEST(GgufNames, GptOssAndDeepSeek) {
+  TempFolder f;
+  auto b = tiny("gpt-oss");
+  b.u32("gpt-oss.expert_count", 4).u32("gpt-oss.expert_used_count", 2);
+  b.u32("gpt-oss.expert_feed_forward_length", 6);
+  b.string("gpt-oss.rope.scaling.type", "yarn");
+  b.f32("gpt-oss.rope.scaling.factor", 8);
+  b.tensor("blk.0.attn_sinks.weight", {2}, 0, counting(2));
+  auto c = open(f, b);
+  EXPECT_EQ(c.config.req<int>("num_local_experts"), 4);
+  EXPECT_EQ(c.config.req<int>("intermediate_size"), 6);
+  EXPECT_FALSE(c.config.sub("rope_scaling").req<bool>("truncate"));
+  EXPECT_TRUE(rewritten(*c.tensors, c.rules)
+                  .contains("model.layers.0.self_attn.sinks"));
+
+  auto d = tiny("deepseek2");
+  d.u32("deepseek2.expert_count", 4).u32("deepseek2.expert_used_count", 2);
+  d.u32("deepseek2.expert_gating_func", 2);
+  d.u32("deepseek2.attention.kv_lora_rank", 4);
+  d.u32("deepseek2.attention.key_length", 6);
+  d.u32("deepseek2.attention.value_length", 4);
+  d.u32("deepseek2.attention.key_length_mla", 5);
+  d.u32("deepseek2.attention.value_length_mla", 3);
+  d.u32("deepseek2.rope.dimension_count", 2);
+  d.tensor("blk.0.exp_probs_b.bias", {4}, 0, counting(4));
+  auto e = open(f, d);
+  EXPECT_EQ(e.config.req<std::string>("model_type"), "deepseek_v3");
+  EXPECT_EQ(e.config.req<int>("qk_nope_head_dim"), 3);
+  EXPECT_EQ(e.config.req<int>("v_head_dim"), 3);
+  EXPECT_TRUE(rewritten(*e.tensors, e.rules)
+                  .contains("model.layers.0.mlp.gate.e_score_correction_bias"));
+}
+
 TEST(GgufNames, RefusesBadMetadata) { // G15, G16
   auto only = [](const char* arch) {
     GgufBuilder b;

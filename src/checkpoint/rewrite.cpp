@@ -181,6 +181,18 @@ class Rewriter {
       put(tensor.name(), tensor.unpair_rows(rule.heads));
     });
   }
+  void operator()(const rewrite::Orient& rule) {
+    each(rule.pattern, [&](const RowTensor& tensor, const Match&) {
+      const auto& shape = tensor.shape();
+      const auto n = shape.size();
+      const bool turned =
+          n >= 2 && shape[n - 1] != rule.inputs && shape[n - 2] == rule.inputs;
+      std::vector<int> axes(n);
+      std::iota(axes.begin(), axes.end(), 0);
+      if (turned) std::swap(axes[n - 1], axes[n - 2]);
+      put(tensor.name(), turned ? tensor.permute(axes) : tensor);
+    });
+  }
   void operator()(const rewrite::FirstRows& rule) {
     each(rule.pattern, [&](const RowTensor& tensor, const Match&) {
       const auto& shape = tensor.shape();
@@ -262,6 +274,9 @@ Rule offset(std::string pattern, float value) {
 }
 Rule unpair_rows(std::string pattern, std::int64_t heads) {
   return rewrite::UnpairRows{std::move(pattern), heads};
+}
+Rule orient(std::string pattern, std::int64_t inputs) {
+  return rewrite::Orient{std::move(pattern), inputs};
 }
 Rule first_rows(std::string pattern, std::int64_t count) {
   return rewrite::FirstRows{std::move(pattern), count};

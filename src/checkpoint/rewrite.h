@@ -63,6 +63,10 @@ struct UnpairRows {
   std::string pattern;
   std::int64_t heads;
 };
+struct Orient {
+  std::string pattern;
+  std::int64_t inputs;
+};
 struct FirstRows {
   std::string pattern;
   std::int64_t count;
@@ -79,6 +83,7 @@ using Rule = std::variant<
     rewrite::MergeAxes,
     rewrite::Offset,
     rewrite::UnpairRows,
+    rewrite::Orient,
     rewrite::FirstRows>;
 
 Rule rename(std::string from, std::string to);
@@ -98,6 +103,8 @@ Rule merge_axes(std::string pattern);
 Rule offset(std::string pattern, float value);
 // llama.cpp stores the rows of q and k for interleaved rotary pairs.
 Rule unpair_rows(std::string pattern, std::int64_t heads);
+// Matrices whose rows are the inputs, as the dimensions tell, are transposed.
+Rule orient(std::string pattern, std::int64_t inputs);
 // Of tensors with more rows than `count`, the first ones.
 Rule first_rows(std::string pattern, std::int64_t count);
 

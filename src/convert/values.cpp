@@ -189,9 +189,12 @@ class Decoded final : public Values {
         kernels::pack(matrix_.spec, n, matrix_.cols, 1, source, matrix_.where);
     const auto cols = static_cast<std::size_t>(matrix_.cols);
     std::vector<float> out(static_cast<std::size_t>(n) * cols);
-    for (int i = 0; i < n; ++i)
-      packed->dequantize(
-          i, std::span(out).subspan(static_cast<std::size_t>(i) * cols, cols));
+    for (int i = 0; i < n; ++i) {
+      auto row =
+          std::span(out).subspan(static_cast<std::size_t>(i) * cols, cols);
+      packed->dequantize(i, row);
+      matrix_.unframe(static_cast<int>(begin) + i, row);
+    }
     mx::array values(out.data(), {n, matrix_.cols}, mx::float32);
     return mx::astype(values, type_);
   }

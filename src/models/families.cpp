@@ -134,8 +134,17 @@ std::span<const Wrapper> wrappers() {
   return table;
 }
 
-std::vector<Rule> plain_expert_rules(const Fields&, const TensorSource&) {
-  return expert_rules();
+std::vector<Rule> plain_expert_rules(const Fields& f, const TensorSource&) {
+  auto inner = f.range("intermediate_size", 0, 0, 1 << 30);
+  // Fused experts come with inputs as rows as well.
+  std::vector<Rule> rules = {
+      orient("*.experts.gate_up_proj", f.range("hidden_size", 0, 0, 1 << 30)),
+      orient(
+          "*.experts.down_proj",
+          f.range("moe_intermediate_size", inner, 0, 1 << 30))};
+  for (auto& rule : expert_rules())
+    rules.push_back(std::move(rule));
+  return rules;
 }
 
 const Family* find_family(std::string_view model_type) {

@@ -65,7 +65,7 @@ std::vector<Rule> sigmoid_expert_rules(
     const Fields& f,
     const TensorSource& source) {
   auto rules = drop_prediction_layers(f, source);
-  for (auto& r : expert_rules())
+  for (auto& r : plain_expert_rules(f, source))
     rules.push_back(std::move(r));
   return rules;
 }

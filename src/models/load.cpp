@@ -196,9 +196,11 @@ std::vector<CacheSpec> remembered(const Checkpoint& checkpoint) {
   auto loader = Loader::open(
       *checkpoint.tensors,
       rules_of(t, checkpoint),
-      quant::formats(checkpoint.config),
+      quant::formats(checkpoint.config, checkpoint.jang),
       outline);
-  return t.family->build(t.config, loader->root())->caches();
+  auto caches = t.family->build(t.config, loader->root())->caches();
+  loader->finish(ignored_tensors(t));
+  return caches;
 }
 
 ModelInventory take_inventory(const std::string& path) {

@@ -45,7 +45,7 @@ LoadedModel load_model(
     const ModelOptions& options = {});
 
 // What the model of a checkpoint remembers, a spec a layer, from config and
-// headers alone. Throws as load_model does.
+// headers alone: whether they fit together. Throws as load_model does.
 std::vector<CacheSpec> remembered(const Checkpoint& checkpoint);
 
 // What a checkpoint holds as the model it is for asks for it; no weight is

@@ -172,6 +172,13 @@ std::vector<Rule> expert_rules(
   out.push_back(
       split("*.experts.gate_up_proj", {all("gate_proj"), all("up_proj")}, -2));
   out.push_back(rename("*.experts.down_proj", all("down_proj")));
+  const char* blocks = "weight_scale_inv"; // of FP8
+  out.push_back(split(
+      "*.experts.gate_up_proj_scale_inv",
+      {all("gate_proj", blocks), all("up_proj", blocks)},
+      -2));
+  out.push_back(
+      rename("*.experts.down_proj_scale_inv", all("down_proj", blocks)));
   return out;
 }
 

@@ -45,6 +45,8 @@ constexpr std::array methods = {
     Method{"gptq", gptq_format},
     Method{"intel/auto-round", auto_round},
     Method{"modelopt", none},
+    Method{"modelopt_fp4", none},
+    Method{"modelopt_mixed", none},
     Method{"mxfp4", none},
     Method{"mxfp8", none},
     Method{"quark", none},
@@ -94,7 +96,7 @@ WeightFormatPtr foreign_format(const Fields& block) {
 } // namespace
 
 std::vector<WeightFormatPtr> formats(const Fields& config, bool jang) {
-  auto block = foreign(config);
+  auto block = jang ? Fields(Json::object(), "config.json") : foreign(config);
   std::vector<WeightFormatPtr> out;
   if (jang) out.push_back(jang_gates());
   if (auto format = foreign_format(block)) out.push_back(std::move(format));

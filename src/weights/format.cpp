@@ -23,6 +23,19 @@ void EncodedMatrix::set_shape(const RowTensor& weight) {
   where = weight.where();
 }
 
+void EncodedMatrix::unframe(int row, std::span<float> values) const {
+  const auto expert = static_cast<std::size_t>(row / rows);
+  if (!order.empty()) {
+    const std::vector<float> codes(values.begin(), values.end());
+    const auto* place = order.data() + expert * codes.size();
+    for (std::size_t j = 0; j < codes.size(); ++j)
+      values[static_cast<std::size_t>(place[j])] = codes[j];
+  }
+  if (!factors.empty())
+    for (auto& value : values)
+      value *= factors[expert];
+}
+
 std::span<const std::byte> TensorRows::stored(std::size_t which, int index)
     const {
   thread_local std::array<std::vector<std::byte>, 4> scratch;

@@ -38,6 +38,10 @@ struct EncodedMatrix {
   bool framed() const {
     return !order.empty() || !factors.empty();
   }
+  // One row's values from the order of its codes to that of the inputs, times
+  // the factor of its expert.
+  void unframe(int row, std::span<float> values) const;
+
   // Experts, rows, stored bytes and place from the tensor that holds the codes.
   void set_shape(const RowTensor& weight);
 };

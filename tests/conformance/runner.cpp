@@ -1,4 +1,4 @@
-// mlxlm-conformance [--only GLOB] [--not-built FILE] DIR...
+// mlxlm-conformance [--only GLOB] [--not-built FILE] [--bad-input] DIR...
 // Finds the cases below DIR, runs each through its family and prints one line a
 // case: `PASS|FAIL|SKIP family/case figure`; the last line counts them.
 #include <fmt/core.h>
@@ -40,6 +40,7 @@ constexpr std::array family_names = {
 struct Options {
   std::string only = "*";
   std::string not_built = MLXLM_SOURCE_DIR "/tests/not_built.txt";
+  bool bad_input = false; // see bad_input.cpp
   std::vector<std::string> roots;
 };
 
@@ -54,8 +55,13 @@ Options parse(int argc, char** argv) {
       out.only = argv[++i];
     else if (arg == "--not-built")
       out.not_built = argv[++i];
+    else if (arg == "--bad-input")
+      out.bad_input = true;
     else if (starts_with(arg, "-"))
-      fail(ErrorKind::request, arg, "expected --only, --not-built or a folder");
+      fail(
+          ErrorKind::request,
+          arg,
+          "expected --only, --not-built, --bad-input or a folder");
     else
       out.roots.emplace_back(arg);
   }
@@ -132,7 +138,7 @@ std::optional<std::string> why_not_built(const Case& c) {
   return std::nullopt;
 }
 
-Outcome run(const Found& found, const NotBuilt& not_built) {
+Outcome run(const Found& found, const NotBuilt& not_built, bool bad_input) {
   try {
     auto path = join_path(found.folder, "case.json");
     Case c{
@@ -142,6 +148,7 @@ Outcome run(const Found& found, const NotBuilt& not_built) {
         Fields(read_json(path, {.nonfinite = true}), path),
         &not_built};
     if (auto why = why_not_built(c)) return skipped("not built: " + *why);
+    if (bad_input) return bad_input_case(c);
     for (auto& family : families())
       if (family.name == c.family) return family.run(c);
     return judge(false, "no runner for this family");
@@ -160,7 +167,7 @@ int run_all(const Options& options) {
   int counts[3] = {0, 0, 0};
   for (auto& c : cases) {
     if (!glob_match(options.only, c.id())) continue;
-    auto outcome = run(c, not_built);
+    auto outcome = run(c, not_built, options.bad_input);
     constexpr const char* words[] = {"PASS", "FAIL", "SKIP"};
     auto status = static_cast<int>(outcome.status);
     ++counts[status];
