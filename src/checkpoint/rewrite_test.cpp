@@ -186,6 +186,36 @@ TEST(Rewrite, AppliesRulesInOrder) {
       (Floats{2000, 2001, 2002, 2003, 3000, 3001, 3002, 3003}));
 }
 
+TEST(Rewrite, CutsOrientsAndKeepsFirstRows) {
+  testing::MemorySource m;
+  m.counting("a.qkv.weight", {4, 2});
+  m.counting("a.qkv.bias", {4});
+  m.counting("turned", {2, 3, 4});
+  m.counting("straight", {2, 4, 3});
+  m.counting("square", {3, 3});
+  m.counting("table", {5, 2});
+  auto map = rewritten(
+      m,
+      {cut("*.qkv.*", {"*.q.*", "*.k.*", "*.v.*"}, {2, 1, 1}),
+       orient("turned", 3),
+       orient("straight", 3),
+       orient("square", 3),
+       first_rows("table", 3),
+       first_rows("a.q.weight", 9)});
+  EXPECT_EQ(read_floats(map.at("a.q.weight")), (Floats{0, 1, 2, 3}));
+  EXPECT_EQ(read_floats(map.at("a.k.weight")), (Floats{4, 5}));
+  EXPECT_EQ(read_floats(map.at("a.v.bias")), (Floats{3}));
+  EXPECT_EQ(map.at("turned").shape(), (Shape64{2, 4, 3}));
+  EXPECT_EQ(read_floats(map.at("turned"))[1], 4);
+  EXPECT_EQ(map.at("straight").shape(), (Shape64{2, 4, 3}));
+  EXPECT_EQ(read_floats(map.at("straight"))[1], 1);
+  EXPECT_EQ(read_floats(map.at("square"))[1], 1);
+  EXPECT_EQ(map.at("table").shape(), (Shape64{3, 2}));
+  EXPECT_THAT(
+      error_of([&] { rewritten(m, {cut("*.qkv.*", {"*.q.*"}, {3})}); }),
+      HasSubstr("expected 3 rows, found [4"));
+}
+
 TEST(Rewrite, RefusesGapsClashesAndUnevenParts) {
   Memory gap({{"e.0.w", {2}}, {"e.2.w", {2}}});
   EXPECT_THAT(
