@@ -72,6 +72,7 @@ class GgufMetadata {
   std::vector<std::string_view> strings(std::string_view key) const;
   std::vector<std::int64_t> integers(std::string_view key) const;
   std::vector<double> numbers(std::string_view key) const; // of any number type
+  std::vector<bool> flags(std::string_view key) const; // or of integers
   bool is_list(std::string_view key) const;
 
   const std::vector<std::pair<std::string_view, GgufValue>>& entries() const {

@@ -65,6 +65,7 @@ class GgufConfig {
 
 // gguf_extras.cpp
 void llama_extra(const GgufConfig& source, Json& config);
+void mistral3_extra(const GgufConfig& source, Json& config);
 void smollm3_extra(const GgufConfig& source, Json& config);
 void granite_extra(const GgufConfig& source, Json& config);
 void qwen_moe_extra(const GgufConfig& source, Json& config);

@@ -52,7 +52,7 @@ bool add_sliding_layers(const GgufConfig& source, Json& config) {
   const auto key = source.key("attention.sliding_window_pattern");
   if (!source.metadata().is_list(key)) return false;
   Json kinds = Json::array();
-  for (auto slides : source.metadata().integers(key))
+  for (bool slides : source.metadata().flags(key))
     kinds.push_back(slides ? "sliding_attention" : "full_attention");
   config["layer_types"] = std::move(kinds);
   return true;
@@ -66,6 +66,20 @@ void llama_extra(const GgufConfig& source, Json& config) {
   config["model_type"] = "mixtral";
   config["num_local_experts"] = experts;
   config["num_experts_per_tok"] = source.size("expert_used_count", 1, experts);
+}
+
+// Ministral 3: queries grow with the position.
+void mistral3_extra(const GgufConfig& source, Json& config) {
+  const auto scale = source.number("attention.temperature_scale").value_or(0);
+  if (scale == 0 || !config.contains("rope_scaling")) return;
+  auto rope = config["rope_scaling"];
+  rope["rope_theta"] = config["rope_theta"];
+  rope["llama_4_scaling_beta"] = scale;
+  if (auto log = source.number("rope.scaling.yarn_log_multiplier");
+      log.value_or(0) != 0)
+    rope["mscale"] = rope["mscale_all_dim"] = *log;
+  config.erase("rope_scaling");
+  config["rope_parameters"] = std::move(rope);
 }
 
 void smollm3_extra(const GgufConfig&, Json& config) {

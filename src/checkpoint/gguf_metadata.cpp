@@ -236,6 +236,20 @@ std::vector<std::string_view> GgufMetadata::strings(
   return out;
 }
 
+std::vector<bool> GgufMetadata::flags(std::string_view key) const {
+  const auto* list = list_of(*this, key);
+  std::vector<bool> out;
+  if (list == nullptr) return out;
+  if (list->type != GgufType::boolean) {
+    for (auto value : integers(key))
+      out.push_back(value != 0);
+    return out;
+  }
+  for (auto byte : list->bytes.first(list->count))
+    out.push_back(byte != std::byte{0});
+  return out;
+}
+
 std::vector<std::int64_t> GgufMetadata::integers(std::string_view key) const {
   return numbers_of<std::int64_t>(*this, key);
 }

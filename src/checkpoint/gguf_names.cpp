@@ -126,7 +126,7 @@ const std::vector<Architecture>& architectures() {
        true,
        false,
        llama_extra},
-      {"mistral3", "ministral3", {&llama_block}, true, false, nullptr},
+      {"mistral3", "ministral3", {&llama_block}, true, false, mistral3_extra},
       {"smollm3", "smollm3", {&llama_block}, true, false, smollm3_extra},
       {"granite", "granite", {&llama_block}, true, false, granite_extra},
       {"qwen2", "qwen2", {&llama_block}},

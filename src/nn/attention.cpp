@@ -197,7 +197,7 @@ class Attention : public Block {
 
 BlockPtr attention(const Scope& s, const AttentionOptions& options) {
   auto o = options;
-  if (o.heads % o.kv_heads != 0)
+  if (o.kv_heads < 1 || o.heads % o.kv_heads != 0)
     fail(
         ErrorKind::config,
         s.path(),

@@ -44,19 +44,34 @@ void unpack_bits(
     std::span<const std::byte> bytes,
     int bits,
     std::span<std::uint8_t> out) {
-  const unsigned mask = (1u << bits) - 1;
-  unsigned buffer = 0;
-  int filled = 0;
-  std::size_t at = 0;
-  for (auto& code : out) {
-    if (filled < bits) {
-      buffer |= std::to_integer<unsigned>(bytes[at++]) << filled;
-      filled += 8;
-    }
-    code = static_cast<std::uint8_t>(buffer & mask);
-    buffer >>= bits;
-    filled -= bits;
+  const auto* from = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  auto* to = out.data();
+  const auto eights = out.size() / 8; // of codes: `bits` bytes
+  const auto width = static_cast<std::size_t>(bits);
+  const auto mask = (1u << bits) - 1;
+  if (bits == 8) {
+    std::memcpy(to, from, out.size());
+    return;
   }
+  if (bits == 4) { // the compiler's vectors
+    for (std::size_t i = 0; i < 4 * eights; ++i) {
+      to[2 * i] = from[i] & 15;
+      to[2 * i + 1] = from[i] >> 4;
+    }
+  } else {
+    for (std::size_t i = 0; i < eights; ++i) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, from + i * width, width);
+      for (int k = 0; k < 8; ++k)
+        to[8 * i + static_cast<std::size_t>(k)] =
+            static_cast<std::uint8_t>(word >> (k * bits) & mask);
+    }
+  }
+  const auto left = out.size() - 8 * eights;
+  std::uint64_t word = 0;
+  std::memcpy(&word, from + eights * width, (left * width + 7) / 8);
+  for (std::size_t k = 0; k < left; ++k)
+    to[8 * eights + k] = static_cast<std::uint8_t>(word >> (k * width) & mask);
 }
 
 void set_grouping(
