@@ -73,6 +73,8 @@ void gemma_extra(const GgufConfig& source, Json& config);
 void gemma2_extra(const GgufConfig& source, Json& config);
 void gemma3_extra(const GgufConfig& source, Json& config);
 void phi3_extra(const GgufConfig& source, Json& config);
+void olmo_extra(const GgufConfig& source, Json& config);
+void phi2_extra(const GgufConfig& source, Json& config);
 void olmo2_extra(const GgufConfig& source, Json& config);
 void starcoder2_extra(const GgufConfig& source, Json& config);
 void gpt_oss_extra(const GgufConfig& source, Json& config);

@@ -160,6 +160,19 @@ void phi3_extra(const GgufConfig&, Json& config) {
         config["max_position_embeddings"];
 }
 
+void olmo_extra(const GgufConfig& source, Json& config) {
+  if (auto clip = source.number("attention.clamp_kqv"))
+    config["clip_qkv"] = *clip;
+}
+
+// Its converter writes four times the width whatever the MLP has.
+void phi2_extra(const GgufConfig& source, Json& config) {
+  const auto* up = source.tensor("blk.0.ffn_up.weight");
+  if (up != nullptr && up->shape.size() == 2)
+    config["intermediate_size"] = up->shape[0];
+  config["hidden_act"] = "gelu_new";
+}
+
 void olmo2_extra(const GgufConfig& source, Json& config) {
   if (!config.contains("sliding_window")) return;
   config["model_type"] = "olmo3";

@@ -98,6 +98,11 @@ const Names glm4_block = {
     {"post_attention_norm", "post_self_attn_layernorm"},
     {"post_ffw_norm", "post_mlp_layernorm"},
 };
+const Names phi2_block = {
+    {"attn_output", "self_attn.dense"},
+    {"ffn_up", "mlp.fc1"},
+    {"ffn_down", "mlp.fc2"},
+};
 const Names hunyuan_block = {
     {"attn_q_norm", "self_attn.query_layernorm"},
     {"attn_k_norm", "self_attn.key_layernorm"},
@@ -116,6 +121,7 @@ struct Architecture {
   // Norm weights are stored with 1 added.
   bool norms_plus_one = false;
   void (*extra)(const GgufConfig&, Json&) = nullptr;
+  std::string_view last_norm = "model.norm";
 };
 
 const std::vector<Architecture>& architectures() {
@@ -232,6 +238,14 @@ const std::vector<Architecture>& architectures() {
       {"minicpm", "minicpm", {&llama_block}, true, false, minicpm_extra},
       {"internlm2", "llama", {&llama_block}, true},
       {"hunyuan-dense", "hunyuan_v1_dense", {&llama_block, &hunyuan_block}},
+      {"olmo", "olmo", {&llama_block}, true, false, olmo_extra},
+      {"phi2",
+       "phi",
+       {&llama_block, &phi2_block},
+       false,
+       false,
+       phi2_extra,
+       "model.final_layernorm"},
       {"olmo2",
        "olmo2",
        {&llama_block, &sandwich_block},
@@ -294,7 +308,7 @@ std::vector<Rule> rules_of(const Architecture& arch, const Json& config) {
       drop("rope_factors_*.weight"),
       drop("blk.*.attn_rot_embd.*"),
       rename("token_embd.*", "model.embed_tokens.*"),
-      rename("output_norm.*", "model.norm.*"),
+      rename("output_norm.*", std::string(arch.last_norm) + ".*"),
       rename("output.*", "lm_head.*"),
   };
   std::map<std::string_view, std::string_view> names;
