@@ -3,7 +3,12 @@
 // tensor is missing, of another shape, or has a stranger beside it. All of them
 // must end in one error that names the field or tensor, what was expected and
 // what was found - or load, where the model does not ask for it.
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
+#include <cstring>
 #include <map>
 
 #include "checkpoint/checkpoint.h"
@@ -67,9 +72,40 @@ class Altered : public TensorSource {
   std::map<std::string, Change, std::less<>> changed_;
 };
 
+// A text that outlives a process that crashes: shared with its parent.
+class Note {
+ public:
+  Note()
+      : text_(static_cast<char*>(mmap(
+            nullptr,
+            size,
+            PROT_READ | PROT_WRITE,
+            MAP_SHARED | MAP_ANONYMOUS,
+            -1,
+            0))) {
+    MLXLM_CHECK(text_ != MAP_FAILED, "a page is there");
+  }
+  ~Note() {
+    munmap(text_, size);
+  }
+  Note(const Note&) = delete;
+  Note& operator=(const Note&) = delete;
+  void set(const std::string& text) const {
+    std::strncpy(text_, text.c_str(), size - 1);
+  }
+  std::string get() const {
+    return text_;
+  }
+
+ private:
+  static constexpr std::size_t size = 4096;
+  char* text_;
+};
+
 // Counts what became of the inputs and keeps the first that went wrong.
 class Tally {
  public:
+  explicit Tally(const Note& note) : note_(note) {}
   // `name`: of the field or tensor. `must_fail`: loading is wrong, and so is an
   // error that does not name it.
   void attempt(
@@ -77,6 +113,7 @@ class Tally {
       const std::string& what,
       const std::string& name,
       bool must_fail) {
+    note_.set(what);
     auto start = std::chrono::steady_clock::now();
     try {
       remembered(checkpoint);
@@ -129,6 +166,7 @@ class Tally {
     first_ += what + ": " + printable(how, 200);
   }
 
+  const Note& note_;
   int refused_ = 0, loaded_ = 0, wrong_ = 0;
   std::string first_;
 };
@@ -212,16 +250,41 @@ void alter_tensors(Tally& tally, const Checkpoint& good) {
   }
 }
 
-} // namespace
-
-Outcome bad_input_case(const Case& c) {
-  if (!is_directory(c.path("model"))) return skipped("no checkpoint");
+Outcome attempt_all(const Case& c, const Note& note) {
   auto good = open_checkpoint(c.path("model"));
+  note.set("nothing changed");
   remembered(good);
-  Tally tally;
+  Tally tally(note);
   alter_config(tally, good);
   alter_tensors(tally, good);
   return tally.outcome();
+}
+
+} // namespace
+
+// In a process of its own: what crashes is told by name as well.
+Outcome bad_input_case(const Case& c) {
+  if (!is_directory(c.path("model"))) return skipped("no checkpoint");
+  Note input, figure;
+  std::fflush(nullptr);
+  auto child = fork();
+  if (child == 0) {
+    Outcome outcome;
+    try {
+      outcome = attempt_all(c, input);
+    } catch (const std::exception& e) {
+      outcome = judge(false, printable(e.what(), 400));
+    }
+    figure.set(outcome.figure);
+    _exit(outcome.status == Outcome::Status::pass ? 0 : 1);
+  }
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) != child)
+    fail(ErrorKind::io, c.name, "expected a process, found none");
+  if (WIFSIGNALED(status))
+    return judge(
+        false, fmt::format("{}: signal {}", input.get(), WTERMSIG(status)));
+  return judge(WEXITSTATUS(status) == 0, figure.get());
 }
 
 } // namespace mlxlm::conformance
