@@ -72,6 +72,19 @@ struct ModelSummary {
 };
 ModelSummary inspect(std::string_view reference);
 
+// ---- what there is ----------------------------------------------------------
+// The `model_type` names that load() knows, sorted.
+std::vector<std::string> supported_model_types();
+
+// Models known by their hub id. Answers of a preset's model also end at its
+// extra tokens.
+struct ModelPreset {
+  std::string id; // "mlx-community/Qwen3-4B-4bit"
+  std::string prompt; // one that shows what the model does; may be empty
+  std::vector<std::string> extra_eos_tokens;
+};
+std::vector<ModelPreset> model_presets();
+
 // ---- loading
 // ------------------------------------------------------------------ automatic:
 // the checkpoint's own type on a GPU, float32 activations on a CPU.

@@ -15,6 +15,7 @@ int run_tokenize(const Values&);
 int run_detokenize(const Values&);
 int run_template(const Values&);
 int run_models(const Values&);
+void print_supported(bool json); // models --supported
 int run_settings(const Values&);
 int run_completion(const Values&);
 int run_man(const Values&);

@@ -122,6 +122,10 @@ int verify(const Values& values) {
 } // namespace
 
 int run_models(const Values& values) {
+  if (values.flag("supported")) {
+    print_supported(values.flag("json"));
+    return 0;
+  }
   auto action = values.text("ACTION");
   if (action == "list") return list(values);
   if (!values.has("MODEL"))

@@ -13,6 +13,7 @@
 #include "generate/prompt_cache.h"
 #include "generate/score.h"
 #include "generate/stream.h"
+#include "hub/presets.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
@@ -101,6 +102,9 @@ Container::Container(
   auto stops = codec_->eos_tokens();
   const auto& loaded = state_->loaded;
   stops.insert(loaded.eos_tokens.begin(), loaded.eos_tokens.end());
+  if (const auto* preset = hub::preset_of(path_))
+    for (auto token : preset->extra_eos_tokens)
+      if (int id = codec_->token_id(token); id >= 0) stops.insert(id);
   xtc_special_.assign(stops.begin(), stops.end());
   for (int id : codec_->encode("\n", false))
     xtc_special_.push_back(id);

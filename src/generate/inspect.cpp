@@ -111,7 +111,7 @@ ModelSummary inspect(std::string_view reference) {
   out.quantization = quantization(config, out.tensors);
   out.layers = text.opt("num_hidden_layers", 0);
   out.vocab = text.opt("vocab_size", 0);
-  out.context_length = text.opt("max_position_embeddings", 0);
+  out.context_length = context_length(text);
   add_memory(checkpoint, out);
   out.capabilities.text = true;
   try {

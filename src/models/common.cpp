@@ -169,6 +169,11 @@ OutputGate output_gate(
   };
 }
 
+float cap_field(const Fields& f, std::string_view key, float absent) {
+  bool none = f.json().contains(std::string(key)) && !f.has(key);
+  return none ? 0 : f.opt(key, absent);
+}
+
 int layer_field(
     const Fields& f,
     std::string_view key,

@@ -78,6 +78,8 @@ using OutputGate =
 OutputGate output_gate(
     Linear gate,
     std::function<mx::array(const mx::array&)> act);
+// A cap of logits or scores; 0, none, where the config says null.
+float cap_field(const Fields& f, std::string_view key, float absent);
 // A field that is one number, or a list with one a layer.
 int layer_field(const Fields& f, std::string_view key, int layer, int fallback);
 // An MLP for layer `index`, at `s`.

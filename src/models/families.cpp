@@ -8,6 +8,7 @@ namespace mlxlm::models {
 
 std::span<const Family> families() {
   static const std::array table = {
+      Family{"acereason", qwen2},
       Family{"afm7", afm7},
       Family{"afmoe", afmoe, plain_expert_rules},
       Family{"apertus", apertus},
@@ -35,6 +36,7 @@ std::span<const Family> families() {
       Family{"gemma3_text", gemma3},
       Family{"gemma3n_text", gemma3n, gemma3n_rules},
       Family{"gemma4_text", gemma4, gemma4_rules},
+      Family{"gemma4_unified_text", gemma4_unified, gemma4_rules},
       Family{"glm", glm},
       Family{"glm4", glm4},
       Family{"glm4_moe", glm4_moe, sigmoid_expert_rules},
@@ -53,8 +55,11 @@ std::span<const Family> families() {
       Family{"hunyuan_v1_moe", hunyuan_v1_moe, hunyuan_rules},
       Family{"internlm2", internlm2, internlm2_rules},
       Family{"internlm3", internlm3},
+      Family{"iquestcoder", llama},
       Family{"iquestloopcoder", iquest},
       Family{"jamba", jamba, jamba_rules},
+      Family{"joyai_llm_flash", deepseek_v3, sigmoid_expert_rules},
+      Family{"kimi_k2", deepseek_v3, sigmoid_expert_rules},
       Family{"kimi_linear", kimi_linear, kimi_linear_rules},
       Family{"Klear", klear, plain_expert_rules},
       Family{"laguna", laguna, laguna_rules},
@@ -90,6 +95,7 @@ std::span<const Family> families() {
       Family{"olmoe", olmoe, plain_expert_rules},
       Family{"openelm", openelm, openelm_rules},
       Family{"phi", phi},
+      Family{"phi-msft", phixtral, phixtral_rules},
       Family{"phi3", phi3},
       Family{"phimoe", phimoe, mixtral_rules},
       Family{"phixtral", phixtral, phixtral_rules},
@@ -115,6 +121,7 @@ std::span<const Family> families() {
       Family{"step3p5", step3p5, step3p5_rules},
       Family{"talkie", talkie, talkie_rules},
       Family{"telechat3", llama},
+      Family{"xverse", llama},
       Family{"youtu", youtu},
       Family{"youtu_llm", youtu},
   };
@@ -127,6 +134,7 @@ std::span<const Wrapper> wrappers() {
       Wrapper{"llama4", "llama4_text"},
       Wrapper{"gemma3n", "gemma3n_text"},
       Wrapper{"gemma4", "gemma4_text"},
+      Wrapper{"gemma4_unified", "gemma4_unified_text"},
       Wrapper{"mistral3", "mistral"},
       Wrapper{"qwen3_5", "qwen3_5_text"},
       Wrapper{"qwen3_5_moe", "qwen3_5_moe_text"},

@@ -66,6 +66,7 @@ ModelPtr gemma2(const Fields& f, const Scope& w);
 ModelPtr gemma3(const Fields& f, const Scope& w);
 ModelPtr gemma3n(const Fields& f, const Scope& w);
 ModelPtr gemma4(const Fields& f, const Scope& w);
+ModelPtr gemma4_unified(const Fields& f, const Scope& w);
 ModelPtr glm(const Fields& f, const Scope& w);
 ModelPtr glm4(const Fields& f, const Scope& w);
 ModelPtr glm4_moe(const Fields& f, const Scope& w);

@@ -141,7 +141,7 @@ ModelPtr openelm(const Fields& f, const Scope& w) {
   c.act = activation(f, "activation_fn_name", "swish");
   auto rope = Rope::from(f, c.head_dim, {.theta_key = "rope_freq_constant"});
   bool normed = f.opt("normalize_qk_projections", true);
-  bool glu = f.opt("ffn_with_glu", true);
+  bool gated = f.opt("ffn_with_glu", true);
   int divisor = f.range("ffn_dim_divisor", 1, 1 << 20);
   auto block = [&](int i, const Scope& s) {
     auto at = s / "self_attn";
@@ -158,6 +158,8 @@ ModelPtr openelm(const Fields& f, const Scope& w) {
     auto m = c.mlp();
     m.inner = divisible(widths[i] * c.hidden, divisor);
     m.down = "proj_2";
+    // Some files have gates whatever the config says.
+    bool glu = gated || (s / "mlp").stored_rows("proj_1") == 2 * m.inner;
     (glu ? m.fused : m.up) = "proj_1";
     return pre_norm_layer(
         s,
@@ -199,10 +201,9 @@ ModelPtr spark(const Fields& f, const Scope& w) {
         o.bias = o.out_bias = bias;
         o.fused = "q_k_v_proj";
         o.o = "out_proj";
-        auto gate = s.linear("g_proj", c.hidden, c.heads, {.bias = bias});
-        o.on_y = [gate](const mx::array& y, const mx::array& x) {
-          return y * mx::expand_dims(mx::sigmoid(gate(x)), -1);
-        };
+        o.on_y = output_gate(
+            s.linear("g_proj", c.hidden, c.heads, {.bias = bias}),
+            [](const mx::array& gate) { return mx::sigmoid(gate); });
       });
 }
 

@@ -212,7 +212,7 @@ class Gemma3n : public Model {
       int own)
       : c_(c),
         own_(own),
-        softcap_(f.opt("final_logit_softcapping", 30.0f)),
+        softcap_(cap_field(f, "final_logit_softcapping", 30)),
         layers_(std::move(layers)),
         embed_(w.embedding("model.embed_tokens", c.vocab, c.hidden)),
         head_(c.tied ? embed_ : w.linear("lm_head", c.hidden, c.vocab)),

@@ -57,7 +57,12 @@ std::vector<std::string> kinds(const Fields& f, int depth) {
 // all global layers.
 void set_heads(const Fields& f, int index, bool global, AttentionOptions& o) {
   if (f.is_object("per_layer_config")) {
-    auto own = f.sub("per_layer_config").sub(std::to_string(index));
+    auto layers = f.sub("per_layer_config");
+    // Keys are as long as the longest, with zeros before.
+    auto key = std::to_string(index);
+    while (key.size() < 4 && !layers.has(key))
+      key.insert(0, 1, '0');
+    auto own = layers.sub(key);
     o.head_dim = own.range("head_dim", o.head_dim, 1, 1 << 13);
     o.kv_heads = own.range("num_key_value_heads", o.kv_heads, 1, 1 << 14);
   } else if (global) {
@@ -208,9 +213,14 @@ ModelPtr gemma4(const Fields& config, const Scope& w) {
   };
   auto o = c.decoder(w);
   o.embed_scale = std::sqrt(static_cast<float>(c.hidden));
-  o.softcap = f.opt("final_logit_softcapping", 0.0f);
+  o.softcap = cap_field(f, "final_logit_softcapping", 0);
   if (per_layer_width(f) > 0) o.side = PerLayerInputs(f, c, w);
   return decoder(w, std::move(o), block);
+}
+
+// Without a vision tower, and never with inputs for every layer.
+ModelPtr gemma4_unified(const Fields& f, const Scope& w) {
+  return gemma4(with_defaults(f, {{"hidden_size_per_layer_input", 0}}), w);
 }
 
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource&) {

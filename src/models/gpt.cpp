@@ -163,7 +163,11 @@ std::vector<Rule> gpt_rules(const Fields&, const TensorSource&) {
 
 // Published files store matrices transposed, MLX ones (below `model`) do not.
 std::vector<Rule> gpt2_rules(const Fields& f, const TensorSource& source) {
-  std::vector<Rule> rules = {rename("transformer.*", "*")};
+  std::vector<Rule> rules = {
+      rename("transformer.*", "*"),
+      // Of a decoder beside an encoder, which there is none of.
+      drop("*.crossattention.*"),
+      drop("*.ln_cross_attn.*")};
   for (auto name : {"c_attn", "c_proj", "c_fc"})
     rules.push_back(move_axis("h.*." + std::string(name) + ".weight", 0, 1));
   for (auto name : {"h.*", "wte.*", "wpe.*", "ln_f.*"})

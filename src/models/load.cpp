@@ -155,6 +155,12 @@ std::vector<std::string> ignored_tensors(const Target& t) {
 
 } // namespace
 
+int context_length(const Fields& config) {
+  for (auto key : {"max_position_embeddings", "n_positions", "block_size"})
+    if (config.has(key)) return config.range(key, 1, 1 << 30);
+  return 0;
+}
+
 LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   auto checkpoint = open_checkpoint(path);
   auto t = target(checkpoint.config);
@@ -185,7 +191,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
       .compute_type = load.type,
       .stored_type = stored,
       .quantization = summary,
-      .max_positions = t.config.range("max_position_embeddings", 0, 1, 1 << 30),
+      .max_positions = context_length(t.config),
       .eos_tokens = end_tokens(path, checkpoint.config)};
 }
 

@@ -61,6 +61,9 @@ struct ModelInventory {
 // Throws what load_model throws.
 ModelInventory take_inventory(const std::string& path);
 
+// The longest context a config says the model was made for; 0: it does not.
+int context_length(const Fields& config);
+
 // The model_type names that load_model knows, sorted.
 std::vector<std::string> supported_models();
 

@@ -8,14 +8,18 @@
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoint/testing.h"
+#include "checkpoint/values.h"
 #include "models/families.h"
 #include "models/load.h"
+#include "quant/formats.h"
 #include "weights/loader.h"
+#include "weights/random.h"
 
 namespace mlxlm {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 // Fields for all families at once; each reads what it knows.
 Json tiny() {
@@ -70,6 +74,8 @@ Json tiny() {
       {"attn_layer_offset", 1},
       {"full_attn_idxs", {1}},
       {"ffn_hidden_size", 32},
+      {"expert_ffn_hidden_size", 32},
+      {"moe_topk", 2},
       {"n_embd", 32},
       {"n_layer", 4},
       {"n_head", 4},
@@ -106,6 +112,31 @@ Fields config_of(std::string_view model_type) {
       {"falcon_mamba", {{"intermediate_size", 64}}},
       {"plamo2", {{"mamba_num_heads", 4}}},
       {"afm7", {{"num_heads", 4}}},
+      {"dbrx",
+       {{"d_model", 32},
+        {"n_layers", 4},
+        {"n_heads", 4},
+        {"attn_config", {{"kv_n_heads", 2}}},
+        {"ffn_config",
+         {{"moe_num_experts", 4}, {"moe_top_k", 2}, {"ffn_hidden_size", 32}}}}},
+      {"phixtral", {{"num_vocab", 64}, {"model_dim", 32}, {"num_heads", 4}}},
+      {"phi-msft", {{"num_vocab", 64}, {"model_dim", 32}, {"num_heads", 4}}},
+      {"gemma4_unified_text",
+       {{"num_kv_shared_layers", 2},
+        {"attention_k_eq_v", true},
+        {"per_layer_config",
+         {{"01", {{"head_dim", 16}, {"num_key_value_heads", 1}}},
+          {"3", {{"head_dim", 16}, {"num_key_value_heads", 1}}}}},
+        {"layer_types",
+         {"sliding_attention",
+          "full_attention",
+          "sliding_attention",
+          "full_attention"}}}},
+      {"step3p5",
+       {{"num_attention_groups", 2},
+        {"moe_num_experts", 4},
+        {"moe_top_k", 2},
+        {"share_expert_dim", 32}}},
       {"lille-130m", {{"n_embd", 64}}},
       {"gemma3n_text",
        {{"num_kv_shared_layers", 2},
@@ -188,7 +219,7 @@ float distance(const mx::array& a, const mx::array& b) {
   return mx::max(mx::abs(a - b)).item<float>();
 }
 
-class Battery : public testing::TestWithParam<models::Family> {};
+class Battery : public ::testing::TestWithParam<models::Family> {};
 
 TEST_P(Battery, LogitsDoNotDependOnHowTokensAreCut) {
   auto loader = Loader::random({.seed = 7}, {});
@@ -247,10 +278,135 @@ TEST_P(Battery, ARunForNoRowsStillRemembers) {
   EXPECT_LT(distance(next, mx::slice(whole, {3, 0}, {4, 64})), 1e-3f);
 }
 
+TEST_P(Battery, WhatWasRolledBackLeavesNoTrace) {
+  auto loader = Loader::random({.seed = 7}, {});
+  auto model =
+      GetParam().build(config_of(GetParam().model_type), loader->root());
+  auto memory = make_memory(model->caches(), {.dtype = mx::float32});
+  std::vector<int> prompt = {3, 14, 15, 9, 26}, wrong = {1, 2, 40},
+                   right = {5, 35};
+  auto tried = memory->sequence(), plain = memory->sequence();
+  for (auto* s : {tried.get(), plain.get()})
+    run(*model, *memory, {{s, prompt, 0}});
+  tried->begin(3);
+  Step step({{tried.get(), 0, 3, 5}});
+  (*model)(
+      {mx::array(wrong.data(), {1, 3}, mx::int32)}, step, *memory, {0, 1, 2})
+      .eval();
+  tried->rollback();
+  EXPECT_EQ(tried->length(), 5);
+  auto again = run(*model, *memory, {{tried.get(), right, 5}});
+  auto expected = run(*model, *memory, {{plain.get(), right, 5}});
+  EXPECT_EQ(distance(again, expected), 0);
+}
+
+// The weights a random model asked for, as a checkpoint of which every matrix
+// that can be is quantized (`quantized`), or holds the same values in float32.
+void fill(
+    testing::MemorySource& out,
+    const RandomWeights::Asked& asked,
+    const std::string& mode,
+    int bits,
+    int group,
+    bool quantized) {
+  auto put = [&](const std::string& name, const mx::array& a) {
+    auto plain = mx::contiguous(a);
+    plain.eval();
+    auto type = a.dtype() == mx::uint32 ? Storage::u32
+        : a.dtype() == mx::uint8        ? Storage::u8
+                                        : Storage::f32;
+    out.add(
+        name,
+        type,
+        {a.shape().begin(), a.shape().end()},
+        {reinterpret_cast<const char*>(plain.data<std::uint8_t>()),
+         plain.nbytes()});
+  };
+  auto random = [](const std::string& name, const Shape64& shape) {
+    auto values = read_floats(random_tensor(7, name, shape));
+    return mx::array(
+        values.data(), mx::Shape(shape.begin(), shape.end()), mx::float32);
+  };
+  for (const auto& [name, shape] : asked.others)
+    put(name, random(name, shape));
+  for (const auto& [name, shape] : asked.matrices) {
+    auto w = random(name + ".weight", shape);
+    if (shape.back() % group != 0) {
+      put(name + ".weight", w);
+      continue;
+    }
+    auto parts = mx::quantize(w, group, bits, mode);
+    std::optional<mx::array> biases;
+    if (parts.size() > 2) biases = parts[2];
+    if (!quantized) {
+      auto back = mx::dequantize(
+          parts[0],
+          parts[1],
+          biases,
+          group,
+          bits,
+          mode,
+          std::nullopt,
+          mx::float32);
+      put(name + ".weight", mx::astype(back, mx::float32));
+      continue;
+    }
+    put(name + ".weight", parts[0]);
+    put(name + ".scales", parts[1]);
+    if (biases) put(name + ".biases", *biases);
+  }
+}
+
+struct Quantization {
+  const char* mode;
+  int bits, group;
+};
+constexpr Quantization quantizations[] = {
+    {"affine", 2, 32},
+    {"affine", 3, 32},
+    {"affine", 4, 32},
+    {"affine", 5, 32},
+    {"affine", 6, 32},
+    {"affine", 8, 32},
+    {"mxfp4", 4, 32},
+    {"mxfp8", 8, 32},
+    {"nvfp4", 4, 16}};
+
+// Every tensor is asked for and nothing else, in every format; a quantized
+// model computes what its values in float32 give.
+TEST_P(Battery, LoadsStrictlyInEveryFormat) {
+  auto config = config_of(GetParam().model_type);
+  RandomWeights::Asked asked;
+  GetParam().build(config, Loader::random({7, {}, &asked}, {})->root());
+  auto logits = [&](const Quantization& q, bool quantized) {
+    testing::MemorySource source;
+    fill(source, asked, q.mode, q.bits, q.group, quantized);
+    auto own = config.with(
+        {{"quantization",
+          {{"mode", q.mode}, {"bits", q.bits}, {"group_size", q.group}}}});
+    auto loader = Loader::open(source, {}, quant::formats(own), {});
+    auto model = GetParam().build(config, loader->root());
+    loader->finish();
+    auto memory = make_memory(model->caches(), {.dtype = mx::float32});
+    auto s = memory->sequence();
+    return run(*model, *memory, {{s.get(), {3, 14, 15, 9, 26, 5}, 0}});
+  };
+  // AFM-7 rounds keys and values, Baichuan scales only a plain head.
+  auto type = GetParam().model_type;
+  float allowed = type == "afm7" ? 0.05f : type == "baichuan_m1" ? 10 : 2e-3f;
+  for (const auto& q : quantizations) {
+    SCOPED_TRACE(std::string(q.mode) + " " + std::to_string(q.bits));
+    auto expected = logits(q, false);
+    float scale = mx::max(mx::abs(expected)).item<float>();
+    EXPECT_LT(
+        distance(logits(q, true), expected), allowed * std::max(1.0f, scale));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Families,
     Battery,
-    testing::ValuesIn(models::families().begin(), models::families().end()),
+    ::testing::ValuesIn(models::families().begin(), models::families().end()),
     [](const auto& info) {
       std::string name(info.param.model_type);
       std::replace(name.begin(), name.end(), '-', '_');
@@ -258,7 +414,7 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 std::string folder_with(const Json& config) {
-  auto path = std::filesystem::path(testing::TempDir()) / "mlxlm_load_test";
+  auto path = std::filesystem::path(::testing::TempDir()) / "mlxlm_load_test";
   std::filesystem::create_directories(path);
   std::ofstream(path / "config.json") << config.dump();
   // An empty, valid safetensors file.
@@ -281,7 +437,7 @@ TEST(Load, NamesTheNearestArchitectures) {
   json["model_type"] = "lama";
   EXPECT_THAT(
       refusal(json),
-      testing::AllOf(
+      ::testing::AllOf(
           HasSubstr("config.json: model_type"),
           HasSubstr("\"lama\""),
           HasSubstr("llama")));

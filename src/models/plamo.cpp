@@ -55,7 +55,8 @@ ModelPtr plamo(const Fields& f, const Scope& w) {
 }
 
 ModelPtr plamo3(const Fields& f, const Scope& w) {
-  auto c = Common::parse(with_defaults(f, {{"head_dim", 128}}), true);
+  auto c = Common::parse(
+      with_defaults(f, {{"head_dim", 128}, {"num_key_value_heads", 4}}), true);
   auto full = Rope::from(f, c.head_dim, {.theta = 1000000});
   auto local = Rope::from(
       f, c.head_dim, {.theta_key = "rope_local_theta", .scaled = false});

@@ -50,7 +50,7 @@ ModelPtr nanochat(const Fields& f, const Scope& w) {
         Sublayer{rms_norm(c.eps), plain_mlp(s / "mlp", m)});
   };
   auto o = frame(c);
-  o.softcap = f.opt("final_logit_softcapping", 15.0f);
+  o.softcap = cap_field(f, "final_logit_softcapping", 15);
   return decoder(w, std::move(o), block);
 }
 

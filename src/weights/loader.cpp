@@ -167,7 +167,10 @@ RowTensor Loader::take(const std::string& name) {
 }
 
 RowTensor Loader::take(const std::string& name, const Shape64& shape) {
-  if (random_) return random_tensor(random_->seed, name, shape);
+  if (random_) {
+    if (random_->asked) random_->asked->others[name] = shape;
+    return random_tensor(random_->seed, name, shape);
+  }
   auto tensor = take(name);
   if (tensor.shape() != shape)
     fail(
@@ -205,6 +208,7 @@ EncodedMatrix Loader::encoded(
   if (random_) {
     Shape64 shape{r.out, r.in};
     if (r.options.experts > 0) shape.insert(shape.begin(), r.options.experts);
+    if (random_->asked) random_->asked->matrices[r.path] = shape;
     return dense_matrix(
         random_tensor(random_->seed, r.path + ".weight", shape));
   }

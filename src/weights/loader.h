@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -44,6 +45,11 @@ struct RandomWeights {
   std::uint64_t seed = 0;
   // Globs of what optional questions (has, find_param, Bias::optional) find.
   std::vector<std::string> present;
+  // Notes the names and shapes of what was asked for, as stored.
+  struct Asked {
+    std::map<std::string, Shape64> matrices, others;
+  };
+  Asked* asked = nullptr;
 };
 
 class Loader : public std::enable_shared_from_this<Loader> {
