@@ -103,6 +103,8 @@ MlpMaker mixed_mlps(
 Mixture deepseek_mixture(const Fields& f);
 // The layers they are in: first_k_dense_replace, moe_layer_freq.
 MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m);
+// Common::parse for configs whose head size follows from others.
+Common latent_common(const Fields& f, bool tied = false);
 // Latent attention with DeepSeek's sizes; yarn's growth of the softmax scale
 // included.
 MlaOptions latent_attention(

@@ -23,6 +23,12 @@ float yarn_scale(const Fields& f, int dim) {
 
 } // namespace
 
+Common latent_common(const Fields& f, bool tied) {
+  return Common::parse(
+      with_defaults(f, {{"head_dim", size_field(f, "qk_rope_head_dim")}}),
+      tied);
+}
+
 MlaOptions latent_attention(
     const Fields& f,
     const Common& c,
