@@ -129,6 +129,8 @@ std::span<const Family> families() {
 std::span<const Wrapper> wrappers() {
   static const std::array table = {
       Wrapper{"gemma3", "gemma3_text"},
+      Wrapper{"kimi_k25", "deepseek_v3"},
+      Wrapper{"kimi_vl", "deepseek_v3"},
       Wrapper{"llama4", "llama4_text"},
       Wrapper{"gemma3n", "gemma3n_text"},
       Wrapper{"gemma4", "gemma4_text"},
