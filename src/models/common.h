@@ -79,7 +79,12 @@ OutputGate output_gate(
     Linear gate,
     std::function<mx::array(const mx::array&)> act);
 // A field that is one number, or a list with one a layer.
-int layer_field(const Fields& f, std::string_view key, int layer, int fallback);
+int layer_field(
+    const Fields& f,
+    std::string_view key,
+    int layer,
+    int fallback,
+    int most = 1 << 24);
 // An MLP for layer `index`, at `s`.
 using MlpMaker = std::function<BlockPtr(int index, const Scope& s)>;
 // Experts of the width `inner`, and one MLP of the width `shared_inner` that

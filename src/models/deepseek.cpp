@@ -72,8 +72,8 @@ ModelPtr sparse_decoder(const Fields& f, const Scope& w, bool interleaved) {
   IndexerOptions indexer{
       .hidden = c.hidden,
       .q_rank = size_field(f, "q_lora_rank"),
-      .heads = size_field(f, "index_n_heads"),
-      .head_dim = size_field(f, "index_head_dim"),
+      .heads = f.range("index_n_heads", 1, 1 << 14),
+      .head_dim = f.range("index_head_dim", 1, 1 << 13),
       .top_k = size_field(f, "index_topk")};
   indexer.rope = Rope::from(
       f,
