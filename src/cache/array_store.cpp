@@ -91,6 +91,46 @@ mx::array ArrayStore::attend_one(
       first_page * options_.page_tokens);
 }
 
+void ArrayStore::put(
+    Rows& layer,
+    const GroupViews& group,
+    const KeysValues& rows) {
+  int pages = 0;
+  for (auto& view : group.views) {
+    for (auto& page : view.pages->pages) {
+      if (page) pages = std::max(pages, page->id + 1);
+    }
+  }
+  grow(pages);
+  auto at = places(group.views);
+  auto write = [&](mx::array& all, const mx::array& x) {
+    auto update = mx::reshape(
+        mx::astype(x, options_.dtype), {x.shape(1), 1, x.shape(2), x.shape(3)});
+    all = mx::scatter(all, at, update, 0);
+  };
+  write(layer.keys, rows.k);
+  if (!geometry_.latent) write(layer.values, rows.v);
+}
+
+Attended ArrayStore::keep(
+    int slot,
+    const GroupViews& group,
+    const mx::array& rows,
+    const std::vector<mx::array>&) {
+  auto& layer = layers_[slot];
+  auto k = mx::expand_dims(rows, 2);
+  put(layer, group, {k, k});
+  return {layer.keys, std::nullopt};
+}
+
+mx::array ArrayStore::kept(
+    int slot,
+    const View& view,
+    const std::vector<mx::array>&) {
+  auto rows = gather(layers_[slot].keys, view, 0);
+  return mx::reshape(rows, {rows.shape(1), rows.shape(3)});
+}
+
 Attended ArrayStore::attend(
     int slot,
     const GroupViews& group,
@@ -100,24 +140,7 @@ Attended ArrayStore::attend(
     const std::vector<mx::array>&) {
   auto& layer = layers_[slot];
   auto& views = group.views;
-  if (rows) {
-    int pages = 0;
-    for (auto& view : views) {
-      for (auto& page : view.pages->pages) {
-        if (page) pages = std::max(pages, page->id + 1);
-      }
-    }
-    grow(pages);
-    auto at = places(views);
-    auto put = [&](mx::array& all, const mx::array& x) {
-      auto update = mx::reshape(
-          mx::astype(x, options_.dtype),
-          {x.shape(1), 1, x.shape(2), x.shape(3)});
-      all = mx::scatter(all, at, update, 0);
-    };
-    put(layer.keys, rows->k);
-    if (!geometry_.latent) put(layer.values, rows->v);
-  }
+  if (rows) put(layer, group, *rows);
   std::vector<mx::array> outs;
   for (auto& view : views) {
     auto part = mx::slice(

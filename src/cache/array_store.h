@@ -16,6 +16,15 @@ class ArrayStore final : public KvStore {
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,
       const std::vector<mx::array>& after) override;
+  Attended keep(
+      int slot,
+      const GroupViews& group,
+      const mx::array& rows,
+      const std::vector<mx::array>& after) override;
+  mx::array kept(
+      int slot,
+      const View& view,
+      const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
 
  private:
@@ -24,6 +33,7 @@ class ArrayStore final : public KvStore {
   };
 
   void grow(int pages);
+  void put(Rows& layer, const GroupViews& group, const KeysValues& rows);
   mx::array places(const std::vector<View>& views) const;
   mx::array gather(const mx::array& rows, const View& view, int first_page)
       const;

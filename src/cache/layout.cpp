@@ -16,11 +16,16 @@ Geometry geometry(const FullKv& s) {
 Geometry geometry(const SlidingKv& s) {
   MLXLM_CHECK(s.window > 0, "a sliding layer needs a window");
   int v_dim = s.v_dim ? s.v_dim : s.head_dim;
-  return {s.kv_heads, s.head_dim, v_dim, s.window, false, s.chunked};
+  Geometry g{s.kv_heads, s.head_dim, v_dim, s.window};
+  g.chunked = s.chunked;
+  return g;
 }
 
 Geometry geometry(const LatentKv& s) {
-  return {1, s.rank + s.rope, s.rank, 0, true};
+  Geometry g{1, s.rank + s.rope, s.rank};
+  g.latent = true;
+  g.readable = s.readable;
+  return g;
 }
 
 struct Builder {

@@ -17,6 +17,7 @@ struct Geometry {
   int window = 0; // 0: everything
   bool latent = false; // values are the first v_dim entries of the keys
   bool chunked = false; // windows begin at multiples of `window`
+  bool readable = false; // latent rows are also read without attention
 
   bool operator==(const Geometry&) const = default;
   std::size_t bytes_per_token(mx::Dtype type) const;

@@ -42,6 +42,14 @@ mx::array LayerCache::attend_latent(
   refuse("attend_latent");
 }
 
+mx::array LayerCache::keep(const Step&, const mx::array&) {
+  refuse("keep");
+}
+
+mx::array LayerCache::kept(const Step&, int) {
+  refuse("kept");
+}
+
 mx::array LayerCache::state(const Segment&, int) {
   refuse("state");
 }

@@ -35,6 +35,7 @@ struct SlidingKv {
 // are the whole row, values its first `rank` entries (MLA, absorbed form).
 struct LatentKv {
   int rank, rope;
+  bool readable = false; // rows can be kept and read without attending
 };
 // Arrays that summarise the past, each [1, shape...], zero at the start.
 struct Recurrent {
@@ -86,6 +87,13 @@ class LayerCache {
       const mx::array& q,
       const mx::array& row,
       const AttendOptions& options);
+
+  // Latent and readable: keeps rows [1, N, rank + rope] without attending. The
+  // result must be evaluated with the pass (mx::depends).
+  virtual mx::array keep(const Step& step, const mx::array& row);
+  // Every row that the sequence of segment `segment` has, this pass' included,
+  // [T, rank + rope].
+  virtual mx::array kept(const Step& step, int segment);
 
   // Recurrent: state `index` of the segment's sequence, [1, shape...], and what
   // it is after the segment's last token.

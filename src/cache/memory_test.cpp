@@ -22,6 +22,7 @@ using Floats = std::vector<float>;
 struct LayerShape {
   int kv_heads, k_dim, v_dim, window; // window 0: none
   bool latent = false;
+  bool chunked = false;
 };
 
 // What the layers of one spec list look like to the oracle; -1: borrows from.
@@ -68,6 +69,7 @@ class Oracle {
  private:
   Floats one_head(const Rows& rows, const float* q, int position, int h) const {
     int first = shape_.window ? std::max(0, position - shape_.window + 1) : 0;
+    if (shape_.chunked) first = position - position % shape_.window;
     int kv = h / queries_per_head;
     std::vector<double> scores;
     for (int j = first; j <= position; ++j) {
@@ -284,6 +286,9 @@ std::vector<Kind> kinds() {
        {{2, 20, 20, 0}, {2, 20, 20, 0}}},
       {"uneven", {FullKv{1, 16, 24}}, {{1, 16, 24, 0}}, 2.5f},
       {"sliding", {SlidingKv{2, 16, 6}}, {{2, 16, 16, 6}}, 0, true},
+      {"chunked",
+       {SlidingKv{2, 16, 6, 0, true}},
+       {{2, 16, 16, 6, false, true}}},
       {"window of one", {SlidingKv{1, 8, 1}}, {{1, 8, 8, 1}}},
       {"latent", {LatentKv{24, 8}}, {{1, 32, 24, 0, true}}},
       {"mixed",

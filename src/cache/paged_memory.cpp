@@ -94,6 +94,28 @@ class KvLayer final : public LayerCache {
     return run(step, q, KeysValues{k, k}, options);
   }
 
+  mx::array keep(const Step& step, const mx::array& row) override {
+    auto& g = geometry();
+    if (layer_.borrows || !g.readable) return LayerCache::keep(step, row);
+    MLXLM_CHECK(
+        row.shape() == (mx::Shape{1, step.tokens, g.k_dim}),
+        "a row a token, as wide as the layer's");
+    auto done = shared_.stores[layer_.group]->keep(
+        layer_.slot,
+        tables_of(shared_, step).group(layer_.group),
+        row,
+        pending(step));
+    note(step, done);
+    return std::move(done.out);
+  }
+
+  mx::array kept(const Step& step, int segment) override {
+    if (!geometry().readable) return LayerCache::kept(step, segment);
+    auto& views = tables_of(shared_, step).group(layer_.group).views;
+    return shared_.stores[layer_.group]->kept(
+        layer_.slot, views.at(segment), pending(step));
+  }
+
  private:
   const Geometry& geometry() const {
     return shared_.layout.groups[layer_.group].geometry;
@@ -106,6 +128,15 @@ class KvLayer final : public LayerCache {
       const AttendOptions& options) {
     check_attend(step, q, rows ? &rows->k : nullptr, rows ? &rows->v : nullptr);
     auto& views = tables_of(shared_, step).group(layer_.group);
+    auto after = pending(step);
+    auto done = shared_.stores[layer_.group]->attend(
+        layer_.slot, views, q, rows, options, after);
+    note(step, done);
+    return std::move(done.out);
+  }
+
+  // Writes of this layer that have not been evaluated.
+  std::vector<mx::array> pending(const Step& step) {
     std::vector<mx::array> after;
     for (auto& segment : step.paged_segments()) {
       auto& sequence = sequence_of(shared_, segment);
@@ -114,15 +145,16 @@ class KvLayer final : public LayerCache {
           written && written->status() == mx::array::Status::unscheduled;
       if (pending) after.push_back(*written);
     }
-    auto done = shared_.stores[layer_.group]->attend(
-        layer_.slot, views, q, rows, options, after);
+    return after;
+  }
+
+  void note(const Step& step, const Attended& done) {
     if (done.written) {
       for (auto& segment : step.paged_segments()) {
         auto& sequence = sequence_of(shared_, segment);
         sequence.written(layer_.group, layer_.slot) = done.written;
       }
     }
-    return std::move(done.out);
   }
 
   // Shapes come from model code; a wrong one must not reach memory.

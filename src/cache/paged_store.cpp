@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "runtime/kernels/attention/paged_rows.h"
+
 namespace mlxlm::cache {
 
 namespace {
@@ -45,6 +47,25 @@ Attended PagedStore::attend(
   std::optional<mx::array> written;
   if (rows) written = result.written;
   return {result.out, written};
+}
+
+Attended PagedStore::keep(
+    int slot,
+    const GroupViews& views,
+    const mx::array& rows,
+    const std::vector<mx::array>& after) {
+  auto written = kernels::keep_rows(
+      {layout_, slot * layout_.layer_bytes(), *views.segments}, rows, after);
+  return {written, written};
+}
+
+mx::array PagedStore::kept(
+    int slot,
+    const View& view,
+    const std::vector<mx::array>& after) {
+  return kernels::read_rows(
+      {layout_, slot * layout_.layer_bytes(), *GroupViews({view}).segments},
+      after);
 }
 
 void PagedStore::copy(const Page& from, const Page& to) {

@@ -16,6 +16,15 @@ class PagedStore final : public KvStore {
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,
       const std::vector<mx::array>& after) override;
+  Attended keep(
+      int slot,
+      const GroupViews& group,
+      const mx::array& rows,
+      const std::vector<mx::array>& after) override;
+  mx::array kept(
+      int slot,
+      const View& view,
+      const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
 
  private:

@@ -63,6 +63,21 @@ class StatelessKv final : public LayerCache {
     return run(step, q, k, v, options);
   }
 
+  mx::array keep(const Step&, const mx::array& row) override {
+    MLXLM_CHECK(geometry_.readable, "keep on a readable layer");
+    kept_ = row;
+    return row;
+  }
+
+  mx::array kept(const Step& step, int segment) override {
+    MLXLM_CHECK(kept_, "rows that were kept");
+    auto& s = step.segments().at(segment);
+    int width = kept_->shape(2);
+    auto rows =
+        mx::slice(*kept_, {0, s.first, 0}, {1, s.first + s.count, width});
+    return mx::squeeze(rows, 0);
+  }
+
  private:
   mx::array run(
       const Step& step,
@@ -88,6 +103,7 @@ class StatelessKv final : public LayerCache {
   StatelessKv* source_;
   bool lends_ = false;
   std::optional<std::pair<mx::array, mx::array>> lent_;
+  std::optional<mx::array> kept_;
 };
 
 class StatelessRecurrent final : public LayerCache {

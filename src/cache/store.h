@@ -49,6 +49,18 @@ class KvStore {
       const std::optional<KeysValues>& rows,
       const AttendOptions& options,
       const std::vector<mx::array>& after) = 0;
+  // Of latent rows: keeps them without attending. `out` is what must be
+  // evaluated with the pass.
+  virtual Attended keep(
+      int slot,
+      const GroupViews& views,
+      const mx::array& rows,
+      const std::vector<mx::array>& after) = 0;
+  // All rows of a sequence, [offset + count, k_dim].
+  virtual mx::array kept(
+      int slot,
+      const View& view,
+      const std::vector<mx::array>& after) = 0;
   // Copies a page of every layer; what was written to `from` has been
   // evaluated.
   virtual void copy(const Page& from, const Page& to) = 0;

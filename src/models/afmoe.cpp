@@ -28,7 +28,7 @@ Mixture experts(const Fields& f) {
       .name = "router.gate",
       .correction = "expert_bias"};
   m.inner = size_field(f, "moe_intermediate_size");
-  m.shared_inner = m.inner * f.range("num_shared_experts", 0, 0, 1 << 10);
+  m.shared_inner = m.inner * f.range("num_shared_experts", 0, 0, 64);
   return m;
 }
 

@@ -42,7 +42,7 @@ static Mixture bailing_mixture(const Fields& f) {
   if (f.opt("moe_router_enable_shared_expert", true))
     m.shared_inner =
         size_field(f, "moe_shared_expert_intermediate_size", m.inner) *
-        f.range("num_shared_experts", 0, 0, 1 << 10);
+        f.range("num_shared_experts", 0, 0, 64);
   return m;
 }
 

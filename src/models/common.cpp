@@ -178,7 +178,8 @@ int layer_field(
     const Fields& f,
     std::string_view key,
     int layer,
-    int fallback) {
+    int fallback,
+    int most) {
   if (!f.has(key) || !f.req<Json>(key).is_array())
     return f.range(key, fallback, 0, most);
   auto list = f.req<std::vector<int>>(key);

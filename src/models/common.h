@@ -81,7 +81,12 @@ OutputGate output_gate(
 // A cap of logits or scores; 0, none, where the config says null.
 float cap_field(const Fields& f, std::string_view key, float absent);
 // A field that is one number, or a list with one a layer.
-int layer_field(const Fields& f, std::string_view key, int layer, int fallback);
+int layer_field(
+    const Fields& f,
+    std::string_view key,
+    int layer,
+    int fallback,
+    int most = 1 << 24);
 // An MLP for layer `index`, at `s`.
 using MlpMaker = std::function<BlockPtr(int index, const Scope& s)>;
 // Experts of the width `inner`, and one MLP of the width `shared_inner` that
@@ -105,6 +110,8 @@ MlpMaker mixed_mlps(
 Mixture deepseek_mixture(const Fields& f);
 // The layers they are in: first_k_dense_replace, moe_layer_freq.
 MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m);
+// Common::parse for configs whose head size follows from others.
+Common latent_common(const Fields& f, bool tied = false);
 // Latent attention with DeepSeek's sizes; yarn's growth of the softmax scale
 // included.
 MlaOptions latent_attention(

@@ -46,7 +46,7 @@ Mixture experts(const Fields& f, const Common& c) {
       .normalize_eps = 1e-12f};
   m.inner = size_field(f, "moe_intermediate_size", 0);
   if (m.inner == 0) m.inner = c.inner;
-  m.shared_inner = m.inner * f.range("moe_num_shared_experts", 0, 0, 1 << 10);
+  m.shared_inner = m.inner * f.range("moe_num_shared_experts", 0, 0, 64);
   m.bias = bias_if(f.opt("use_bias", false));
   return m;
 }

@@ -23,6 +23,7 @@ std::span<const Family> families() {
       Family{"deepseek", deepseek, plain_expert_rules},
       Family{"deepseek_v2", deepseek_v2, sigmoid_expert_rules},
       Family{"deepseek_v3", deepseek_v3, sigmoid_expert_rules},
+      Family{"deepseek_v32", deepseek_v32, sparse_attention_rules},
       Family{"dots1", dots1, sigmoid_expert_rules},
       Family{"ernie4_5", ernie4_5},
       Family{"ernie4_5_moe", ernie4_5_moe, ernie4_5_moe_rules},
@@ -41,6 +42,7 @@ std::span<const Family> families() {
       Family{"glm4", glm4},
       Family{"glm4_moe", glm4_moe, sigmoid_expert_rules},
       Family{"glm4_moe_lite", deepseek_v3, sigmoid_expert_rules},
+      Family{"glm_moe_dsa", glm_moe_dsa, sparse_attention_rules},
       Family{"gpt2", gpt2, gpt2_rules},
       Family{"gpt_bigcode", gpt_bigcode, gpt_rules},
       Family{"gpt_neox", gpt_neox, gpt_neox_rules},
@@ -131,6 +133,8 @@ std::span<const Family> families() {
 std::span<const Wrapper> wrappers() {
   static const std::array table = {
       Wrapper{"gemma3", "gemma3_text"},
+      Wrapper{"kimi_k25", "deepseek_v3"},
+      Wrapper{"kimi_vl", "deepseek_v3"},
       Wrapper{"llama4", "llama4_text"},
       Wrapper{"gemma3n", "gemma3n_text"},
       Wrapper{"gemma4", "gemma4_text"},

@@ -53,6 +53,7 @@ ModelPtr dbrx(const Fields& f, const Scope& w);
 ModelPtr deepseek(const Fields& f, const Scope& w);
 ModelPtr deepseek_v2(const Fields& f, const Scope& w);
 ModelPtr deepseek_v3(const Fields& f, const Scope& w);
+ModelPtr deepseek_v32(const Fields& f, const Scope& w);
 ModelPtr dots1(const Fields& f, const Scope& w);
 ModelPtr ernie4_5(const Fields& f, const Scope& w);
 ModelPtr ernie4_5_moe(const Fields& f, const Scope& w);
@@ -70,6 +71,7 @@ ModelPtr gemma4_unified(const Fields& f, const Scope& w);
 ModelPtr glm(const Fields& f, const Scope& w);
 ModelPtr glm4(const Fields& f, const Scope& w);
 ModelPtr glm4_moe(const Fields& f, const Scope& w);
+ModelPtr glm_moe_dsa(const Fields& f, const Scope& w);
 ModelPtr gpt2(const Fields& f, const Scope& w);
 ModelPtr gpt_bigcode(const Fields& f, const Scope& w);
 ModelPtr gpt_neox(const Fields& f, const Scope& w);
@@ -207,5 +209,6 @@ std::vector<Rule> spark_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> talkie_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gemma3n_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> sparse_attention_rules(const Fields& f, const TensorSource& source);
 
 } // namespace mlxlm::models

@@ -26,7 +26,7 @@ BlockPtr layer_mlp(
   m.inner = layer_field(f, "moe_intermediate_size", i, c.inner);
   m.shared = "shared_mlp";
   if (f.opt("use_mixed_mlp_moe", true))
-    m.shared_inner = c.inner * layer_field(f, "num_shared_expert", i, 1);
+    m.shared_inner = c.inner * layer_field(f, "num_shared_expert", i, 1, 64);
   return mixture(s, c, m);
 }
 

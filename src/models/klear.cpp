@@ -58,7 +58,7 @@ ModelPtr klear(const Fields& f, const Scope& w) {
       .normalize = f.opt("norm_topk_prob", false),
       .correction = "expert_bias"};
   m.inner = size_field(f, "moe_intermediate_size");
-  m.shared_inner = m.inner * f.range("n_shared_experts", 1, 1, 1 << 10);
+  m.shared_inner = m.inner * f.range("n_shared_experts", 1, 1, 64);
   auto dense = f.opt("mlp_only_layers", std::vector<int>{});
   int step = f.range("decoder_sparse_step", 1, 1, 1 << 20);
   auto mlp = [&](int i, const Scope& s) -> BlockPtr {

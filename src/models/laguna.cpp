@@ -96,7 +96,8 @@ ModelPtr laguna(const Fields& f, const Scope& w) {
   auto mlp = mixed_mlps(f, c, laguna_experts(f), [](int i) { return i > 0; });
   return plain_decoder(
       w, c, mlp, [&](int i, const Scope& s, AttentionOptions& o) {
-        o.heads = layer_field(f, "num_attention_heads_per_layer", i, c.heads);
+        o.heads = layer_field(
+            f, "num_attention_heads_per_layer", i, c.heads, 1 << 14);
         o.window = window[i];
         o.rope = ropes.of(window[i]);
         o.bias = bias_if(f.opt("qkv_bias", biased));

@@ -23,6 +23,12 @@ float yarn_scale(const Fields& f, int dim) {
 
 } // namespace
 
+Common latent_common(const Fields& f, bool tied) {
+  return Common::parse(
+      with_defaults(f, {{"head_dim", size_field(f, "qk_rope_head_dim")}}),
+      tied);
+}
+
 MlaOptions latent_attention(
     const Fields& f,
     const Common& c,
@@ -30,11 +36,12 @@ MlaOptions latent_attention(
   MlaOptions a;
   a.hidden = c.hidden;
   a.heads = c.heads;
+  constexpr int most_dim = 1 << 13;
   a.q_rank = size_field(f, "q_lora_rank", 0);
-  a.kv_rank = size_field(f, "kv_lora_rank");
-  a.nope_dim = size_field(f, "qk_nope_head_dim");
-  a.rope_dim = size_field(f, "qk_rope_head_dim");
-  a.v_dim = size_field(f, "v_head_dim");
+  a.kv_rank = f.range("kv_lora_rank", 1, 1 << 16);
+  a.nope_dim = f.range("qk_nope_head_dim", 1, most_dim);
+  a.rope_dim = f.range("qk_rope_head_dim", 1, most_dim);
+  a.v_dim = f.range("v_head_dim", 1, most_dim);
   bool pairs = f.opt("rope_interleave", f.opt("rope_traditional", interleaved));
   a.rope =
       Rope::from(f, a.rope_dim, {.traditional = pairs, .dims = a.rope_dim});

@@ -70,6 +70,7 @@ std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
          drop("*vision_tower.*"),
          drop("*visual.*"),
          drop("*vision_model.*"),
+         drop("*mm_projector.*"),
          drop("*multi_modal_projector.*")});
   add({drop("*.rotary_emb.inv_freq")});
   if (t.family->rules) add(t.family->rules(t.config, *c.tensors));

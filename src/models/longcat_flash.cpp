@@ -72,7 +72,7 @@ ModelPtr longcat_flash(const Fields& config, const Scope& w) {
       {{"num_hidden_layers", size_field(config, "num_layers")},
        {"intermediate_size", size_field(config, "ffn_hidden_size")}});
   check_zero_experts(f);
-  auto c = Common::parse(f);
+  auto c = latent_common(f);
   auto a = longcat_attention(f, c);
   ExpertOptions experts{
       .hidden = c.hidden,

@@ -105,6 +105,15 @@ Json tiny() {
 // to others.
 Fields config_of(std::string_view model_type) {
   static const Json mixed = {"mamba", "attention", "mamba", "attention"};
+  static const Json phixtral = {
+      {"model_dim", 32}, {"num_heads", 4}, {"num_vocab", 64}};
+  static const Json sparse = {
+      {"index_n_heads", 2}, {"index_head_dim", 8}, {"index_topk", 4}};
+  static const Json shared = {
+      {"index_n_heads", 2},
+      {"index_head_dim", 8},
+      {"index_topk", 4},
+      {"index_topk_freq", 2}};
   static const Json special = {
       {"granitemoehybrid",
        {{"layer_types", mixed}, {"shared_intermediate_size", 32}}},
@@ -178,6 +187,31 @@ Fields config_of(std::string_view model_type) {
            {"ffn", {{"no_op", true}}}},
           {{"attention", {{"n_heads_in_group", 4}}},
            {"ffn", {{"ffn_mult", 2.5}}}}}}}},
+      {"dbrx",
+       {{"d_model", 32},
+        {"n_layers", 4},
+        {"n_heads", 4},
+        {"attn_config", {{"kv_n_heads", 2}, {"clip_qkv", 0.5}}},
+        {"ffn_config",
+         {{"moe_num_experts", 4}, {"moe_top_k", 2}, {"ffn_hidden_size", 32}}}}},
+      {"phixtral", phixtral},
+      {"phi-msft", phixtral},
+      {"hunyuan", {{"use_cla", true}, {"moe_topk", 2}}},
+      {"hunyuan_v1_moe", {{"moe_topk", 2}}},
+      {"longcat_flash",
+       {{"moe_topk", 2},
+        {"expert_ffn_hidden_size", 32},
+        {"zero_expert_num", 2}}},
+      {"ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}}},
+      {"step3p5",
+       {{"num_attention_groups", 2},
+        {"moe_num_experts", 4},
+        {"moe_top_k", 2},
+        {"share_expert_dim", 32},
+        {"swiglu_limits", {0, 0, 0, 0.5}}}},
+      {"llama4_text", {{"attention_chunk_size", 4}, {"floor_scale", 4}}},
+      {"deepseek_v32", sparse},
+      {"glm_moe_dsa", shared},
       {"spark2_5",
        {{"rope_parameters",
          {{"sliding_attention", {{"rope_theta", 10000.0}}},

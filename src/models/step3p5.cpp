@@ -27,11 +27,26 @@ Join clamped(float limit) {
   };
 }
 
-// Entry `layer` of a list of numbers under `key`; 0 beyond its end.
+// Entry `layer` of a list of numbers under `key`; `beyond` where the list ends
+// before it or has a null.
 float entry(const Fields& f, const char* key, int layer, float beyond) {
-  auto list = f.opt(key, std::vector<double>{});
-  bool inside = layer < static_cast<int>(list.size());
-  return inside ? static_cast<float>(list[layer]) : beyond;
+  if (!f.has(key)) return beyond;
+  auto list = f.req<Json>(key);
+  if (!list.is_array())
+    fail(
+        ErrorKind::config,
+        f.where(key),
+        "expected a list of numbers, found {}",
+        list.type_name());
+  if (layer >= static_cast<int>(list.size()) || list[layer].is_null())
+    return beyond;
+  if (!list[layer].is_number())
+    fail(
+        ErrorKind::config,
+        f.where(key),
+        "expected numbers, found {}",
+        list[layer].type_name());
+  return list[layer].get<float>();
 }
 
 // "1,2,5" or a list; all but the first layer when there is none.

@@ -2,6 +2,7 @@
 
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"
@@ -197,7 +198,20 @@ class Attention : public Block {
 
 BlockPtr attention(const Scope& s, const AttentionOptions& options) {
   auto o = options;
-  if (o.kv_heads < 1 || o.heads % o.kv_heads != 0)
+  auto within = [&](const char* what, int value, int most) {
+    if (value < 1 || value > most)
+      fail(
+          ErrorKind::config,
+          s.path(),
+          "expected 1 to {} {}, found {}",
+          most,
+          what,
+          value);
+  };
+  within("heads", o.heads, 1 << 14);
+  within("key-value heads", o.kv_heads, 1 << 14);
+  within("numbers a head", std::max(o.head_dim, o.v_dim), 1 << 13);
+  if (o.heads % o.kv_heads != 0)
     fail(
         ErrorKind::config,
         s.path(),

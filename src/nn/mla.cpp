@@ -2,7 +2,9 @@
 
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <vector>
 
 #include "nn/fused.h"
@@ -87,12 +89,57 @@ class Mla : public Block {
       q_norm_ = rms_norm(s, "q_a_layernorm", o.q_rank, o.eps);
     }
     if (o.head_gate) gate_ = s.linear("g_proj", o.hidden, o.heads);
+    if (o.indexer) indexer_.emplace(s / "indexer", *o.indexer);
   }
 
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {
+    auto p = prepared(x, step);
+    return finish(
+        cache->attend_latent(step, p.wide, p.row, {.scale = o_.scale}), x);
+  }
+
+  CacheSpec cache() const override {
+    return LatentKv{o_.kv_rank, o_.rope_dim, o_.choice != nullptr};
+  }
+
+  std::vector<CacheSpec> caches() const override {
+    if (!indexer_) return {cache()};
+    return {cache(), indexer_->cache()};
+  }
+
+  mx::array run(
+      const mx::array& x,
+      const Step& step,
+      const std::vector<LayerCache*>& caches) const override {
+    if (!o_.choice) return (*this)(x, step, caches[0]);
+    auto p = prepared(x, step);
+    std::vector<mx::array> kept;
+    if (indexer_)
+      kept.push_back(caches[1]->keep(step, indexer_->keys(x, step)));
+    auto& choice = *o_.choice;
+    if (indexer_) choice = indexer_->choose(x, p.q_low, step, *caches[1]);
+    const auto& t = choice.tokens;
+    bool all = std::none_of(
+        t.begin(), t.end(), [](const auto& ids) { return ids.has_value(); });
+    if (!all) kept.push_back(caches[0]->keep(step, p.row));
+    auto y = all
+        ? caches[0]->attend_latent(step, p.wide, p.row, {.scale = o_.scale})
+        : sparse(p.wide, step, *caches[0]);
+    y = finish(y, x);
+    return kept.empty() ? y : mx::depends({y}, kept)[0];
+  }
+
+ private:
+  struct Prepared {
+    mx::array wide; // queries in the latent space [1, N, H, rank + rope]
+    mx::array row; // what is remembered [1, N, rank + rope]
+    mx::array q_low; // what the queries were made of
+  };
+
+  Prepared prepared(const mx::array& x, const Step& step) const {
     int n = x.shape(1);
-    auto [q, kv] = projections(x);
+    auto [q, kv, q_low] = projections(x);
     q = mx::reshape(q, {1, n, o_.heads, o_.nope_dim + o_.rope_dim});
     if (o_.temperature != 0) {
       auto t = query_temperature(step, o_.temperature, o_.temperature_length);
@@ -113,20 +160,45 @@ class Mla : public Block {
     auto row =
         mx::concatenate({latent, mx::reshape(k_pe, {1, n, o_.rope_dim})}, -1);
     auto wide = mx::concatenate({absorbed_.embed_q(q_parts[0]), q_pe}, -1);
-    auto y = cache->attend_latent(step, wide, row, {.scale = o_.scale});
-    y = absorbed_.unembed_out(y);
-    if (gate_) y = y * mx::expand_dims(mx::sigmoid((*gate_)(x)), -1);
-    return out_(mx::reshape(y, {1, n, o_.heads * o_.v_dim}));
+    return {wide, row, q_low};
   }
 
-  CacheSpec cache() const override {
-    return LatentKv{o_.kv_rank, o_.rope_dim};
+  // x: the block's input.
+  mx::array finish(const mx::array& y, const mx::array& x) const {
+    auto heads = absorbed_.unembed_out(y);
+    if (gate_) heads = heads * mx::expand_dims(mx::sigmoid((*gate_)(x)), -1);
+    return out_(mx::reshape(heads, {1, y.shape(1), o_.heads * o_.v_dim}));
   }
 
- private:
-  std::pair<mx::array, mx::array> projections(const mx::array& x) const {
+  // Every segment for itself, with what was chosen for it.
+  mx::array sparse(const mx::array& q, const Step& step, LayerCache& cache)
+      const {
+    std::vector<mx::array> out;
+    const auto& segments = step.segments();
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      const auto& s = segments[i];
+      auto mine = mx::slice(
+          q,
+          {0, s.first, 0, 0},
+          {1, s.first + s.count, q.shape(2), q.shape(3)});
+      out.push_back(attend_chosen(
+          mx::squeeze(mine, 0),
+          cache.kept(step, static_cast<int>(i)),
+          o_.choice->tokens.at(i),
+          s.offset,
+          o_.kv_rank,
+          o_.scale));
+    }
+    return mx::expand_dims(
+        out.size() == 1 ? out[0] : mx::concatenate(out, 0), 0);
+  }
+
+  std::tuple<mx::array, mx::array, mx::array> projections(
+      const mx::array& x) const {
     auto both = linears(x, {q_a_ ? *q_a_ : q_, kv_a_});
-    return {q_a_ ? q_(q_norm_(both[0])) : both[0], both[1]};
+    if (!q_a_) return {both[0], both[1], both[0]};
+    auto low = q_norm_(both[0]);
+    return {q_(low), both[1], low};
   }
 
   MlaOptions o_;
@@ -136,6 +208,7 @@ class Mla : public Block {
   Linear out_;
   std::optional<Linear> q_a_, gate_;
   Norm q_norm_;
+  std::optional<Indexer> indexer_;
 };
 
 } // namespace

@@ -4,10 +4,12 @@
 // projection to the result.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "nn/block.h"
+#include "nn/indexer.h"
 #include "nn/rope.h"
 
 namespace mlxlm {
@@ -25,6 +27,10 @@ struct MlaOptions {
   int temperature_length = 0;
   bool head_gate = false; // `g_proj`: what a head returns, times a sigmoid
   std::string o = "o_proj";
+  // Sparse attention: with an indexer, which writes its choice down, or with
+  // the choice of an earlier layer.
+  std::optional<IndexerOptions> indexer = {};
+  ChoicePtr choice = {};
 };
 
 // Understands `kv_b_proj` (published checkpoints) and its halves by head,
