@@ -23,9 +23,11 @@ function(mlxlm_install program)
 
   file(WRITE "${PROJECT_BINARY_DIR}/nothing.cpp" "// A library of other libraries' code.\n")
   add_library(mlxlm_library SHARED "${PROJECT_BINARY_DIR}/nothing.cpp")
-  foreach(room ${ARGN})
-    target_link_libraries(mlxlm_library PRIVATE "$<LINK_LIBRARY:WHOLE_ARCHIVE,mlxlm_${room}>")
-  endforeach()
+  # Whole, for what nothing inside refers to; the rooms below come as needed.
+  list(TRANSFORM ARGN PREPEND mlxlm_)
+  list(JOIN ARGN "," whole)
+  target_link_libraries(mlxlm_library PRIVATE ${ARGN})
+  set_target_properties(mlxlm_library PROPERTIES LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${whole}")
   target_include_directories(mlxlm_library INTERFACE "$<INSTALL_INTERFACE:include>")
   target_compile_features(mlxlm_library INTERFACE cxx_std_20)
   set_target_properties(

@@ -128,6 +128,36 @@ TEST_F(SmolLM2, CancelAndRefusals) {
   EXPECT_EQ(model_->generate({1}, greedy(0))->text(), "");
 }
 
+TEST_F(SmolLM2, SequencesStayWithinTheirBudget) {
+  auto page = 64 * inspect("smollm2").kv_bytes_per_token;
+  LoadOptions options;
+  options.max_kv_bytes = 2 * page;
+  auto small = load("smollm2", options);
+  auto prompt = small->encode("Once upon a time");
+  auto count = static_cast<int>(prompt.size());
+
+  auto refused = small->generate(prompt, greedy(500));
+  EXPECT_THROW(refused->text(), Error);
+  EXPECT_NE(refused->info().error.find("sequence memory"), std::string::npos)
+      << refused->info().error;
+
+  // Without a number it gets what fits.
+  auto open = greedy(0);
+  open.max_tokens.reset();
+  open.ignore_eos = true;
+  auto longest = small->generate(prompt, open);
+  longest->text();
+  EXPECT_EQ(longest->info().finish_reason, FinishReason::length);
+  EXPECT_EQ(count + longest->info().generation_tokens, 128);
+
+  // Each takes all there is: they wait for one another.
+  std::vector<GenerationPtr> waiting;
+  for (int i = 0; i < 3; ++i)
+    waiting.push_back(small->generate(prompt, greedy(100)));
+  for (auto& generation : waiting)
+    EXPECT_FALSE(tokens(*generation).empty());
+}
+
 TEST_F(SmolLM2, ScoreDoesNotDependOnWindowsOfTheEngine) {
   auto ids = model_->encode(
       "The quick brown fox jumps over the lazy dog. It was a bright cold day.");

@@ -191,6 +191,7 @@ Param Loader::param(
     const std::string& path,
     const mx::Shape& shape,
     mx::Dtype type) {
+  if (options_.outline && random_) return Param(mx::zeros(shape, type));
   const bool fresh = !used_.contains(path);
   auto tensor = take(path, wide(shape));
   if (options_.inventory && fresh)
@@ -199,6 +200,16 @@ Param Loader::param(
   table_.add(path, out);
   advance(tensor.bytes());
   return out;
+}
+
+// Of an outline without a checkpoint: what is asked for.
+Linear Loader::invented(const MatrixRequest& r) {
+  EncodedMatrix matrix;
+  matrix.stacked = r.options.experts > 0;
+  matrix.experts = std::max(1, r.options.experts);
+  matrix.rows = r.end - r.begin;
+  matrix.cols = r.in;
+  return Linear(outline_linear(matrix));
 }
 
 EncodedMatrix Loader::encoded(
@@ -289,6 +300,7 @@ Linear Loader::list(const MatrixRequest& r) {
 
 Linear Loader::linear(const MatrixRequest& r) {
   if (options_.inventory) return list(r);
+  if (options_.outline && random_) return invented(r);
   auto matrix = row_range(encoded(r), r.begin, r.end);
   auto bias = this->bias(r);
   const bool framed = matrix.framed() && !options_.outline;

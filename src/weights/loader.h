@@ -101,6 +101,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
       const MatrixRequest& request,
       Inventory::Matrix* listing = nullptr);
   Linear list(const MatrixRequest& request);
+  Linear invented(const MatrixRequest& request);
   std::optional<mx::array> bias(const MatrixRequest& request);
   mx::array value(
       const RowTensor& tensor,

@@ -6,6 +6,7 @@
 #include <mlxlm/convert.h>
 #include <mlxlm/error.h>
 #include <mlxlm/generate.h>
+#include <mlxlm/hub.h>
 #include <mlxlm/model.h>
 #include <mlxlm/sampling.h>
 #include <mlxlm/tokenizer.h>
@@ -14,6 +15,13 @@
 int main() {
   std::cout << mlxlm::version() << " on MLX " << mlxlm::engine_version()
             << "\n";
+  if (mlxlm::local_models().empty()) return 1;
+  try {
+    mlxlm::parse_hub_id("a/b/c/d");
+    return 1;
+  } catch (const mlxlm::Error& error) {
+    std::cout << error.what() << "\n";
+  }
   try {
     mlxlm::load("no-such-model");
     return 1;
