@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "nn/fused.h"
+#include "runtime/kernels/elementwise.h"
 
 namespace mlxlm {
 
@@ -69,7 +70,7 @@ class Attention : public Block {
     auto k = changed(qk[1], o_.on_k);
     auto v = heads(qkv.back(), o_.kv_heads, v_dim_);
     auto y = cache.attend(step, q, k, changed(v, o_.on_v), attend_options());
-    return gate ? y * mx::sigmoid(*gate) : y;
+    return gate ? kernels::gated_by(y, *gate) : y;
   }
 
   static mx::array changed(

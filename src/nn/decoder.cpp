@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "runtime/kernels/elementwise.h"
 
 namespace mlxlm {
 
@@ -59,7 +60,7 @@ mx::array Stack::operator()(
   std::optional<mx::array> branch; // computed, not yet added to h
   std::optional<mx::array> late; // for the end of the layer
   auto add = [](std::optional<mx::array>& sum, const mx::array& y) {
-    sum = sum ? *sum + y : y;
+    sum = sum ? kernels::add(*sum, y) : y;
   };
   auto x = h; // what the last norm gave
   auto narrow = [&] {
@@ -89,7 +90,7 @@ mx::array Stack::operator()(
     for (int k = 0; k < slots; ++k)
       views.push_back(&memory.layer(slot + k));
     auto y = sub.post(sub.op->run(x, step, views));
-    if (sub.scale != 1) y = y * mx::array(sub.scale, y.dtype());
+    if (sub.scale != 1) y = kernels::scaled(y, sub.scale);
     add(sub.late ? late : branch, y);
     if (ends && late) add(branch, *std::exchange(late, std::nullopt));
     if (!end) continue;
@@ -156,8 +157,7 @@ class Decoder : public Model {
       const std::vector<int>& rows) const override {
     auto h = input.embeddings ? *input.embeddings
                               : embed_.kernel().rows(input.tokens, type_);
-    if (options_.embed_scale != 1)
-      h = h * mx::array(options_.embed_scale, h.dtype());
+    if (options_.embed_scale != 1) h = kernels::scaled(h, options_.embed_scale);
     if (positions_) h = h + positions(step);
     h = options_.embed_norm(h);
     std::optional<mx::array> side;
@@ -193,7 +193,7 @@ class Decoder : public Model {
     y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
     if (rows == 0) return y;
     if (gain_) y = y * *gain_;
-    if (options_.logit_scale != 1) y = y * mx::array(options_.logit_scale);
+    if (options_.logit_scale != 1) y = kernels::scaled(y, options_.logit_scale);
     if (options_.softcap > 0) {
       auto cap = mx::array(options_.softcap);
       y = cap * mx::tanh(y / cap);

@@ -2,11 +2,10 @@
 
 #include <mlx/ops.h>
 
-#include <cmath>
-#include <numbers>
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/linear.h"
 #include "runtime/kernels/ops.h"
 
@@ -35,21 +34,6 @@ std::optional<kernels::Gate> fused_gate(Activation act) {
     default:
       return std::nullopt;
   }
-}
-
-mx::array constant(float value, const mx::array& like) {
-  return mx::array(value, like.dtype());
-}
-
-mx::array gelu_tanh(const mx::array& x) {
-  auto c = static_cast<float>(std::sqrt(2 / std::numbers::pi));
-  auto inner = constant(c, x) * (x + constant(0.044715f, x) * x * x * x);
-  return constant(0.5f, x) * x * (constant(1, x) + mx::tanh(inner));
-}
-
-mx::array gelu_erf(const mx::array& x) {
-  auto inner = x * constant(static_cast<float>(1 / std::numbers::sqrt2), x);
-  return constant(0.5f, x) * x * (constant(1, x) + mx::erf(inner));
 }
 
 } // namespace
@@ -93,17 +77,18 @@ Activation activation(
 }
 
 mx::array apply(Activation act, const mx::array& x) {
+  using kernels::Unary;
   switch (act) {
     case Activation::silu:
-      return x * mx::sigmoid(x);
+      return kernels::activated(Unary::silu, x);
     case Activation::gelu_tanh:
-      return gelu_tanh(x);
+      return kernels::activated(Unary::gelu_tanh, x);
     case Activation::gelu_erf:
-      return gelu_erf(x);
+      return kernels::activated(Unary::gelu_erf, x);
     case Activation::relu:
-      return mx::maximum(x, constant(0, x));
+      return kernels::activated(Unary::relu, x);
     case Activation::relu2:
-      return mx::square(mx::maximum(x, constant(0, x)));
+      return kernels::activated(Unary::relu2, x);
   }
   return x;
 }

@@ -2,30 +2,13 @@
 
 #include <mlx/ops.h>
 
-#include <limits>
-
 #include "core/check.h"
-#include "runtime/kernels/ops.h"
+#include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/routing.h"
 
 namespace mlxlm {
 
 namespace {
-
-// -inf for every expert [T, E] outside the best groups.
-mx::array best_groups(const mx::array& scores, const RouterOptions& o) {
-  int tokens = scores.shape(0), size = o.experts / o.groups;
-  auto grouped = mx::reshape(scores, {tokens, o.groups, size});
-  auto rank = o.pairs
-      ? mx::sum(kernels::top_k(grouped, std::min(2, size)).second, -1)
-      : mx::max(grouped, -1);
-  auto best = kernels::top_k(rank, o.top_groups).first; // [T, top_groups]
-  auto all = mx::arange(0, o.groups, 1, mx::uint32);
-  auto kept =
-      mx::any(mx::equal(mx::expand_dims(best, -1), all), 1); // [T, groups]
-  auto outside = mx::array(-std::numeric_limits<float>::infinity());
-  auto out = mx::where(mx::expand_dims(kept, -1), grouped, outside);
-  return mx::reshape(out, {tokens, o.experts});
-}
 
 void check(const Scope& s, const RouterOptions& o) {
   auto refuse = [&](const char* what, int value) {
@@ -68,18 +51,20 @@ Router::Choice Router::choose(
     const mx::array& logits,
     const std::optional<mx::array>& correction,
     const RouterOptions& o) {
-  auto scores = o.scores ? o.scores(logits)
-      : o.score == RouterOptions::Score::sigmoid
-      ? mx::sigmoid(logits)
-      : mx::softmax(logits, -1, true);
-  auto rank = correction ? scores + *correction : scores;
-  if (o.groups > 1) rank = best_groups(rank, o);
-  auto ids = kernels::top_k(rank, o.top_k).first;
-  auto weights = mx::take_along_axis(scores, ids, -1);
-  if (o.normalize)
-    weights =
-        weights / (mx::sum(weights, -1, true) + mx::array(o.normalize_eps));
-  if (o.scale != 1) weights = weights * mx::array(o.scale);
+  kernels::Routing routing{
+      .score = o.score == RouterOptions::Score::sigmoid
+          ? kernels::Routing::Score::sigmoid
+          : kernels::Routing::Score::softmax,
+      .top_k = o.top_k,
+      .groups = o.groups,
+      .top_groups = o.top_groups,
+      .pairs = o.pairs,
+      .normalize = o.normalize,
+      .normalize_eps = o.normalize_eps,
+      .scale = o.scale};
+  auto [ids, weights] = o.scores
+      ? kernels::reference::route_scores(o.scores(logits), correction, routing)
+      : kernels::route(logits, correction, routing);
   return {ids, weights};
 }
 
@@ -130,12 +115,11 @@ class Moe : public Block {
     auto rows = mx::squeeze(x, 0); // [T, hidden]
     auto [ids, weights] = router_(rows);
     auto parts = experts_(rows, ids); // [T, k, hidden]
-    auto w = mx::expand_dims(mx::astype(weights, parts.dtype()), -1);
-    auto y = mx::expand_dims(mx::sum(parts * w, 1), 0);
+    auto y = mx::expand_dims(kernels::weighted_sum(parts, weights), 0);
     if (!shared_) return y;
     auto common = (*shared_)(x, step, nullptr);
     if (shared_gate_) common = common * mx::sigmoid((*shared_gate_)(x));
-    return y + common;
+    return kernels::add(y, common);
   }
 
  private:
