@@ -114,7 +114,7 @@ TEST_P(Recorded, DrawsWhatBuiltPassesDraw) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     Recorded,
-    testing::Values("llama", "qwen3", "mistral"),
+    testing::Values("llama", "qwen3", "mistral", "gemma3_text", "olmo2"),
     [](const auto& info) { return std::string(info.param); });
 
 TEST(Recordings, LeavesAloneWhatDependsOnPositions) {

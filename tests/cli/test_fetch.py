@@ -273,7 +273,9 @@ def test_small_file_is_hashed_too(cache, hub):
     assert "config.json" not in cache.files(repo)
 
 
-@pytest.mark.parametrize("body", [WEIGHTS + b"more", WEIGHTS[:-1], b""])
+@pytest.mark.parametrize(
+    "body", [WEIGHTS + b"more", WEIGHTS[:-1], b""], ids=["longer", "shorter", "empty"]
+)
 def test_other_length(cache, hub, body):
     repo = hub.add("org/name", FILES)
     hub.fault(NAME, body=body, times=-1)
