@@ -209,6 +209,8 @@ std::vector<Rule> spark_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> talkie_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gemma3n_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource& source);
-std::vector<Rule> sparse_attention_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> sparse_attention_rules(
+    const Fields& f,
+    const TensorSource& source);
 
 } // namespace mlxlm::models

@@ -2,7 +2,6 @@
 
 #include <mlx/ops.h>
 
-
 #include "core/check.h"
 #include "core/strings.h"
 #include "runtime/kernels/elementwise.h"

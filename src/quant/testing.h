@@ -65,7 +65,8 @@ inline void expect_matrix(
     for (std::size_t i = 0; i < want.size(); ++i) {
       ASSERT_NEAR(whole[i], want[i], error) << i << (packed ? " packed" : "");
       ASSERT_NEAR(rows[i], want[i], error) << i << (packed ? " packed" : "");
-      ASSERT_NEAR(product[i], want[i], error + 1e-5f + 1e-4f * std::fabs(want[i]))
+      ASSERT_NEAR(
+          product[i], want[i], error + 1e-5f + 1e-4f * std::fabs(want[i]))
           << i << (packed ? " packed" : "");
     }
   }
