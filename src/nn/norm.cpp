@@ -2,6 +2,7 @@
 
 #include <mlx/ops.h>
 
+#include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/ops.h"
 
 namespace mlxlm {
@@ -45,7 +46,7 @@ std::pair<mx::array, mx::array> Norm::add(
     const mx::array& residual) const {
   if (kind_ == Kind::rms)
     return kernels::add_rms_norm(x, residual, value(weight_), eps_, offset_);
-  auto sum = x + residual;
+  auto sum = kernels::add(x, residual);
   return {sum, (*this)(sum)};
 }
 
