@@ -45,13 +45,6 @@ struct Recordings::Recording {
     exchange(inputs);
   }
 
-  // What the pass that was recorded left.
-  void clear() {
-    *live.tokens = {};
-    *live.samples = {};
-    if (live.tables) live.tables->clear();
-  }
-
   void exchange(PassInputs& inputs) {
     std::swap(*live.tokens, *inputs.tokens);
     std::swap(*live.samples, *inputs.samples);
@@ -75,7 +68,6 @@ Replay Recordings::run(int rows, PassInputs inputs) {
   struct Frame {
     std::shared_ptr<Recording> recording;
     PassInputs inputs{.position_array = mx::array(0)};
-    std::promise<void> done;
   };
   auto frame = std::make_shared<Frame>();
   frame->recording = entry.recording;
@@ -83,14 +75,16 @@ Replay Recordings::run(int rows, PassInputs inputs) {
   if (frame->inputs.drawn) {
     frame->inputs.tokens->drawn = frame->inputs.drawn->data<std::int32_t>();
   }
+  auto done = std::make_shared<std::promise<void>>();
   Replay replay;
-  replay.done_ = frame->done.get_future();
-  enqueue([f = frame] {
+  replay.done_ = done->get_future();
+  replay.keeps_ = frame;
+  enqueue([f = frame.get(), done] {
     try {
       f->recording->run(f->inputs);
-      f->done.set_value();
+      done->set_value();
     } catch (...) {
-      f->done.set_exception(std::current_exception());
+      done->set_exception(std::current_exception());
     }
   });
   return replay;
@@ -136,7 +130,14 @@ void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
   entry.recording =
       std::make_shared<Recording>(Recording{tape, std::move(inputs), ids});
   entry.recording->live.drawn.reset();
-  enqueue([recording = entry.recording] { recording->clear(); });
+  // What the pass that was recorded leaves behind.
+  enqueue([tokens = entry.recording->live.tokens,
+           samples = entry.recording->live.samples,
+           tables = entry.recording->live.tables] {
+    *tokens = {};
+    *samples = {};
+    if (tables) tables->clear();
+  });
   entry.last_use = ++clock_;
   ++recorded_;
 }

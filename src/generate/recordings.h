@@ -38,14 +38,23 @@ struct PassInputs {
 // A pass being done again. Belongs to the engine's thread.
 class Replay {
  public:
-  // Waits; throws what a kernel threw.
+  Replay() = default;
+  Replay(Replay&&) = default;
+  Replay& operator=(Replay&&) = default;
+  ~Replay() {
+    if (done_.valid()) done_.wait();
+  }
+  // Waits; throws what a kernel threw. What the pass used is let go here:
+  // arrays do not die on the kernels' thread.
   void finish() {
+    auto keeps = std::move(keeps_);
     done_.get();
   }
 
  private:
   friend class Recordings;
   std::future<void> done_;
+  std::shared_ptr<void> keeps_;
 };
 
 class Recordings {
