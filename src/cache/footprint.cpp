@@ -16,14 +16,7 @@ Footprint::Footprint(
     auto row = group.geometry.bytes_per_token(options.dtype) * group.layers;
     groups_.push_back({row * options.page_tokens, group.geometry.window});
   }
-  for (auto& layer : layout.recurrent) {
-    for (auto& state : layer.states) {
-      std::size_t values = 1;
-      for (auto n : state.shape)
-        values *= n;
-      state_bytes_ += values * mx::size_of(state.dtype);
-    }
-  }
+  state_bytes_ = layout.state_bytes();
 }
 
 std::size_t Footprint::bytes_per_token() const {

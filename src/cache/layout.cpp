@@ -91,4 +91,17 @@ Layout::Layout(const std::vector<CacheSpec>& specs) {
     std::visit(Builder{*this}, spec);
 }
 
+std::size_t Layout::state_bytes() const {
+  std::size_t total = 0;
+  for (auto& layer : recurrent) {
+    for (auto& state : layer.states) {
+      std::size_t values = 1;
+      for (auto n : state.shape)
+        values *= n;
+      total += values * mx::size_of(state.dtype);
+    }
+  }
+  return total;
+}
+
 } // namespace mlxlm::cache

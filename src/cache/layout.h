@@ -43,6 +43,8 @@ struct Layout {
 
   // Throws Error(internal) for specs that make no sense.
   explicit Layout(const std::vector<CacheSpec>& specs);
+  // Of one copy of a sequence's recurrent states.
+  std::size_t state_bytes() const;
 };
 
 } // namespace mlxlm::cache

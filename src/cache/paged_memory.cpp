@@ -335,16 +335,7 @@ std::size_t Shared::bytes() const {
 }
 
 std::size_t Shared::bytes_of_states() const {
-  std::size_t total = 0;
-  for (auto& layer : layout.recurrent) {
-    for (auto& state : layer.states) {
-      std::size_t values = 1;
-      for (auto n : state.shape)
-        values *= n;
-      total += values * mx::size_of(state.dtype);
-    }
-  }
-  return total;
+  return layout.state_bytes();
 }
 
 std::unique_ptr<Memory> make_paged_memory(

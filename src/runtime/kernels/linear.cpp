@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "core/check.h"
+#include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/linear/multiply.h"
 #include "runtime/kernels/tape.h"
 #include "runtime/threads.h"
@@ -101,24 +102,10 @@ std::vector<void*> allocate(Arrays& outputs) {
   return data;
 }
 
-mx::array activate(const mx::array& x, Gate gate) {
-  auto f = mx::astype(x, mx::float32);
-  switch (gate) {
-    case Gate::silu:
-      f = f * mx::sigmoid(f);
-      break;
-    case Gate::gelu_tanh: {
-      auto u =
-          mx::array(0.7978845608f) * (f + mx::array(0.044715f) * f * f * f);
-      f = mx::array(0.5f) * f * (mx::array(1.0f) + mx::tanh(u));
-      break;
-    }
-    case Gate::gelu_erf:
-      f = mx::array(0.5f) * f *
-          (mx::array(1.0f) + mx::erf(f * mx::array(0.70710678f)));
-      break;
-  }
-  return mx::astype(f, x.dtype());
+Unary unary(Gate gate) {
+  return gate == Gate::silu     ? Unary::silu
+      : gate == Gate::gelu_tanh ? Unary::gelu_tanh
+                                : Unary::gelu_erf;
 }
 
 // x W^T in plain MLX, the matrix in x's type.
@@ -220,7 +207,7 @@ class Product : public WithReference {
     const auto& m = plan_->matrices;
     if (plan_->gate) {
       return {
-          activate(plain(inputs[0], m[0]), *plan_->gate) *
+          reference::activated(unary(*plan_->gate), plain(inputs[0], m[0])) *
           plain(inputs[0], m[1])};
     }
     Arrays outputs;
