@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/kernels/ops.h"
+#include "runtime/kernels/ops/order.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
 
@@ -63,18 +64,13 @@ class Chooser {
       s /= sum;
   }
 
-  // The k first of `order` become the best by value, ties to the lower index,
-  // NaN last.
+  // The k first of `order` become the best by value.
   static void best(
       std::vector<std::uint32_t>& order,
       const std::vector<float>& value,
       int k) {
     auto better = [&](std::uint32_t a, std::uint32_t b) {
-      float u = value[a], v = value[b];
-      if (std::isnan(u) || std::isnan(v)) {
-        return std::isnan(u) == std::isnan(v) ? a < b : std::isnan(v);
-      }
-      return u != v ? u > v : a < b;
+      return comes_before(value.data(), a, b);
     };
     std::partial_sort(order.begin(), order.begin() + k, order.end(), better);
   }

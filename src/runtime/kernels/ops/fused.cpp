@@ -4,9 +4,9 @@
 #include <mlx/ops.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
+#include "runtime/kernels/ops/order.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
 
@@ -306,18 +306,14 @@ struct TopK {
   static constexpr const char* name = "mlxlm::top_k";
   int k;
 
-  // The k best of x[n], best first, ties to the lower index, NaN last.
+  // The k best of x[n], in the order of comes_before.
   static void select(
       const float* x,
       int n,
       int k,
       std::vector<std::uint32_t>& best) {
     auto better = [x](std::uint32_t a, std::uint32_t b) {
-      float u = x[a], v = x[b];
-      if (u > v) return true;
-      if (u < v) return false;
-      bool u_nan = std::isnan(u), v_nan = std::isnan(v);
-      return u_nan != v_nan ? v_nan : a < b;
+      return comes_before(x, a, b);
     };
     best.resize(k);
     std::iota(best.begin(), best.end(), 0);
