@@ -134,7 +134,10 @@ Conversion convert(std::string_view reference, const ConvertOptions& options) {
   };
   write("model.safetensors.index.json", converting::python_json(files.index));
   write("config.json", converting::python_json(plan.config));
-  if (is_directory(source)) converting::copy_files(source, folder);
+  if (model.checkpoint.gguf)
+    converting::write_tokenizer(*model.checkpoint.gguf, folder);
+  else
+    converting::copy_files(source, folder);
   write("README.md", converting::model_card(source, hub_id(reference)));
 
   std::error_code error;

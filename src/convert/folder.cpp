@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "core/files.h"
 #include "core/strings.h"
+#include "generate/gguf_vocabulary.h"
 
 namespace mlxlm::converting {
 namespace {
@@ -171,6 +172,34 @@ void copy_files(const std::string& from, const std::string& to) {
     if (wanted && is_file(path))
       write_file(join_path(to, name), read_file(path));
   }
+}
+
+void write_tokenizer(const GgufFile& file, const std::string& to) {
+  auto vocabulary = gguf_vocabulary(file);
+  auto tokenizer = tokenizer_from_gguf(vocabulary, file.path());
+  const auto& info = tokenizer->info();
+  Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
+  for (const auto& [name, token] : info.special_tokens)
+    config[name] = token;
+  config["clean_up_tokenization_spaces"] = false;
+  if (info.chat_templates.size() == 1 &&
+      info.chat_templates.contains("default")) {
+    config["chat_template"] = info.chat_templates.at("default");
+  } else if (!info.chat_templates.empty()) {
+    auto& list = config["chat_template"] = Json::array();
+    for (const auto& [name, text] : info.chat_templates)
+      list.push_back({{"name", name}, {"template", text}});
+  }
+  Json generation = Json::object();
+  if (auto bos = vocabulary.ids.find("bos"); bos != vocabulary.ids.end())
+    generation["bos_token_id"] = bos->second;
+  if (!info.eos_ids.empty()) generation["eos_token_id"] = info.eos_ids;
+  auto write = [&](const char* name, std::string_view text) {
+    write_file(join_path(to, name), text);
+  };
+  write("tokenizer.json", tokenizer_json_from_gguf(vocabulary, file.path()));
+  write("tokenizer_config.json", python_json(config));
+  write("generation_config.json", python_json(generation));
 }
 
 } // namespace mlxlm::converting

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf.h"
 #include "core/json.h"
 
 namespace mlxlm::converting {
@@ -26,5 +27,7 @@ std::string model_card(const std::string& source, std::string_view model);
 
 // Tokenizer and generation files of the folder `from`.
 void copy_files(const std::string& from, const std::string& to);
+// ... made from what a GGUF file says.
+void write_tokenizer(const GgufFile& file, const std::string& to);
 
 } // namespace mlxlm::converting

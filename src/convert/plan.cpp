@@ -42,12 +42,6 @@ bool is_float(mx::Dtype type) {
   return mx::issubdtype(type, mx::floating);
 }
 
-// Packed modules of the source that stay as they are.
-struct Kept {
-  Quantization how;
-  std::vector<std::pair<std::string, RowTensor>> tensors; // by suffix
-};
-
 class Planner {
  public:
   Planner(const ModelInventory& model, const ConvertOptions& options)
@@ -93,8 +87,16 @@ class Planner {
     return *type_;
   }
 
+  // Packed already, in a way that MLX has. FP8 is unpacked unless its blocks
+  // are MXFP8's, as mlx-lm does.
   bool keeps(const Inventory::Matrix& m) const {
-    return !options_.dequantize && m.format == "MLX";
+    if (options_.dequantize || m.format == "dense" || m.format == "GGUF" ||
+        m.format == "JANG gate")
+      return false;
+    if (m.format == "MLX") return true;
+    if (m.format == "BitNet") return !options_.quantize;
+    if (m.format == "FP8" && !mxfp8_blocks()) return false;
+    return mlx_packing(m.matrix).has_value();
   }
   bool any_kept() const {
     return std::any_of(
@@ -102,13 +104,20 @@ class Planner {
         model_.inventory.matrices.end(),
         [&](const auto& m) { return keeps(m); });
   }
+  bool mxfp8_blocks() const {
+    const auto& config = model_.checkpoint.config;
+    if (!config.is_object("quantization_config")) return false;
+    auto block = config.sub("quantization_config");
+    return block.opt("scale_fmt", "") == "ue8m0" &&
+        block.opt("weight_block_size", std::vector<int>{}) ==
+        std::vector<int>{32, 32};
+  }
 
   static Quantization packing(const Inventory::Matrix& m) {
-    const auto& spec = m.matrix.spec;
-    Quantization q{spec.bits, spec.group, "affine"};
-    if (!m.stored.contains("biases"))
-      q.mode = spec.bits == 8 ? "mxfp8" : spec.group == 16 ? "nvfp4" : "mxfp4";
-    return q;
+    auto p = mlx_packing(m.matrix);
+    if (p) return {p->bits, p->group, p->mode};
+    // MLX has groups of 16 as well in affine checkpoints of its own.
+    return {m.matrix.spec.bits, m.matrix.spec.group, "affine"};
   }
 
   ValuesPtr values_of(const Inventory::Matrix& m) const {
@@ -128,8 +137,10 @@ class Planner {
           affine ? type_for(m.path, *mlx_type(scales.storage()))
                  : mx::bfloat16);
     }
-    return decoded_values(
-        m.matrix, model_.checkpoint.gguf ? *type_ : mx::bfloat16);
+    auto type = mx::bfloat16;
+    if (model_.checkpoint.gguf) type = *type_;
+    if (m.format == "JANG gate") type = mx::float32;
+    return decoded_values(m.matrix, type);
   }
 
   void add(const Inventory::Matrix& m) {
@@ -168,6 +179,23 @@ class Planner {
   }
 
   void keep(const std::string& path, const Inventory::Matrix& m) {
+    if (m.format == "MLX" || m.format == "BitNet")
+      keep_stored(path, m);
+    else
+      keep_values(path, m);
+    if (m.format != "BitNet") kept_.emplace_back(path, packing(m));
+  }
+
+  void keep_values(const std::string& path, const Inventory::Matrix& m) {
+    auto scales = mx::bfloat16;
+    for (const char* name : {"scales", "weight_scale"})
+      if (auto it = m.stored.find(name); it != m.stored.end())
+        scales = mlx_type(it->second.storage()).value_or(scales);
+    plan_.tasks.push_back(repacked(
+        path, m.matrix, *mlx_packing(m.matrix), type_for(path, scales)));
+  }
+
+  void keep_stored(const std::string& path, const Inventory::Matrix& m) {
     for (const auto& [suffix, tensor] : m.stored) {
       auto name = fmt::format("{}.{}", path, suffix);
       auto stored = mlx_type(tensor.storage());
@@ -176,7 +204,7 @@ class Planner {
       plan_.tasks.push_back(
           converts ? cast(name, stored_values(tensor), *type_)
                    : copied(name, tensor));
-      if (!weight) continue;
+      if (!weight || m.format == "BitNet") continue;
       plan_.tasks.back().bits = m.matrix.spec.bits;
       auto& out = plan_.tasks.back().outputs[0];
       if (out.storage == Storage::u8) { // the same bytes as MLX's words
@@ -184,7 +212,6 @@ class Planner {
         out.shape.back() /= 4;
       }
     }
-    kept_.emplace_back(path, packing(m));
   }
 
   // `unpacked`: what was packed before keeps the type that unpacking gave.
@@ -244,10 +271,23 @@ class Planner {
           kept_.empty())
         config_["quantization"] = to_json(recipe_.general());
       name_kept();
+      drop_stale_block();
       for (const auto& [path, entry] : entries_)
         config_["quantization"][path] = entry;
     }
     plan_.config = saved_config(std::move(config_));
+  }
+
+  // What another library says of how it packed, when nothing is packed any
+  // more. mlx-lm leaves FP8's.
+  void drop_stale_block() {
+    if (config_.contains("quantization") ||
+        !config_.contains("quantization_config"))
+      return;
+    const auto& block = config_["quantization_config"];
+    auto method = block.is_object() ? block.value("quant_method", "") : "";
+    if (method != "fp8" && method != "bitnet")
+      config_.erase("quantization_config");
   }
 
   // config.json says of modules that stay packed how they are.

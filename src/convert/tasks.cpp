@@ -42,6 +42,25 @@ void put(
   write(index, static_cast<std::size_t>(begin) * row, bytes_of(rows));
 }
 
+Task packed_outputs(
+    const std::string& path,
+    const Shape64& shape,
+    mx::Dtype type,
+    const Quantization& q) {
+  auto codes = shape, groups = shape;
+  codes.back() = codes.back() * q.bits / 32;
+  groups.back() /= q.group_size;
+  const bool affine = q.mode == "affine";
+  const auto scale = affine ? storage_of(type) : Storage::u8;
+  Task out;
+  out.bits = q.bits;
+  out.outputs = {
+      {path + ".weight", Storage::u32, codes},
+      {path + ".scales", scale, groups}};
+  if (affine) out.outputs.push_back({path + ".biases", scale, groups});
+  return out;
+}
+
 } // namespace
 
 std::size_t Output::elements() const {
@@ -96,17 +115,7 @@ Task packed(
     ValuesPtr values,
     mx::Dtype type,
     const Quantization& q) {
-  const bool affine = q.mode == "affine";
-  auto codes = values->shape(), groups = values->shape();
-  codes.back() = codes.back() * q.bits / 32;
-  groups.back() /= q.group_size;
-  const auto scale = affine ? storage_of(type) : Storage::u8;
-  Task out;
-  out.bits = q.bits;
-  out.outputs = {
-      {path + ".weight", Storage::u32, codes},
-      {path + ".scales", scale, groups}};
-  if (affine) out.outputs.push_back({path + ".biases", scale, groups});
+  auto out = packed_outputs(path, values->shape(), type, q);
   out.run = [values, type, q](const Write& write) {
     in_chunks(*values, [&](std::int64_t begin, std::int64_t end) {
       auto parts = mx::quantize(
@@ -120,6 +129,31 @@ Task packed(
       for (std::size_t i = 0; i < parts.size(); ++i)
         put(write, i, begin, parts[i]);
     });
+  };
+  return out;
+}
+
+Task repacked(
+    const std::string& path,
+    const EncodedMatrix& matrix,
+    const MlxPacking& packing,
+    mx::Dtype scales) {
+  Shape64 shape{matrix.rows, matrix.cols};
+  if (matrix.stacked) shape.insert(shape.begin(), matrix.experts);
+  auto out = packed_outputs(
+      path, shape, scales, {packing.bits, packing.group, packing.mode});
+  out.run = [matrix, scales](const Write& write) {
+    auto form = mlx_form(matrix);
+    MLXLM_CHECK(form.has_value(), "a matrix with a packing has that form");
+    auto put_all = [&](std::size_t index, mx::array part) {
+      part = mx::contiguous(part);
+      mx::eval(part);
+      write(index, 0, bytes_of(part));
+    };
+    put_all(0, form->weight);
+    if (!form->biases) return put_all(1, form->scales);
+    put_all(1, mx::astype(form->scales, scales));
+    put_all(2, mx::astype(*form->biases, scales));
   };
   return out;
 }

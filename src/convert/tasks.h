@@ -10,6 +10,7 @@
 
 #include "convert/values.h"
 #include "mlxlm/convert.h"
+#include "weights/kernels.h"
 
 namespace mlxlm::converting {
 
@@ -44,5 +45,13 @@ Task packed(
     ValuesPtr values,
     mx::Dtype type,
     const Quantization& q);
+
+// The same, of a matrix that another library packed in a way MLX can tell:
+// codes as they are, affine parameters as `scales`.
+Task repacked(
+    const std::string& path,
+    const EncodedMatrix& matrix,
+    const MlxPacking& packing,
+    mx::Dtype scales);
 
 } // namespace mlxlm::converting

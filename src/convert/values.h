@@ -41,7 +41,7 @@ ValuesPtr unpacked_values(
     int group,
     const std::string& mode,
     mx::Dtype type);
-// A matrix of any format as `type`.
+// A matrix of any format, its order and factors applied, as `type`.
 ValuesPtr decoded_values(const EncodedMatrix& matrix, mx::Dtype type);
 // Rows [begin, end) of the second dimension of `values` seen as
 // [heads, rows / heads, cols]; `transposed`: as [heads, cols, end - begin].

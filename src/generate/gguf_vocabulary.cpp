@@ -1,7 +1,6 @@
 #include "generate/gguf_vocabulary.h"
 
 #include "core/strings.h"
-#include "text/gguf_tokenizer.h"
 
 namespace mlxlm {
 namespace {
@@ -40,7 +39,7 @@ void add_templates(const GgufMetadata& metadata, GgufTokenizer& out) {
 
 } // namespace
 
-TokenizerPtr gguf_tokenizer(const GgufFile& file) {
+GgufTokenizer gguf_vocabulary(const GgufFile& file) {
   const auto& metadata = file.metadata();
   GgufTokenizer out;
   out.model = metadata.req<std::string_view>(key("model"));
@@ -57,7 +56,11 @@ TokenizerPtr gguf_tokenizer(const GgufFile& file) {
   out.add_space_prefix = metadata.get<bool>(key("add_space_prefix"));
   add_ids(metadata, out);
   add_templates(metadata, out);
-  return tokenizer_from_gguf(out, file.path());
+  return out;
+}
+
+TokenizerPtr gguf_tokenizer(const GgufFile& file) {
+  return tokenizer_from_gguf(gguf_vocabulary(file), file.path());
 }
 
 } // namespace mlxlm

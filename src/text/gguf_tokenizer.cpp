@@ -51,6 +51,10 @@ class Assembler {
     shell_["post_processor"] = post_processor();
   }
 
+  GgufTokenizerShell shell() && {
+    return {std::move(shell_), bpe_.ignore_merges != 0, bpe_.unknown};
+  }
+
   TokenizerPtr build() {
     auto slices = [](const std::vector<std::string_view>& texts) {
       std::vector<mlxlm_slice> result;
@@ -298,6 +302,12 @@ TokenizerPtr tokenizer_from_gguf(
     const GgufTokenizer& gguf,
     std::string_view where) {
   return Assembler(gguf, where).build();
+}
+
+GgufTokenizerShell gguf_tokenizer_shell(
+    const GgufTokenizer& gguf,
+    std::string_view where) {
+  return Assembler(gguf, where).shell();
 }
 
 } // namespace mlxlm

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/json.h"
 #include "text/tokenizer.h"
 
 namespace mlxlm {
@@ -32,6 +33,21 @@ struct GgufTokenizer {
 // Throws Error(text): an unknown model or pre names the known ones, and arrays
 // that do not fit each other are refused. `where` names the file.
 TokenizerPtr tokenizer_from_gguf(
+    const GgufTokenizer& gguf,
+    std::string_view where);
+
+// The text of a tokenizer.json that encodes and decodes alike.
+std::string tokenizer_json_from_gguf(
+    const GgufTokenizer& gguf,
+    std::string_view where);
+
+// What both are made from: a tokenizer.json without its "model".
+struct GgufTokenizerShell {
+  Json json;
+  bool ignore_merges = false;
+  std::int64_t unknown = -1; // id
+};
+GgufTokenizerShell gguf_tokenizer_shell(
     const GgufTokenizer& gguf,
     std::string_view where);
 

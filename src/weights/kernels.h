@@ -28,6 +28,16 @@ LinearKernelPtr framed_linear(
     const EncodedMatrix& matrix,
     std::optional<mx::array> bias);
 
+// How MLX packs the values of a matrix, when it can without changing them:
+// nothing for groups of 16, tables other than e2m1, columns out of order,
+// factors.
+struct MlxPacking {
+  std::string mode;
+  int group;
+  int bits;
+};
+std::optional<MlxPacking> mlx_packing(const EncodedMatrix& matrix);
+
 // A matrix in MLX's own quantized form.
 struct MlxForm {
   mx::array weight; // u32 [..., rows, cols * bits / 32]
@@ -37,8 +47,8 @@ struct MlxForm {
   int bits;
   std::string mode;
 };
-// The same values in that form, bit for bit; nothing when there is none (groups
-// of 16, tables other than e2m1).
+// The same values in that form, bit for bit, but for order and factors; nothing
+// when there is none.
 std::optional<MlxForm> mlx_form(const EncodedMatrix& matrix);
 
 // MLX arrays: the exact quantized form if there is one; otherwise dense, plain

@@ -162,6 +162,14 @@ Parts read_parts(const EncodedMatrix& m, const Plan& plan) {
 
 } // namespace
 
+std::optional<MlxPacking> mlx_packing(const EncodedMatrix& m) {
+  auto plan = mlxlm::plan(m.spec);
+  if (!plan || m.framed() || m.cols % plan->group != 0 ||
+      std::int64_t{m.cols} * m.spec.bits % 32 != 0)
+    return std::nullopt;
+  return MlxPacking{plan->mode, plan->group, m.spec.bits};
+}
+
 std::optional<MlxForm> mlx_form(const EncodedMatrix& m) {
   auto plan = mlxlm::plan(m.spec);
   const auto row_bits = std::int64_t{m.cols} * m.spec.bits;

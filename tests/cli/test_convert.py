@@ -71,6 +71,16 @@ def test_modules_of_their_own(mlxlm, wide, tmp_path):
     assert "model.embed_tokens.scales" not in header(out / "model.safetensors")
 
 
+def test_default_model_becomes_a_folder(mlxlm, tmp_path):
+    out = tmp_path / "smollm2-4bit"
+    done = mlxlm("convert", "--model", "smollm2", "-q", "--mlx-path", out, timeout=300)
+    assert done.code == 0, done.err
+    assert (out / "tokenizer.json").is_file() and (out / "tokenizer_config.json").is_file()
+    question = ["-p", "What is the capital of France?", "-m", 12, "--verbose", "false"]
+    answer = mlxlm("generate", "--model", out, *question)
+    assert answer.code == 0 and "Paris" in answer.text, answer.err
+
+
 def test_mistakes(mlxlm, fails, wide, tmp_path):
     out = tmp_path / "out"
     assert "--model" in fails("convert", code=2)
