@@ -2,6 +2,7 @@
 
 #include <mlx/compile.h>
 #include <mlx/device.h>
+#include <mlx/memory.h>
 
 #include <filesystem>
 
@@ -110,7 +111,10 @@ Conversion convert(std::string_view reference, const ConvertOptions& options) {
     output.pop_back();
   check_free(output);
   const auto source = fetch(reference);
-  if (mx::default_device() == mx::Device::cpu) mx::disable_compile();
+  if (mx::default_device() == mx::Device::cpu) {
+    mx::disable_compile();
+    mx::set_cache_limit(std::size_t{32} << 20);
+  }
 
   const auto model = take_inventory(source);
   const auto plan = converting::make_plan(model, options);

@@ -137,7 +137,7 @@ class Planner {
           affine ? type_for(m.path, *mlx_type(scales.storage()))
                  : mx::bfloat16);
     }
-    auto type = mx::bfloat16;
+    auto type = scale_type(m);
     if (model_.checkpoint.gguf) type = *type_;
     if (m.format == "JANG gate") type = mx::float32;
     return decoded_values(m.matrix, type);
@@ -187,12 +187,16 @@ class Planner {
   }
 
   void keep_values(const std::string& path, const Inventory::Matrix& m) {
-    auto scales = mx::bfloat16;
+    plan_.tasks.push_back(repacked(
+        path, m.matrix, *mlx_packing(m.matrix), type_for(path, scale_type(m))));
+  }
+
+  // Of another library's half-precision scales; else bfloat16.
+  static mx::Dtype scale_type(const Inventory::Matrix& m) {
     for (const char* name : {"scales", "weight_scale"})
       if (auto it = m.stored.find(name); it != m.stored.end())
-        scales = mlx_type(it->second.storage()).value_or(scales);
-    plan_.tasks.push_back(repacked(
-        path, m.matrix, *mlx_packing(m.matrix), type_for(path, scales)));
+        if (it->second.storage() == Storage::f16) return mx::float16;
+    return mx::bfloat16;
   }
 
   void keep_stored(const std::string& path, const Inventory::Matrix& m) {

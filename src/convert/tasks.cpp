@@ -4,27 +4,56 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
 
 #include "core/check.h"
+#include "runtime/threads.h"
 
 namespace mlxlm::converting {
 namespace {
 
-constexpr std::int64_t chunk_elements = std::int64_t{4} << 20;
+constexpr std::int64_t chunk_elements = std::int64_t{1} << 20;
 
 std::size_t width_of(Storage storage) {
   return static_cast<std::size_t>(info(storage).bytes);
 }
 
-// Calls `use(begin, end)` for runs of rows that are a few megabytes.
-void in_chunks(const Values& values, auto&& use) {
+// Runs body(i) for i in [0, count) on the kernels' threads and throws what one
+// of them threw.
+void side_by_side(int count, const std::function<void(int)>& body) {
+  std::mutex mutex;
+  std::exception_ptr error;
+  parallel_for(count, [&](int i) {
+    try {
+      body(i);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
+// Calls `use(begin, end)` for runs of rows of a few megabytes, several at a
+// time. What a call does with MLX it does on its own thread to the end.
+void in_chunks(
+    const Values& values,
+    const std::function<void(std::int64_t, std::int64_t)>& use) {
   const auto rows = values.row_count();
   const auto step = std::max<std::int64_t>(
       1, chunk_elements / std::max<std::int64_t>(1, values.cols()));
-  for (std::int64_t at = 0; at < rows; at += step) {
-    const auto end = std::min(rows, at + step);
-    use(at, end);
-    values.drop(at, end);
+  for (std::int64_t at = 0; at < rows;) {
+    const auto left = (rows - at + step - 1) / step;
+    const auto count =
+        static_cast<int>(std::min<std::int64_t>(left, thread_count()));
+    auto begin = [&](int i) { return std::min(rows, at + i * step); };
+    if (count == 1)
+      use(at, begin(1));
+    else
+      side_by_side(count, [&](int i) { use(begin(i), begin(i + 1)); });
+    values.drop(at, begin(count));
+    at = begin(count);
   }
 }
 

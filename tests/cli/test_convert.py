@@ -72,8 +72,9 @@ def test_modules_of_their_own(mlxlm, wide, tmp_path):
 
 
 def test_default_model_becomes_a_folder(mlxlm, tmp_path):
-    out = tmp_path / "smollm2-4bit"
-    done = mlxlm("convert", "--model", "smollm2", "-q", "--mlx-path", out, timeout=300)
+    out = tmp_path / "smollm2-8bit"
+    done = mlxlm("convert", "--model", "smollm2", "-q", "--q-bits", 8, "--mlx-path", out,
+                 timeout=300)
     assert done.code == 0, done.err
     assert (out / "tokenizer.json").is_file() and (out / "tokenizer_config.json").is_file()
     question = ["-p", "What is the capital of France?", "-m", 12, "--verbose", "false"]
