@@ -7,7 +7,7 @@
 #include "core/check.h"
 #include "core/files.h"
 #include "core/strings.h"
-#include "generate/gguf_vocabulary.h"
+#include "text/gguf_vocabulary.h"
 
 namespace mlxlm::converting {
 namespace {

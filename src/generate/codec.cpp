@@ -4,8 +4,8 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/strings.h"
-#include "generate/gguf_vocabulary.h"
 #include "text/chat_template.h"
+#include "text/gguf_vocabulary.h"
 
 namespace mlxlm {
 namespace {

@@ -1,4 +1,4 @@
-#include "generate/gguf_vocabulary.h"
+#include "text/gguf_vocabulary.h"
 
 #include "core/strings.h"
 
