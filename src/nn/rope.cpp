@@ -350,7 +350,8 @@ mx::array Rope::Plan::array_at(int length) const {
 
 mx::array Rope::operator()(const mx::array& x, const Step& step) const {
   if (!plan_) return x;
-  return (*this)({kernels::RopeInput{x, x.shape(3)}}, step)[0];
+  const std::vector<kernels::RopeInput> one{{x, x.shape(3)}};
+  return (*this)(one, step)[0];
 }
 
 std::vector<mx::array> Rope::operator()(
