@@ -16,6 +16,7 @@
 #define HWY_TARGET_INCLUDE "runtime/kernels/attention/page_layout.cpp"
 #include <hwy/foreach_target.h>
 // Behind foreach_target.
+#include "runtime/kernels/attention/softmax-inl.h"
 #include "runtime/kernels/floats-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,12 +25,6 @@ namespace mlxlm::kernels::HWY_NAMESPACE {
 // Query rows and vectors that are accumulated in registers at a time.
 constexpr int most_rows = 6;
 constexpr int vectors = HWY_MAX_BYTES >= 64 ? 4 : 2;
-constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-
-HWY_INLINE std::size_t up_to_lanes(std::size_t n) {
-  const auto lanes = hn::Lanes(f_tag);
-  return (n + lanes - 1) / lanes * lanes;
-}
 
 template <typename T>
 HWY_INLINE VF saturated(VF v) {
@@ -225,56 +220,6 @@ HWY_INLINE void score_along(
   if (t < tokens) dot(t, std::integral_constant<int, 1>{});
 }
 
-// ---- softmax ----------------------------------------------------------------
-
-struct Seen {
-  int first, last; // tokens of the page, last exclusive; none: first >= last
-};
-
-// Scores of one row become weights e^(score - max); hidden ones 0. Gives what
-// the sums so far are to be multiplied by.
-HWY_INLINE float soften(
-    float* scores,
-    std::size_t n,
-    Seen seen,
-    float softcap,
-    float& max,
-    float* sum) {
-  const std::size_t lanes = hn::Lanes(f_tag);
-  const hn::RebindToSigned<F> i32;
-  if (seen.first >= seen.last) {
-    for (std::size_t i = 0; i < n; i += lanes)
-      store(hn::Zero(f_tag), scores + i);
-    return 1;
-  }
-  auto first = hn::Set(i32, seen.first), last = hn::Set(i32, seen.last);
-  auto most = hn::Set(f_tag, minus_infinity);
-  auto cap = hn::Set(f_tag, softcap),
-       shrink = hn::Set(f_tag, softcap > 0 ? 1 / softcap : 1);
-  for (std::size_t i = 0; i < n; i += lanes) {
-    auto s = load(scores + i);
-    if (softcap > 0) s = hn::Mul(cap, tanh_of(hn::Mul(s, shrink)));
-    auto at = hn::Iota(i32, int(i));
-    auto visible = hn::AndNot(hn::Lt(at, first), hn::Lt(at, last));
-    s = hn::IfThenElse(
-        hn::RebindMask(f_tag, visible), s, hn::Set(f_tag, minus_infinity));
-    store(s, scores + i);
-    most = hn::Max(most, s);
-  }
-  float next = std::max(max, hn::GetLane(hn::MaxOfLanes(f_tag, most)));
-  auto high = hn::Set(f_tag, next);
-  float keep = max == next ? 1 : std::exp(max - next);
-  auto total = hn::Mul(load(sum), hn::Set(f_tag, keep));
-  for (std::size_t i = 0; i < n; i += lanes) {
-    auto p = exp_of(hn::Sub(load(scores + i), high));
-    store(p, scores + i);
-    total = hn::Add(total, p);
-  }
-  store(total, sum);
-  max = next;
-  return keep;
-}
-
 // ---- values -----------------------------------------------------------------
 
 // acc[r] = acc[r] * keep[r] + sum over tokens of p[r][t] * v[t].
@@ -365,7 +310,7 @@ struct Attend {
     float keep[R];
     auto n = up_to_lanes(all.last);
     for (int r = 0; r < R; ++r) {
-      auto seen = on_page(job.visible[row + r], position);
+      auto seen = on_page(job.visible[row + r], position, layout.tokens);
       keep[r] = soften(
           job.scores + r * score_step,
           n,
@@ -388,12 +333,6 @@ struct Attend {
         Ahead<T>(next ? next + layout.key_offset(job.head) : nullptr));
   }
 
-  Seen on_page(Visible v, int position) const {
-    return {
-        std::max(v.first - position, 0),
-        std::min(v.last - position + 1, layout.tokens)};
-  }
-
   template <int R>
   void rows(int row) {
     const auto lanes = hn::Lanes(f_tag);
@@ -410,7 +349,7 @@ struct Attend {
       int position = job.position + i * layout.tokens;
       Seen all{layout.tokens, 0};
       for (int r = row; r < row + R; ++r) {
-        auto seen = on_page(job.visible[r], position);
+        auto seen = on_page(job.visible[r], position, layout.tokens);
         if (seen.first >= seen.last) continue;
         all.first = std::min(all.first, seen.first);
         all.last = std::max(all.last, seen.last);

@@ -1,0 +1,404 @@
+// Writing and reading packed rows; see packed_layout.h.
+#include "runtime/kernels/attention/packed_layout.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/check.h"
+#include "runtime/kernels/attention/code_block.h"
+#include "runtime/kernels/ops/rows.h"
+
+namespace mlxlm::kernels {
+
+namespace {
+
+using Kind = RowCodec::Kind;
+
+// Seeds of the rotations.
+constexpr std::uint32_t key_seed = 42, value_seed = 43;
+
+std::size_t up_to_64(std::size_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
+void check_codec(const RowCodec& c, bool keys) {
+  auto in = [&](std::initializer_list<int> list) {
+    return std::find(list.begin(), list.end(), c.bits) != list.end();
+  };
+  bool good = c.kind == Kind::floats ||
+      (c.kind == Kind::affine && in({2, 3, 4, 5, 6, 8}) &&
+       (c.group == 32 || c.group == 64 || c.group == 128)) ||
+      (c.kind == Kind::turbo && in({1, 2, 3, 4}) &&
+       (!c.sketch || (keys && c.bits >= 2)));
+  MLXLM_CHECK(good, "a codec of keys and values that exists");
+}
+
+// The parts of a stretch of a row.
+std::vector<CodePart> parts_of(
+    const RowCodec& codec,
+    int begin,
+    int dim,
+    std::uint32_t seed) {
+  CodePart part{codec.kind, codec.bits, begin, dim, dim, 1};
+  if (codec.kind == Kind::floats) part.bits = 0;
+  if (codec.kind == Kind::affine) {
+    part.group = codec.group;
+    part.groups = (dim + codec.group - 1) / codec.group;
+  }
+  if (codec.kind != Kind::turbo) return {part};
+  part.turbo =
+      std::make_shared<TurboState>(dim, codec.bits, seed, codec.sketch);
+  if (!codec.sketch) return {part};
+  part.bits = codec.bits - 1;
+  auto sketch = part;
+  sketch.bits = 1;
+  sketch.signs = true;
+  return {part, sketch};
+}
+
+void store_scalar(FloatType type, float x, std::byte* at) {
+  if (type == FloatType::f16) x = std::clamp(x, -65504.0f, 65504.0f);
+  from_floats(type, &x, 1, 1, at);
+}
+
+float load_scalar(FloatType type, const std::byte* at) {
+  float x;
+  to_floats(type, at, 1, 0, &x);
+  return x;
+}
+
+// One row of a head within its page.
+struct Place {
+  const PackedLayout& layout;
+  std::byte* head;
+  int token;
+  bool across;
+
+  std::byte* scale(const CodePart& p, std::size_t base, int group) const {
+    auto index = std::size_t(group) * layout.blocks() * block_codes + token;
+    return head + base + index * size_of(layout.scale_type(p));
+  }
+  // The block of value i and its place there.
+  std::pair<std::uint8_t*, int> code(const CodePart& p, int i) const {
+    int at = across ? token : i;
+    auto* block = head + p.codes + p.step * (across ? i : token) +
+        at / block_codes * block_bytes(p.bits);
+    return {reinterpret_cast<std::uint8_t*>(block), at % block_codes};
+  }
+  std::byte* plain(const CodePart& p, int i) const {
+    return head + p.codes + p.step * (across ? i : token) +
+        (across ? token : i) * size_of(layout.type);
+  }
+  void put(const CodePart& p, const std::uint8_t* codes) const {
+    for (int i = 0; i < p.dim; ++i) {
+      auto [block, at] = code(p, i);
+      put_code(block, p.bits, at, codes[i]);
+    }
+  }
+  void get(const CodePart& p, std::uint8_t* codes) const {
+    for (int i = 0; i < p.dim; ++i) {
+      auto [block, at] = code(p, i);
+      codes[i] = std::uint8_t(get_code(block, p.bits, at));
+    }
+  }
+};
+
+// As MLX quantizes: the edge of larger magnitude is met exactly.
+void affine_codes(
+    const float* x,
+    int n,
+    int bits,
+    FloatType type,
+    float& scale,
+    float& bias,
+    std::uint8_t* codes) {
+  auto [low, high] = std::minmax_element(x, x + n);
+  float most = float((1 << bits) - 1);
+  bool negative = std::abs(*low) > std::abs(*high);
+  scale = std::max((*high - *low) / most, 1e-7f);
+  scale = negative ? scale : -scale;
+  float edge = negative ? *low : *high;
+  float steps = std::rint(edge / scale);
+  bias = 0;
+  if (steps != 0) {
+    scale = edge / steps;
+    bias = edge;
+  }
+  auto rounded = [&](float v) { // what will be read back
+    std::byte bytes[4];
+    store_scalar(type, v, bytes);
+    return load_scalar(type, bytes);
+  };
+  scale = rounded(scale);
+  bias = rounded(bias);
+  for (int i = 0; i < n; ++i) {
+    float code = scale == 0 ? 0 : std::rint((x[i] - bias) / scale);
+    codes[i] = std::uint8_t(std::clamp(code, 0.0f, most));
+  }
+}
+
+struct Buffers {
+  std::vector<std::uint8_t> codes, signs;
+  std::vector<float> scratch;
+
+  void resize(int dim) {
+    auto n = std::size_t(dim);
+    if (codes.size() < n) codes.resize(n), signs.resize(n);
+    if (scratch.size() < 2 * n) scratch.resize(2 * n);
+  }
+  static Buffers& mine(int dim) {
+    thread_local Buffers all;
+    all.resize(dim);
+    return all;
+  }
+};
+
+void store_floats(const Place& at, const CodePart& p, const float* x) {
+  auto& b = Buffers::mine(p.dim);
+  auto *most = b.scratch.data(), *typed = most + p.dim;
+  auto type = at.layout.type;
+  float limit = type == FloatType::f16 ? 65504.0f : INFINITY;
+  for (int i = 0; i < p.dim; ++i)
+    most[i] = std::clamp(x[i], -limit, limit);
+  from_floats(type, most, p.dim, 1, typed);
+  auto* bytes = reinterpret_cast<const std::byte*>(typed);
+  auto size = size_of(type);
+  for (int i = 0; i < p.dim; ++i)
+    std::memcpy(at.plain(p, i), bytes + i * size, size);
+}
+
+void load_floats(const Place& at, const CodePart& p, float* x) {
+  auto& b = Buffers::mine(p.dim);
+  auto* bytes = reinterpret_cast<std::byte*>(b.scratch.data());
+  auto size = size_of(at.layout.type);
+  for (int i = 0; i < p.dim; ++i)
+    std::memcpy(bytes + i * size, at.plain(p, i), size);
+  to_floats(at.layout.type, bytes, p.dim, 0, x);
+}
+
+void store_part(
+    const Place& at,
+    const CodePart& p,
+    const CodePart* sketch,
+    const float* x) {
+  auto& b = Buffers::mine(p.dim);
+  auto type = at.layout.scale_type(p);
+  switch (p.kind) {
+    case Kind::floats:
+      return store_floats(at, p, x);
+    case Kind::affine:
+      for (int g = 0; g < p.groups; ++g) {
+        int first = g * p.group, n = std::min(p.group, p.dim - first);
+        float scale, bias;
+        affine_codes(
+            x + first, n, p.bits, type, scale, bias, b.codes.data() + first);
+        store_scalar(type, scale, at.scale(p, p.scales, g));
+        store_scalar(type, bias, at.scale(p, p.biases, g));
+      }
+      return at.put(p, b.codes.data());
+    case Kind::turbo:
+      TurboRow row{b.codes.data(), 0, b.signs.data()};
+      turbo_encode(*p.turbo, x, row, b.scratch.data());
+      store_scalar(type, row.norm, at.scale(p, p.scales, 0));
+      at.put(p, row.codes);
+      if (!sketch) return;
+      auto step = row.norm * row.residual * sketch_step(p.dim);
+      // Codes 0 and 1 mean -1 and 1.
+      store_scalar(type, step, at.scale(*sketch, sketch->scales, 0));
+      at.put(*sketch, row.signs);
+  }
+}
+
+void load_part(
+    const Place& at,
+    const CodePart& p,
+    const CodePart* sketch,
+    float* x) {
+  auto& b = Buffers::mine(p.dim);
+  auto type = at.layout.scale_type(p);
+  if (p.kind == Kind::floats) return load_floats(at, p, x);
+  at.get(p, b.codes.data());
+  if (p.kind == Kind::affine) {
+    for (int i = 0; i < p.dim; ++i) {
+      float scale = load_scalar(type, at.scale(p, p.scales, i / p.group));
+      float bias = load_scalar(type, at.scale(p, p.biases, i / p.group));
+      x[i] = scale * float(b.codes[i]) + bias;
+    }
+    return;
+  }
+  TurboRow row{b.codes.data(), 0, b.signs.data()};
+  row.norm = load_scalar(type, at.scale(p, p.scales, 0));
+  if (sketch) {
+    at.get(*sketch, row.signs);
+    float step = load_scalar(type, at.scale(*sketch, sketch->scales, 0));
+    float one = row.norm * sketch_step(p.dim);
+    row.residual = one > 0 ? step / one : 0;
+  }
+  turbo_decode(*p.turbo, row, x, b.scratch.data());
+}
+
+template <typename Fn>
+void each_key_part(const PackedLayout& layout, Fn fn) {
+  auto& parts = layout.keys;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].signs) continue;
+    bool sketched = i + 1 < parts.size() && parts[i + 1].signs;
+    fn(parts[i], sketched ? &parts[i + 1] : nullptr);
+  }
+}
+
+Place place_of(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    bool across) {
+  auto* base = const_cast<std::byte*>(layer) + head * layout.head_bytes;
+  return {layout, base, token, across};
+}
+
+} // namespace
+
+PackedLayout::PackedLayout(
+    FloatType type,
+    int kv_heads,
+    int k_dim,
+    int v_dim,
+    int tokens,
+    bool latent,
+    const RowCodec& key_codec,
+    const RowCodec& value_codec)
+    : type(type),
+      kv_heads(kv_heads),
+      k_dim(k_dim),
+      v_dim(v_dim),
+      tokens(tokens),
+      latent(latent),
+      blocks_of_tokens_(blocks_for(tokens)) {
+  check_codec(key_codec, true);
+  check_codec(value_codec, false);
+  if (latent) {
+    // Values are the front of the row, so it is a part of its own.
+    MLXLM_CHECK(!key_codec.sketch, "a sketch of keys that are values too");
+    keys = parts_of(key_codec, 0, v_dim, key_seed);
+    if (k_dim > v_dim) {
+      auto rest = parts_of(key_codec, v_dim, k_dim - v_dim, key_seed);
+      keys.insert(keys.end(), rest.begin(), rest.end());
+    }
+  } else {
+    keys = parts_of(key_codec, 0, k_dim, key_seed);
+  }
+  for (auto& part : keys) {
+    part.query = query_floats;
+    query_floats += part.dim;
+    if (part.kind == Kind::affine) query_floats += part.groups;
+    place(part, !latent);
+  }
+  if (latent) {
+    values = keys[0];
+  } else {
+    values = parts_of(value_codec, 0, v_dim, value_seed)[0];
+    place(values, false);
+  }
+}
+
+void PackedLayout::place(CodePart& part, bool across) {
+  std::size_t row = across ? blocks_of_tokens_ : blocks_for(part.dim);
+  part.step = part.bits > 0 ? row * block_bytes(part.bits)
+                            : row * block_codes * size_of(type);
+  // Along, floats need no padding.
+  if (part.bits == 0 && !across) part.step = part.dim * size_of(type);
+  part.codes = head_bytes;
+  auto padded = std::size_t(blocks_of_tokens_) * block_codes;
+  head_bytes += part.step * (across ? std::size_t(part.dim) : tokens);
+  head_bytes = up_to_64(head_bytes);
+  if (part.kind == Kind::floats) return;
+  auto scales = up_to_64(part.groups * padded * size_of(scale_type(part)));
+  part.scales = head_bytes;
+  head_bytes += scales;
+  if (part.kind != Kind::affine) return;
+  part.biases = head_bytes;
+  head_bytes += scales;
+}
+
+void store_packed_row(
+    const PackedLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    const float* k,
+    const float* v) {
+  auto keys = place_of(layout, layer, head, token, !layout.latent);
+  each_key_part(layout, [&](auto& part, auto* sketch) {
+    store_part(keys, part, sketch, k + part.begin);
+  });
+  if (layout.latent) return;
+  auto values = place_of(layout, layer, head, token, false);
+  store_part(values, layout.values, nullptr, v);
+}
+
+void load_packed_row(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* k,
+    float* v) {
+  auto keys = place_of(layout, layer, head, token, !layout.latent);
+  each_key_part(layout, [&](auto& part, auto* sketch) {
+    load_part(keys, part, sketch, k + part.begin);
+  });
+  if (layout.latent) return;
+  auto values = place_of(layout, layer, head, token, false);
+  load_part(values, layout.values, nullptr, v);
+}
+
+void load_row(
+    const PageLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* k,
+    float* v) {
+  auto size = size_of(layout.type);
+  auto* keys = layer + layout.key_offset(head);
+  if (layout.latent) {
+    auto* row = keys + std::size_t(token) * layout.k_dim * size;
+    return to_floats(layout.type, row, layout.k_dim, 0, k);
+  }
+  std::vector<std::byte> row(layout.k_dim * size);
+  for (int d = 0; d < layout.k_dim; ++d) {
+    auto index = std::size_t(d) * layout.tokens + token;
+    std::memcpy(row.data() + d * size, keys + index * size, size);
+  }
+  to_floats(layout.type, row.data(), layout.k_dim, 0, k);
+  auto* values = layer + layout.value_offset(head);
+  values += std::size_t(token) * layout.v_dim * size;
+  to_floats(layout.type, values, layout.v_dim, 0, v);
+}
+
+void prepare_query(const PackedLayout& layout, const float* q, float* out) {
+  const float* rotated = nullptr; // of the part before
+  for (auto& part : layout.keys) {
+    auto* to = out + part.query;
+    if (part.signs) {
+      project(part.turbo->projection, rotated, part.dim, to);
+      continue;
+    }
+    std::copy_n(q + part.begin, part.dim, to);
+    if (part.kind == Kind::turbo) part.turbo->rotation.apply(to);
+    rotated = to;
+    if (part.kind != Kind::affine) continue;
+    for (int g = 0; g < part.groups; ++g) {
+      int first = g * part.group, last = std::min(first + part.group, part.dim);
+      float sum = 0;
+      for (int i = first; i < last; ++i)
+        sum += to[i];
+      to[part.dim + g] = sum;
+    }
+  }
+}
+
+} // namespace mlxlm::kernels

@@ -1,0 +1,133 @@
+// Where one layer's rows lie in a page of compressed keys and values, and how
+// a row is written and read. Codes of keys lie across tokens, [head][dim]
+// [block of tokens], values along the row, [head][token][block of dims];
+// latent rows, which are both, along the row. Scales are [group][token].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/kernels/attention/page_layout.h"
+#include "runtime/kernels/attention/turbo.h"
+#include "runtime/kernels/float_type.h"
+
+namespace mlxlm::kernels {
+
+// How a row of keys or of values is kept.
+struct RowCodec {
+  enum class Kind : std::uint8_t { floats, affine, turbo };
+  Kind kind = Kind::floats;
+  int bits = 0; // affine 2, 3, 4, 5, 6, 8; turbo 1 to 4 (a sketch takes one)
+  int group = 64; // affine: values that share a scale and a bias
+  bool sketch = false; // turbo keys: a sign sketch of the residual
+
+  bool operator==(const RowCodec&) const = default;
+};
+
+// A stretch of a row in one set of codes: value = scale * f(code) + bias.
+struct CodePart {
+  RowCodec::Kind kind;
+  int bits; // 0: floats
+  int begin, dim; // of the row
+  int group, groups;
+  bool signs = false; // the sketch of the part before
+  std::shared_ptr<const TurboState> turbo = {};
+  // Bytes from the head's start; step: from dimension to dimension (across) or
+  // from token to token (along).
+  std::size_t codes = 0, step = 0, scales = 0, biases = 0;
+  // Floats from the start of a prepared query: dim values, then for affine the
+  // sum of each group.
+  int query = 0;
+};
+
+class PackedLayout {
+ public:
+  // type: of plain rows and of affine scales.
+  PackedLayout(
+      FloatType type,
+      int kv_heads,
+      int k_dim,
+      int v_dim,
+      int tokens,
+      bool latent,
+      const RowCodec& keys,
+      const RowCodec& values);
+
+  FloatType type;
+  int kv_heads, k_dim, v_dim;
+  int tokens; // of a page
+  bool latent;
+  std::vector<CodePart> keys; // their products with the query add up
+  CodePart values; // latent: the first of keys
+  int query_floats = 0; // of a prepared query
+  std::size_t head_bytes = 0;
+
+  std::size_t layer_bytes() const {
+    return kv_heads * head_bytes;
+  }
+  int blocks() const { // of a page's tokens
+    return blocks_of_tokens_;
+  }
+  FloatType scale_type(const CodePart& part) const {
+    return part.kind == RowCodec::Kind::turbo ? FloatType::f16 : type;
+  }
+
+ private:
+  void place(CodePart& part, bool across);
+
+  int blocks_of_tokens_;
+};
+
+// Two rows of a page may share bytes: one thread at a time a head.
+void store_packed_row(
+    const PackedLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    const float* k,
+    const float* v);
+// What was stored, decoded; v is not written when the layout is latent.
+void load_packed_row(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* k,
+    float* v);
+// The same of a page of floats.
+void load_row(
+    const PageLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* k,
+    float* v);
+
+// q [k_dim], scaled -> [query_floats].
+void prepare_query(const PackedLayout& layout, const float* q, float* out);
+
+// Query rows that share a key head, against consecutive packed pages; as
+// AttendPages, with prepared queries [rows][query_floats].
+struct AttendPacked {
+  const PackedLayout* layout;
+  int head;
+  const std::byte* const* pages;
+  int page_count;
+  int position;
+  int rows;
+  const Visible* visible;
+  const float* q;
+  float softcap;
+  float* scratch; // packed_scratch_floats()
+  float* acc; // [rows][acc_step]
+  std::size_t acc_step;
+  float* max;
+  float* sum;
+};
+
+std::size_t packed_scratch_floats(const PackedLayout& layout);
+void attend_packed(const AttendPacked& job);
+
+} // namespace mlxlm::kernels
