@@ -1,8 +1,10 @@
-// Pages as rows of MLX arrays, one pair a layer, written by scatter and read by
-// gather: any device.
+// Pages as rows of MLX arrays, written by scatter and read by gather: any
+// device. Packed pages hold rows as the plain MLX codecs give them.
 #pragma once
 
 #include "cache/store.h"
+#include "runtime/kernels/attention/reference.h"
+#include "runtime/kernels/attention/row_coder.h"
 
 namespace mlxlm::cache {
 
@@ -26,27 +28,67 @@ class ArrayStore final : public KvStore {
       const View& view,
       const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
+  void pack(const Page& from, const Page& to, int tokens) override;
+  std::size_t packed_page_bytes() const override;
 
  private:
-  struct Rows { // [pages * page_tokens, kv_heads, dim]
-    mx::array keys, values;
+  using Arrays = std::vector<mx::array>;
+
+  // How one layer's rows become arrays.
+  class Coder {
+   public:
+    Coder(
+        const Geometry& geometry,
+        mx::Dtype type,
+        const kernels::RowCodec& keys,
+        const kernels::RowCodec& values);
+    Arrays encode(const KeysValues& rows) const; // [N, kv_heads, dim]
+    KeysValues decode(const Arrays& coded) const;
+
+   private:
+    struct Part {
+      int begin, dim;
+      kernels::reference::RowCoder coder;
+    };
+    std::vector<Part> keys_;
+    std::vector<Part> values_; // none when latent
+    int v_dim_;
+  };
+  // Rows of plain or of packed pages: per layer arrays
+  // [pages * page_tokens, kv_heads, w].
+  struct Side {
+    int capacity = 0; // pages
+    std::vector<Coder> coders;
+    std::vector<Arrays> layers;
+  };
+  struct Gathered {
+    Arrays keys, values; // of runs of pages
+    std::vector<int> positions;
   };
 
-  void grow(int pages);
-  void put(Rows& layer, const GroupViews& group, const KeysValues& rows);
-  mx::array places(const std::vector<View>& views) const;
-  mx::array gather(const mx::array& rows, const View& view, int first_page)
+  void grow(Side& side, int pages) const;
+  void put(
+      int slot,
+      const std::vector<View>& views,
+      const KeysValues& rows,
+      bool packed);
+  void gather(int slot, const View& view, int first, int last, Gathered& out)
       const;
+  Gathered gather(int slot, const View& view, int kept, int oldest) const;
   mx::array attend_one(
-      const Rows& rows,
+      int slot,
       const View& view,
       const mx::array& q,
       const AttendOptions& options) const;
+  Arrays page_rows(int layer, const Page& page);
+  void put_page(int layer, const Page& page, const Arrays& rows);
+  Side& side(const Page& page) {
+    return sides_[page.packed];
+  }
 
   Geometry geometry_;
   StoreOptions options_;
-  int capacity_ = 0; // pages
-  std::vector<Rows> layers_;
+  Side sides_[2]; // plain, packed
 };
 
 } // namespace mlxlm::cache

@@ -14,10 +14,13 @@ Geometry geometry(const FullKv& s) {
 }
 
 Geometry geometry(const SlidingKv& s) {
-  MLXLM_CHECK(s.window > 0, "a sliding layer needs a window");
+  MLXLM_CHECK(
+      s.window > 0 && s.keep >= 0 && s.keep < s.window,
+      "a sliding layer needs a window, larger than what it keeps");
   int v_dim = s.v_dim ? s.v_dim : s.head_dim;
   Geometry g{s.kv_heads, s.head_dim, v_dim, s.window};
   g.chunked = s.chunked;
+  g.keep = s.keep;
   return g;
 }
 
@@ -71,6 +74,7 @@ struct Builder {
       groups.push_back({shape, 0});
       found = groups.end() - 1;
     }
+    found->order.push_back(layout.with_keys++);
     layout.layers.push_back(
         {Layer::Kind::keys_values,
          int(found - groups.begin()),
@@ -102,6 +106,24 @@ std::size_t Layout::state_bytes() const {
     }
   }
   return total;
+}
+
+void Layout::limit(int tokens, int keep) {
+  if (tokens == 0) return;
+  if (keep < 0 || keep >= tokens) {
+    fail(
+        ErrorKind::request,
+        "max kv size",
+        "expected more than the {} tokens kept for ever, found {}",
+        keep,
+        tokens);
+  }
+  for (auto& group : groups) {
+    auto& g = group.geometry;
+    if (g.window > 0 || g.readable) continue;
+    g.window = tokens;
+    g.keep = keep;
+  }
 }
 
 } // namespace mlxlm::cache

@@ -18,6 +18,7 @@ struct Geometry {
   bool latent = false; // values are the first v_dim entries of the keys
   bool chunked = false; // windows begin at multiples of `window`
   bool readable = false; // latent rows are also read without attention
+  int keep = 0; // with a window: first tokens seen for ever
 
   bool operator==(const Geometry&) const = default;
   std::size_t bytes_per_token(mx::Dtype type) const;
@@ -26,6 +27,7 @@ struct Geometry {
 struct Group {
   Geometry geometry;
   int layers = 0;
+  std::vector<int> order = {}; // of each: its place among all with keys
 };
 
 struct Layer {
@@ -40,11 +42,14 @@ struct Layout {
   std::vector<Group> groups;
   std::vector<Layer> layers;
   std::vector<Recurrent> recurrent;
+  int with_keys = 0; // layers that keep keys of their own
 
   // Throws Error(internal) for specs that make no sense.
   explicit Layout(const std::vector<CacheSpec>& specs);
   // Of one copy of a sequence's recurrent states.
   std::size_t state_bytes() const;
+  // Bounds layers without a window, but those whose rows are all read.
+  void limit(int tokens, int keep);
 };
 
 } // namespace mlxlm::cache

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cache/step.h"
+#include "runtime/kernels/attention/row_codec.h"
 
 namespace mlxlm {
 
@@ -30,6 +31,7 @@ struct SlidingKv {
   int window; // a token sees itself and window - 1 before
   int v_dim = 0;
   bool chunked = false; // only those of its own chunk of `window` tokens
+  int keep = 0; // first tokens seen for ever, of the window's number
 };
 // One shared row a token: `rank` latent values, then `rope` rotated ones. Keys
 // are the whole row, values its first `rank` entries (MLA, absorbed form).
@@ -102,6 +104,20 @@ class LayerCache {
 };
 
 // ---- memory -----------------------------------------------------------------
+// How rows are kept in a sequence that has `start` tokens or more. Plain: as
+// MemoryOptions::dtype says.
+struct KvStorage {
+  kernels::RowCodec keys, values;
+  int start = 0;
+  int plain_tokens = 0; // first tokens that stay plain, in whole pages
+  int edge_layers = 0; // at either end, kept in 8 bits
+
+  bool packs() const {
+    constexpr auto plain = kernels::RowCodec::Kind::floats;
+    return keys.kind != plain || values.kind != plain;
+  }
+};
+
 struct MemoryOptions {
   mx::Dtype dtype = mx::float16; // of stored keys and values
   int page_tokens = 64;
@@ -109,6 +125,11 @@ struct MemoryOptions {
   // Keeps rows in MLX arrays, as GPUs do, where plain memory would be the
   // choice.
   bool arrays = false;
+  KvStorage storage = {};
+  // Most tokens a layer without a window remembers, of them the first
+  // `keep_tokens`; 0: all.
+  int max_tokens = 0;
+  int keep_tokens = 4;
 };
 
 // One sequence's page tables and states. Destroying it frees its pages.

@@ -13,6 +13,7 @@
 
 #include "mlxlm/error.h"
 #include "runtime/kernels/attention/reference.h"
+#include "runtime/kernels/attention/row_coder.h"
 
 namespace mlxlm {
 namespace {
@@ -23,6 +24,7 @@ struct LayerShape {
   int kv_heads, k_dim, v_dim, window; // window 0: none
   bool latent = false;
   bool chunked = false;
+  int keep = 0;
 };
 
 // What the layers of one spec list look like to the oracle; -1: borrows from.
@@ -40,15 +42,33 @@ mx::array to_array(const Floats& x, mx::Shape shape) {
   return mx::array(x.data(), std::move(shape), mx::float32);
 }
 
-// Rows one sequence has stored in one layer, token after token.
+// Rows one sequence has stored in one layer, token after token, and what they
+// are once packed.
 struct Rows {
   Floats k, v;
+  Floats packed_k = {}, packed_v = {};
 };
+
+// Rows through the plain MLX codec of a packed page.
+Floats packed(
+    const kernels::RowCodec& codec,
+    const mx::array& x,
+    int begin,
+    int dim,
+    std::uint32_t seed) {
+  kernels::reference::RowCoder coder(codec, dim, mx::float32, seed);
+  auto part =
+      mx::slice(x, {0, 0, 0, begin}, {1, x.shape(1), x.shape(2), begin + dim});
+  auto y = mx::contiguous(coder.decode(coder.encode(part)));
+  y.eval();
+  return Floats(y.data<float>(), y.data<float>() + y.size());
+}
 
 struct OracleSequence {
   std::vector<Rows> layers;
   std::unique_ptr<SequenceMemory> memory;
   int length = 0;
+  bool packs = false;
 };
 
 class Oracle {
@@ -56,23 +76,50 @@ class Oracle {
   Oracle(const LayerShape& shape, const AttendOptions& options, Floats sinks)
       : shape_(shape), options_(options), sinks_(std::move(sinks)) {}
 
-  // q: [H, k_dim] of the token at `position`, which `rows` already hold.
-  Floats attend(const Rows& rows, const float* q, int position) const {
+  // q: [H, k_dim] of token `index` of a segment at `offset`, which `rows`
+  // already hold.
+  Floats attend(const Rows& rows, const float* q, int offset, int index) const {
     Floats out;
     for (int h = 0; h < shape_.kv_heads * queries_per_head; ++h) {
-      auto head = one_head(rows, q + h * shape_.k_dim, position, h);
+      auto head = one_head(rows, q + h * shape_.k_dim, offset, index, h);
       out.insert(out.end(), head.begin(), head.end());
     }
     return out;
   }
 
  private:
-  Floats one_head(const Rows& rows, const float* q, int position, int h) const {
-    int first = shape_.window ? std::max(0, position - shape_.window + 1) : 0;
-    if (shape_.chunked) first = position - position % shape_.window;
+  // The tokens one sees: the window's, or as a rotating cache of `window` slots
+  // shows them, the first `keep` never overwritten.
+  std::vector<int> seen(int offset, int index) const {
+    std::vector<int> slots;
+    int position = offset + index;
+    if (shape_.chunked) {
+      for (int j = position - position % shape_.window; j <= position; ++j)
+        slots.push_back(j);
+      return slots;
+    }
+    int window = shape_.window ? shape_.window : offset + index + 1;
+    for (int j = 0; j < offset; ++j) {
+      if (j < shape_.keep || j > offset - (window - shape_.keep)) {
+        slots.push_back(j);
+      }
+    }
+    for (int i = 0; i <= index; ++i)
+      slots.push_back(offset + i);
+    int extra = std::max(0, int(slots.size()) - window);
+    return {slots.begin() + extra, slots.end()};
+  }
+
+  Floats one_head(
+      const Rows& rows,
+      const float* q,
+      int offset,
+      int index,
+      int h) const {
+    auto tokens = seen(offset, index);
     int kv = h / queries_per_head;
     std::vector<double> scores;
-    for (int j = first; j <= position; ++j) {
+    for (int j : tokens) {
       auto* k = &rows.k[(j * shape_.kv_heads + kv) * shape_.k_dim];
       double s = 0;
       for (int d = 0; d < shape_.k_dim; ++d)
@@ -89,9 +136,8 @@ class Oracle {
     Floats out(shape_.v_dim);
     for (int d = 0; d < shape_.v_dim; ++d) {
       double sum = 0;
-      for (int j = first; j <= position; ++j) {
-        sum += scores[j - first] * value(rows, j, kv, d);
-      }
+      for (std::size_t j = 0; j < tokens.size(); ++j)
+        sum += scores[j] * value(rows, tokens[j], kv, d);
       out[d] = float(sum / total);
     }
     return out;
@@ -110,7 +156,10 @@ class Oracle {
 class Script {
  public:
   Script(const Kind& kind, const MemoryOptions& options, unsigned seed)
-      : kind_(kind), random_(seed), memory_(make_memory(kind.specs, options)) {
+      : kind_(kind),
+        options_(options),
+        random_(seed),
+        memory_(make_memory(kind.specs, options)) {
     add_sequence();
   }
 
@@ -129,9 +178,13 @@ class Script {
   Floats numbers(int n) {
     std::normal_distribution<float> normal;
     Floats x(n);
-    // Exact in f16 and bf16, so that the storage type does not matter.
-    for (auto& value : x)
-      value = std::round(normal(random_) * 32) / 32;
+    // Exact in f16 and bf16, so that the storage type does not matter; but the
+    // codecs of packed pages are not to meet ties.
+    bool exact = !options_.storage.packs();
+    for (auto& value : x) {
+      value = normal(random_);
+      if (exact) value = std::round(value * 32) / 32;
+    }
     return x;
   }
 
@@ -162,22 +215,27 @@ class Script {
     s.length = s.memory->trim(asked);
     EXPECT_LE(s.length, asked);
     EXPECT_EQ(s.length, s.memory->length());
+    if (s.length == 0) s.packs = false;
     cut(s);
   }
 
   void fork(OracleSequence& s) {
     if (sequences_.size() >= 5) return;
-    OracleSequence copy{s.layers, s.memory->fork(), s.length};
+    OracleSequence copy{s.layers, s.memory->fork(), s.length, s.packs};
     sequences_.push_back(std::move(copy));
   }
 
   void cut(OracleSequence& s) {
     for (std::size_t i = 0; i < s.layers.size(); ++i) {
       auto& shape = kind_.shapes[i];
-      s.layers[i].k.resize(s.length * shape.kv_heads * shape.k_dim);
-      if (!shape.latent) {
-        s.layers[i].v.resize(s.length * shape.kv_heads * shape.v_dim);
-      }
+      auto& rows = s.layers[i];
+      auto keys = s.length * shape.kv_heads * shape.k_dim;
+      auto values = s.length * shape.kv_heads * shape.v_dim;
+      rows.k.resize(keys);
+      if (!shape.latent) rows.v.resize(values);
+      if (!options_.storage.packs()) continue;
+      rows.packed_k.resize(keys);
+      if (!shape.latent) rows.packed_v.resize(values);
     }
   }
 
@@ -190,6 +248,8 @@ class Script {
       if (below(3) == 0) continue;
       int count = below(2) ? 1 : 1 + below(11);
       auto& s = sequences_[i];
+      auto& storage = options_.storage;
+      if (storage.packs() && s.length >= storage.start) s.packs = true;
       s.memory->begin(count);
       segments.push_back({s.memory.get(), tokens, count, s.length});
       members.push_back(int(i));
@@ -218,8 +278,9 @@ class Script {
       OracleSequence& s,
       int i,
       const Segment& g,
-      Floats& k,
-      Floats& v) {
+      const Floats& k,
+      const Floats& v,
+      const Rows& coded) {
     auto& shape = kind_.shapes[i];
     auto add = [&](Floats& to, const Floats& from, int row) {
       auto start = from.begin() + g.first * row;
@@ -227,6 +288,52 @@ class Script {
     };
     add(s.layers[i].k, k, shape.kv_heads * shape.k_dim);
     if (!shape.latent) add(s.layers[i].v, v, shape.kv_heads * shape.v_dim);
+    if (!options_.storage.packs()) return;
+    add(s.layers[i].packed_k, coded.k, shape.kv_heads * shape.k_dim);
+    if (shape.latent) return;
+    add(s.layers[i].packed_v, coded.v, shape.kv_heads * shape.v_dim);
+  }
+
+  // k and v as layer i packs them.
+  Rows coded(int i, const mx::array& k, const mx::array& v) const {
+    auto& shape = kind_.shapes[i];
+    auto& storage = options_.storage;
+    using kernels::reference::key_seed;
+    using kernels::reference::value_seed;
+    if (!shape.latent) {
+      return {
+          packed(storage.keys, k, 0, shape.k_dim, key_seed),
+          packed(storage.values, v, 0, shape.v_dim, value_seed)};
+    }
+    int rest = shape.k_dim - shape.v_dim, n = k.shape(1);
+    auto front = packed(storage.keys, k, 0, shape.v_dim, key_seed);
+    auto back = packed(storage.keys, k, shape.v_dim, rest, key_seed);
+    Rows out;
+    for (int t = 0; t < n; ++t) {
+      auto a = front.begin() + t * shape.v_dim, b = back.begin() + t * rest;
+      out.k.insert(out.k.end(), a, a + shape.v_dim);
+      out.k.insert(out.k.end(), b, b + rest);
+    }
+    return out;
+  }
+
+  // The rows as they are stored now.
+  Rows stored(const OracleSequence& s, int i) const {
+    if (!s.packs) return s.layers[i];
+    auto& shape = kind_.shapes[i];
+    auto& rows = s.layers[i];
+    int page = options_.page_tokens;
+    auto plain = (options_.storage.plain_tokens + page - 1) / page * page;
+    auto mixed = [&](const Floats& a, const Floats& b, int dim) {
+      auto first =
+          std::min(a.size(), std::size_t(plain * shape.kv_heads * dim));
+      Floats out(a.begin(), a.begin() + std::ptrdiff_t(first));
+      out.insert(out.end(), b.begin() + std::ptrdiff_t(first), b.end());
+      return out;
+    };
+    return {
+        mixed(rows.k, rows.packed_k, shape.k_dim),
+        mixed(rows.v, rows.packed_v, shape.v_dim)};
   }
 
   void layer(int i, const Step& step, const std::vector<int>& members) {
@@ -253,20 +360,26 @@ class Script {
     bool look = below(4) != 0;
     if (look) mx::eval(out);
     Oracle oracle(shape, options, sinks);
+    Rows packed_rows;
+    if (options_.storage.packs() && !shared) packed_rows = coded(i, ka, va);
+    bool turbo = options_.storage.values.kind == kernels::RowCodec::Kind::turbo;
+    // Norms are halves: rounded the other way now and then.
+    float tolerance = turbo ? 4e-3f : 4e-5f;
     for (std::size_t m = 0; m < members.size(); ++m) {
       auto& s = sequences_[members[m]];
       auto& g = step.segments()[m];
       if (shared) {
         s.layers[i] = s.layers[shared->source];
       } else {
-        append(s, i, g, k, v);
+        append(s, i, g, k, v, packed_rows);
       }
+      auto rows = stored(s, i);
       for (int t = 0; look && t < g.count; ++t) {
         auto want = oracle.attend(
-            s.layers[i], &q[(g.first + t) * heads * shape.k_dim], g.offset + t);
+            rows, &q[(g.first + t) * heads * shape.k_dim], g.offset, t);
         auto* got = out.data<float>() + (g.first + t) * heads * shape.v_dim;
         for (std::size_t d = 0; d < want.size(); ++d) {
-          ASSERT_NEAR(got[d], want[d], 2e-5f)
+          ASSERT_NEAR(got[d], want[d], tolerance)
               << kind_.name << " layer " << i << " token " << g.offset + t;
         }
       }
@@ -274,6 +387,7 @@ class Script {
   }
 
   const Kind& kind_;
+  MemoryOptions options_;
   std::mt19937 random_;
   std::unique_ptr<Memory> memory_;
   std::vector<OracleSequence> sequences_;
@@ -289,6 +403,9 @@ std::vector<Kind> kinds() {
       {"chunked",
        {SlidingKv{2, 16, 6, 0, true}},
        {{2, 16, 16, 6, false, true}}},
+      {"keeps",
+       {SlidingKv{2, 16, 9, 0, false, 3}},
+       {{2, 16, 16, 9, false, false, 3}}},
       {"window of one", {SlidingKv{1, 8, 1}}, {{1, 8, 8, 1}}},
       {"latent", {LatentKv{24, 8}}, {{1, 32, 24, 0, true}}},
       {"mixed",
@@ -314,6 +431,38 @@ TEST_P(MemoryScripts, AgreeWithOracle) {
     for (auto& options : runs) {
       Script(kind, options, seed += 100).run(40);
       if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(MemoryScripts, PackedPagesAgreeWithThePlainCodecs) {
+  using kernels::RowCodec;
+  constexpr auto affine = RowCodec::Kind::affine, turbo = RowCodec::Kind::turbo;
+  std::vector<KvStorage> storages{
+      {.keys = {affine, 8}, .values = {affine, 4, 32}},
+      {.keys = {affine, 6, 32}, .values = {affine, 5}, .start = 7},
+      {.keys = {affine, 3}, .values = {affine, 2}, .plain_tokens = 4},
+      {.keys = {turbo, 4}, .values = {turbo, 3}, .plain_tokens = 3},
+      {.keys = {affine, 8}, .values = {turbo, 2}, .start = 5},
+      {.keys = {}, .values = {turbo, 4}},
+      {.keys = {turbo, 3, 64, true}, .values = {turbo, 4}},
+  };
+  auto seed = GetParam();
+  for (auto& kind : kinds()) {
+    for (auto storage : storages) {
+      bool latent = kind.shapes[0].latent;
+      if (latent && storage.keys.sketch) continue;
+      if (latent) storage.values = storage.keys;
+      if (!storage.packs()) continue;
+      for (bool arrays : {false, true}) {
+        MemoryOptions options{
+            .dtype = mx::float32,
+            .page_tokens = 4,
+            .arrays = arrays,
+            .storage = storage};
+        Script(kind, options, seed += 100).run(arrays ? 12 : 30);
+        if (HasFailure()) return;
+      }
     }
   }
 }

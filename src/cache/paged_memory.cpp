@@ -3,6 +3,7 @@
 
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "cache/sequence.h"
@@ -266,35 +267,35 @@ class PagedMemory final : public Memory {
 
   std::size_t bytes_per_token() const override {
     std::size_t total = 0;
-    for (auto& group : shared_->layout.groups) {
-      total +=
-          group.layers * group.geometry.bytes_per_token(shared_->options.dtype);
+    for (auto& pool : shared_->pools) {
+      auto& last = pool.packed ? pool.packed : pool.plain;
+      total += last->page_bytes() / shared_->options.page_tokens;
     }
     return total;
   }
 
   std::size_t bytes_for(int tokens) const override {
-    auto& o = shared_->options;
-    std::size_t total = shared_->bytes_of_states();
-    for (std::size_t i = 0; i < shared_->pools.size(); ++i) {
-      std::size_t pages =
-          (std::size_t(tokens) + o.page_tokens - 1) / o.page_tokens;
-      total += pages * shared_->pools[i]->page_bytes();
-    }
-    return total;
+    return shared_->bytes_of_states() + shared_->bytes_of_pages(tokens);
   }
 
   int max_tokens() const override {
     auto limit = shared_->options.max_bytes, used = shared_->bytes();
     if (limit == 0) return unlimited;
-    std::size_t page = 0, states = shared_->bytes_of_states();
-    for (auto& pool : shared_->pools)
-      page += pool->page_bytes();
+    auto states = shared_->bytes_of_states();
     if (used + states >= limit) return 0;
-    if (page == 0) return unlimited;
-    auto pages = (limit - used - states) / page;
-    auto most = std::size_t(unlimited) / shared_->options.page_tokens;
-    return int(std::min(pages, most)) * shared_->options.page_tokens;
+    auto free = limit - used - states;
+    int tokens = shared_->options.page_tokens;
+    if (shared_->pools.empty()) return unlimited;
+    // The most pages that fit.
+    int low = 0, high = unlimited / tokens;
+    while (low < high) {
+      int pages = high - (high - low) / 2;
+      if (shared_->bytes_of_pages(pages * tokens) <= free)
+        low = pages;
+      else
+        high = pages - 1;
+    }
+    return low * tokens;
   }
 
   bool partial_commit() const override {
@@ -302,8 +303,10 @@ class PagedMemory final : public Memory {
   }
 
   void release_unused() override {
-    for (auto& pool : shared_->pools)
-      pool->release_spares();
+    for (auto& pool : shared_->pools) {
+      pool.plain->release_spares();
+      if (pool.packed) pool.packed->release_spares();
+    }
   }
 
  private:
@@ -317,20 +320,56 @@ class PagedMemory final : public Memory {
 Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
     : layout(specs), options(o) {
   MLXLM_CHECK(options.page_tokens > 0, "a page holds at least one token");
+  layout.limit(options.max_tokens, options.keep_tokens);
   bool raw = raw_pages(options);
+  auto& storage = options.storage;
+  StoreOptions of_store{
+      options.dtype, options.page_tokens, raw, storage, layout.with_keys};
   for (auto& group : layout.groups) {
-    auto page = group.geometry.bytes_per_token(options.dtype) * group.layers *
-        options.page_tokens;
-    pools.push_back(std::make_shared<PagePool>(page, raw));
-    stores.push_back(
-        make_store(group, {options.dtype, options.page_tokens, raw}));
+    auto& g = group.geometry;
+    auto page =
+        g.bytes_per_token(options.dtype) * group.layers * options.page_tokens;
+    auto& store = stores.emplace_back(make_store(group, of_store));
+    auto& pool = pools.emplace_back();
+    pool.plain = std::make_shared<PagePool>(page, raw);
+    if (storage.packs()) {
+      pool.packed =
+          std::make_shared<PagePool>(store->packed_page_bytes(), raw, true);
+    }
+    pool.page_tokens = options.page_tokens;
+    pool.plain_pages =
+        (storage.plain_tokens + options.page_tokens - 1) / options.page_tokens;
+    pool.window = g.window;
+    pool.keep = g.keep;
   }
 }
 
 std::size_t Shared::bytes() const {
   auto total = state_bytes;
-  for (auto& pool : pools)
-    total += pool->owned() * pool->page_bytes();
+  for (auto& pool : pools) {
+    total += pool.plain->owned() * pool.plain->page_bytes();
+    if (pool.packed) total += pool.packed->owned() * pool.packed->page_bytes();
+  }
+  return total;
+}
+
+std::size_t Shared::bytes_of_pages(int tokens) const {
+  auto page_tokens = std::size_t(options.page_tokens);
+  auto pages_for = [&](int n) { return (n + page_tokens - 1) / page_tokens; };
+  auto pages = pages_for(tokens), before = pages_for(options.storage.start);
+  std::size_t total = 0;
+  for (auto& pool : pools) {
+    auto plain = pool.plain->page_bytes();
+    if (!pool.packed || tokens <= options.storage.start) {
+      total += pages * plain;
+      continue;
+    }
+    // While it is packed a sequence is there twice.
+    auto packed = pool.packed->page_bytes();
+    auto first = std::min<std::size_t>(pool.plain_pages, pages);
+    auto at_end = first * plain + (pages - first) * packed;
+    total += std::max(at_end, before * (plain + packed));
+  }
   return total;
 }
 

@@ -14,12 +14,14 @@ struct Shared {
 
   Layout layout;
   MemoryOptions options;
-  std::vector<std::shared_ptr<PagePool>> pools; // one a group
+  std::vector<PageSource> pools; // one a group
   std::vector<std::unique_ptr<KvStore>> stores; // one a group
   std::size_t state_bytes = 0; // of all sequences
 
   std::size_t bytes() const;
   std::size_t bytes_of_states() const; // one copy of a sequence's states
+  // Pages of a sequence of `tokens`, all groups.
+  std::size_t bytes_of_pages(int tokens) const;
 };
 
 std::unique_ptr<Memory> make_paged_memory(

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "runtime/kernels/attention/paged_rows.h"
+#include "runtime/threads.h"
 
 namespace mlxlm::cache {
 
@@ -26,7 +27,28 @@ PagedStore::PagedStore(const Group& group, const StoreOptions& options)
     : layout_(layout_of(group, options)),
       window_(group.geometry.window),
       chunked_(group.geometry.chunked),
-      page_bytes_(layout_.layer_bytes() * group.layers) {}
+      keep_(group.geometry.keep),
+      page_bytes_(layout_.layer_bytes() * group.layers) {
+  if (!options.storage.packs()) return;
+  std::optional<std::pair<kernels::RowCodec, kernels::RowCodec>> before;
+  std::shared_ptr<const kernels::PackedLayout> layout;
+  for (int order : group.order) {
+    auto codecs = options.codecs(order);
+    if (before != codecs)
+      layout = std::make_shared<const kernels::PackedLayout>(
+          layout_.type,
+          layout_.kv_heads,
+          layout_.k_dim,
+          layout_.v_dim,
+          layout_.tokens,
+          layout_.latent,
+          codecs.first,
+          codecs.second);
+    before = codecs;
+    packed_.push_back({layout, packed_bytes_});
+    packed_bytes_ += layout->layer_bytes();
+  }
+}
 
 Attended PagedStore::attend(
     int slot,
@@ -38,8 +60,12 @@ Attended PagedStore::attend(
   kernels::PagedAttention op{
       layout_,
       slot * layout_.layer_bytes(),
-      {options.scale, options.softcap, window_, chunked_},
+      {options.scale, options.softcap, window_, chunked_, keep_},
       views.segments};
+  if (!packed_.empty()) {
+    op.packed = packed_[slot].layout;
+    op.packed_offset = packed_[slot].offset;
+  }
   std::optional<std::pair<mx::array, mx::array>> stored;
   if (rows) stored = {rows->k, rows->v};
   auto result =
@@ -69,7 +95,24 @@ mx::array PagedStore::kept(
 }
 
 void PagedStore::copy(const Page& from, const Page& to) {
-  std::memcpy(to.data, from.data, page_bytes_);
+  std::memcpy(to.data, from.data, to.packed ? packed_bytes_ : page_bytes_);
+}
+
+void PagedStore::pack(const Page& from, const Page& to, int tokens) {
+  int heads = layout_.kv_heads;
+  auto one = [&](int i) {
+    int slot = i / heads, head = i % heads;
+    std::vector<float> row(layout_.k_dim + layout_.v_dim);
+    auto *k = row.data(), *v = k + layout_.k_dim;
+    auto& packed = packed_[slot];
+    for (int t = 0; t < tokens; ++t) {
+      auto* layer = from.data + slot * layout_.layer_bytes();
+      kernels::load_row(layout_, layer, head, t, k, v);
+      kernels::store_packed_row(
+          *packed.layout, to.data + packed.offset, head, t, k, v);
+    }
+  };
+  parallel_for(int(packed_.size()) * heads, one);
 }
 
 } // namespace mlxlm::cache

@@ -26,12 +26,23 @@ class PagedStore final : public KvStore {
       const View& view,
       const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
+  void pack(const Page& from, const Page& to, int tokens) override;
+  std::size_t packed_page_bytes() const override {
+    return packed_bytes_;
+  }
 
  private:
+  struct Packed { // of one layer
+    std::shared_ptr<const kernels::PackedLayout> layout;
+    std::size_t offset;
+  };
+
   kernels::PageLayout layout_;
   int window_;
   bool chunked_;
-  std::size_t page_bytes_;
+  int keep_;
+  std::size_t page_bytes_, packed_bytes_ = 0;
+  std::vector<Packed> packed_; // empty: nothing is packed
 };
 
 } // namespace mlxlm::cache

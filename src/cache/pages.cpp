@@ -49,8 +49,8 @@ std::size_t stride_of(std::size_t page_bytes) {
 
 } // namespace
 
-PagePool::PagePool(std::size_t page_bytes, bool raw)
-    : page_bytes_(page_bytes), raw_(raw) {}
+PagePool::PagePool(std::size_t page_bytes, bool raw, bool packed)
+    : page_bytes_(page_bytes), raw_(raw), packed_(packed) {}
 
 PagePool::~PagePool() {
   release_spares();
@@ -61,7 +61,7 @@ PagePool::~PagePool() {
 // Adds a slab of spare pages; the mutex is held.
 void PagePool::grow() {
   if (!raw_) {
-    spares_.push_back(new Page{next_id_++, -1, nullptr});
+    spares_.push_back(new Page{next_id_++, -1, nullptr, 1, packed_});
     return;
   }
   auto stride = stride_of(page_bytes_);
@@ -75,7 +75,8 @@ void PagePool::grow() {
   if (slab == slabs_.size()) slabs_.push_back({});
   slabs_[slab] = {memory, pages, pages};
   for (int i = pages - 1; i >= 0; --i) { // the first is taken first
-    spares_.push_back(new Page{next_id_++, int(slab), memory + i * stride});
+    spares_.push_back(
+        new Page{next_id_++, int(slab), memory + i * stride, 1, packed_});
   }
 }
 
@@ -92,10 +93,6 @@ PagePtr PagePool::take() {
   ++owned_;
   return PagePtr(
       page, [pool = shared_from_this()](Page* p) { pool->recycle(p); });
-}
-
-void PagePool::share(Page& page) {
-  ++page.owners;
 }
 
 void PagePool::drop(Page& page) {
@@ -128,23 +125,20 @@ void PagePool::release_spares() {
 }
 
 PageList::PageList(std::vector<PagePtr> list) : pages(std::move(list)) {
-  for (auto& page : pages)
+  for (auto& page : pages) {
     data.push_back(page ? page->data : nullptr);
+    packed.push_back(page && page->packed);
+  }
 }
 
-PageTable::PageTable(
-    std::shared_ptr<PagePool> pool,
-    int page_tokens,
-    int window)
-    : pool_(std::move(pool)),
-      page_tokens_(page_tokens),
-      window_(window),
+PageTable::PageTable(PageSource source)
+    : source_(std::move(source)),
       pages_(std::make_shared<const PageList>(std::vector<PagePtr>{})) {}
 
 PageTable::~PageTable() {
   if (!pages_) return; // moved from
   for (auto& page : list()) {
-    if (page) pool_->drop(*page);
+    if (page) drop(*page);
   }
 }
 
@@ -153,34 +147,54 @@ void PageTable::publish(std::vector<PagePtr> pages) {
 }
 
 bool PageTable::shared_tail(int length) const {
-  return length % page_tokens_ != 0 &&
-      list()[length / page_tokens_]->owners > 1;
+  return length % source_.page_tokens != 0 &&
+      list()[length / source_.page_tokens]->owners > 1;
 }
 
-int PageTable::missing(int length, int tokens) const {
+std::size_t PageTable::missing(int length, int tokens) const {
   if (tokens == 0) return 0;
-  int fresh = pages_for(length + tokens) - int(list().size());
-  return std::max(fresh, 0) + (shared_tail(length) ? 1 : 0);
+  std::size_t bytes = 0;
+  for (int i = int(list().size()); i < pages_for(length + tokens); ++i)
+    bytes += pool_for(i).page_bytes();
+  if (shared_tail(length))
+    bytes += pool_for(length / source_.page_tokens).page_bytes();
+  return bytes;
+}
+
+// All or none.
+std::vector<PagePtr> PageTable::take(
+    const std::vector<PagePool*>& pools) const {
+  std::vector<PagePtr> fresh;
+  for (auto* pool : pools) {
+    try {
+      fresh.push_back(pool->take());
+    } catch (...) {
+      for (auto& page : fresh)
+        drop(*page);
+      throw;
+    }
+  }
+  return fresh;
 }
 
 std::vector<PageTable::Copy> PageTable::reserve(int length, int tokens) {
   std::vector<Copy> copies;
   if (missing(length, tokens) == 0) return copies;
   auto next = list();
-  std::vector<PagePtr> fresh; // all taken before anything changes
-  for (int i = missing(length, tokens); i > 0; --i) {
-    try {
-      fresh.push_back(pool_->take());
-    } catch (...) {
-      for (auto& page : fresh)
-        pool_->drop(*page);
-      throw;
-    }
+  std::vector<PagePool*> pools; // all taken before anything changes
+  for (int i = int(next.size()); i < pages_for(length + tokens); ++i)
+    pools.push_back(&pool_for(i));
+  int last = length / source_.page_tokens;
+  bool copy = shared_tail(length);
+  if (copy) {
+    auto packed = next[last]->packed;
+    pools.push_back(packed ? source_.packed.get() : source_.plain.get());
   }
-  if (shared_tail(length)) {
-    auto& tail = next[length / page_tokens_];
-    copies.push_back({tail, fresh.back()});
-    pool_->drop(*tail);
+  auto fresh = take(pools);
+  if (copy) {
+    auto& tail = next[last];
+    copies.push_back({tail, fresh.back(), last});
+    drop(*tail);
     tail = fresh.back();
     fresh.pop_back();
   }
@@ -194,7 +208,7 @@ void PageTable::shorten(int length) {
   if (keep >= list().size()) return;
   auto next = list();
   for (auto i = keep; i < next.size(); ++i) {
-    if (next[i]) pool_->drop(*next[i]);
+    if (next[i]) drop(*next[i]);
   }
   next.resize(keep);
   dropped_ = std::min(dropped_, int(keep));
@@ -202,13 +216,14 @@ void PageTable::shorten(int length) {
 }
 
 void PageTable::slide(int length) {
-  if (window_ == 0) return;
-  int passed = (length - window_ + 1) / page_tokens_ - 1;
+  if (source_.window == 0) return;
+  int passed = (length - source_.window + 1) / source_.page_tokens - 1;
   passed = std::min(passed, int(list().size()));
-  if (passed <= dropped_) return;
+  int first = std::max(dropped_, kept_pages());
+  if (passed <= first) return;
   auto next = list();
-  for (int i = dropped_; i < passed; ++i) {
-    pool_->drop(*next[i]);
+  for (int i = first; i < passed; ++i) {
+    drop(*next[i]);
     next[i] = nullptr;
   }
   dropped_ = passed;
@@ -216,22 +231,64 @@ void PageTable::slide(int length) {
 }
 
 bool PageTable::reaches(int length) const {
-  int oldest = window_ == 0 ? 0 : std::max(0, length - window_ + 1);
-  return length == 0 || dropped_ * page_tokens_ <= oldest;
+  if (length == 0 || dropped_ <= kept_pages()) return true;
+  int oldest = std::max(0, length - source_.window + 1);
+  return dropped_ * source_.page_tokens <= oldest;
 }
 
 PageTable PageTable::fork() const {
-  PageTable copy(pool_, page_tokens_, window_);
+  PageTable copy(source_);
+  copy.packing_ = packing_;
   copy.pages_ = pages_;
   copy.dropped_ = dropped_;
   for (auto& page : list()) {
-    if (page) pool_->share(*page);
+    if (page) ++page->owners;
   }
   return copy;
 }
 
-int PageTable::owned() const {
-  return int(list().size()) - dropped_;
+std::size_t PageTable::packing_bytes() const {
+  std::size_t bytes = 0;
+  for (int i = source_.plain_pages; i < int(list().size()); ++i) {
+    if (list()[i] && !list()[i]->packed) bytes += source_.packed->page_bytes();
+  }
+  return bytes;
+}
+
+std::vector<PageTable::Copy> PageTable::pack() {
+  auto next = list();
+  std::vector<PagePool*> pools;
+  std::vector<int> numbers;
+  for (int i = source_.plain_pages; i < int(next.size()); ++i) {
+    if (!next[i] || next[i]->packed) continue;
+    numbers.push_back(i);
+    pools.push_back(source_.packed.get());
+  }
+  auto fresh = take(pools);
+  std::vector<Copy> copies;
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    auto& page = next[numbers[i]];
+    copies.push_back({page, fresh[i], numbers[i]});
+    drop(*page);
+    page = fresh[i];
+  }
+  packing_ = true;
+  publish(std::move(next));
+  return copies;
+}
+
+void PageTable::unpack() {
+  MLXLM_CHECK(list().empty(), "only an empty table goes back to plain pages");
+  packing_ = false;
+}
+
+std::size_t PageTable::bytes() const {
+  std::size_t total = 0;
+  for (auto& page : list()) {
+    if (!page) continue;
+    total += (page->packed ? source_.packed : source_.plain)->page_bytes();
+  }
+  return total;
 }
 
 } // namespace mlxlm::cache

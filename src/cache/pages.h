@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -16,12 +17,14 @@ struct Page {
   int slab;
   std::byte* data; // null unless the pool is raw
   int owners = 1; // tables that list it
+  bool packed = false;
 };
 using PagePtr = std::shared_ptr<Page>;
 // A sequence's pages by number; null where a window has passed.
 struct PageList {
   std::vector<PagePtr> pages;
   std::vector<std::byte*> data; // of each page
+  std::vector<std::uint8_t> packed; // of each page
 
   explicit PageList(std::vector<PagePtr> list);
 };
@@ -30,11 +33,10 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
  public:
   // raw: pages own page_bytes of memory and a little that vector loads may read
   // behind it; else they are only numbers.
-  PagePool(std::size_t page_bytes, bool raw);
+  PagePool(std::size_t page_bytes, bool raw, bool packed = false);
   ~PagePool();
 
   PagePtr take();
-  void share(Page& page);
   void drop(Page& page);
   // Gives memory of unused pages back.
   void release_spares();
@@ -56,7 +58,7 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   void recycle(Page* page);
 
   std::size_t page_bytes_;
-  bool raw_;
+  bool raw_, packed_;
   int owned_ = 0; // pages listed in some table
   std::mutex mutex_;
   int next_id_ = 0;
@@ -64,19 +66,29 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   std::vector<Page*> spares_;
 };
 
+// Where the pages of a group come from and which of them it needs.
+struct PageSource {
+  std::shared_ptr<PagePool> plain;
+  std::shared_ptr<PagePool> packed; // null: nothing is packed
+  int page_tokens;
+  int plain_pages = 0; // first pages that are never packed
+  int window = 0, keep = 0; // as in Geometry
+};
+
 class PageTable {
  public:
-  PageTable(std::shared_ptr<PagePool> pool, int page_tokens, int window);
+  explicit PageTable(PageSource source);
   PageTable(PageTable&& other) noexcept = default;
   PageTable& operator=(PageTable&&) = delete;
   ~PageTable();
 
   struct Copy {
     PagePtr from, to;
+    int number = 0; // of the page in the table
   };
 
-  // Pages to take before `tokens` more fit behind `length`.
-  int missing(int length, int tokens) const;
+  // Bytes of the pages to take before `tokens` more fit behind `length`.
+  std::size_t missing(int length, int tokens) const;
   // Takes them; where the last page is shared the caller must copy it.
   std::vector<Copy> reserve(int length, int tokens);
   // Keeps the pages of the first `length` tokens.
@@ -87,16 +99,33 @@ class PageTable {
   // Whether all that a token at `length` sees is still here.
   bool reaches(int length) const;
   PageTable fork() const;
+  // From here on pages are taken packed; what is there moves to packed pages,
+  // which the caller fills.
+  std::size_t packing_bytes() const;
+  std::vector<Copy> pack();
+  // The opposite, of an empty table.
+  void unpack();
 
   // A snapshot: later edits leave it as it is.
   const std::shared_ptr<const PageList>& pages() const {
     return pages_;
   }
-  int owned() const;
+  std::size_t bytes() const;
 
  private:
+  int kept_pages() const {
+    return source_.window > 0 ? pages_for(source_.keep) : 0;
+  }
+  PagePool& pool_for(int number) const {
+    bool packed = packing_ && number >= source_.plain_pages;
+    return packed ? *source_.packed : *source_.plain;
+  }
+  void drop(Page& page) const {
+    (page.packed ? source_.packed : source_.plain)->drop(page);
+  }
+  std::vector<PagePtr> take(const std::vector<PagePool*>& pools) const;
   int pages_for(int tokens) const {
-    return (tokens + page_tokens_ - 1) / page_tokens_;
+    return (tokens + source_.page_tokens - 1) / source_.page_tokens;
   }
   bool shared_tail(int length) const;
   const std::vector<PagePtr>& list() const {
@@ -104,11 +133,11 @@ class PageTable {
   }
   void publish(std::vector<PagePtr> pages);
 
-  std::shared_ptr<PagePool> pool_;
-  int page_tokens_;
-  int window_;
+  PageSource source_;
+  bool packing_ = false;
   std::shared_ptr<const PageList> pages_;
-  int dropped_ = 0; // leading pages a window has passed
+  // Pages before this one a window has passed, but for the kept ones.
+  int dropped_ = 0;
 };
 
 } // namespace mlxlm::cache

@@ -16,8 +16,7 @@ Sequence::Sequence(std::shared_ptr<Shared> shared)
   auto& layout = shared_->layout;
   for (std::size_t i = 0; i < layout.groups.size(); ++i) {
     auto& group = layout.groups[i];
-    tables_.emplace_back(
-        shared_->pools[i], shared_->options.page_tokens, group.geometry.window);
+    tables_.emplace_back(shared_->pools[i]);
     written_.emplace_back(group.layers);
   }
   shared_->state_bytes += shared_->bytes_of_states();
@@ -26,6 +25,7 @@ Sequence::Sequence(std::shared_ptr<Shared> shared)
 Sequence::Sequence(const Sequence& other)
     : shared_(other.shared_),
       length_(other.length_),
+      packed_(other.packed_),
       written_(other.written_),
       states_(other.states_),
       checkpoints_(other.checkpoints_) {
@@ -53,27 +53,33 @@ Sequence::States Sequence::zero_states() const {
   return states;
 }
 
+void Sequence::check_room(int tokens, bool pack) const {
+  std::size_t needed = 0;
+  for (auto& table : tables_) {
+    needed += table.missing(length_, tokens);
+    if (pack) needed += table.packing_bytes();
+  }
+  auto used = shared_->bytes(), limit = shared_->options.max_bytes;
+  if (needed == 0 || limit == 0 || used + needed <= limit) return;
+  fail(
+      ErrorKind::resource,
+      "kv memory",
+      "expected room for {} tokens after {} ({} bytes more), found {} of {} "
+      "bytes in use",
+      tokens,
+      length_,
+      needed,
+      used,
+      limit);
+}
+
 void Sequence::begin(int tokens) {
   MLXLM_CHECK(begun_ < 0, "begin inside begin");
   MLXLM_CHECK(tokens >= 0, "begin of a negative number of tokens");
-  std::size_t needed = 0;
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    needed +=
-        tables_[i].missing(length_, tokens) * shared_->pools[i]->page_bytes();
-  }
-  auto used = shared_->bytes(), limit = shared_->options.max_bytes;
-  if (needed > 0 && limit > 0 && used + needed > limit) {
-    fail(
-        ErrorKind::resource,
-        "kv memory",
-        "expected room for {} tokens after {} ({} bytes more), found {} of {} "
-        "bytes in use",
-        tokens,
-        length_,
-        needed,
-        used,
-        limit);
-  }
+  auto& storage = shared_->options.storage;
+  bool now = storage.packs() && !packed_ && length_ >= storage.start;
+  check_room(tokens, now);
+  if (now) pack();
   try {
     for (std::size_t i = 0; i < tables_.size(); ++i) {
       copy_pages(int(i), tables_[i].reserve(length_, tokens));
@@ -87,16 +93,36 @@ void Sequence::begin(int tokens) {
   states_at_begin_ = states_;
 }
 
-void Sequence::copy_pages(
-    int group,
-    const std::vector<PageTable::Copy>& copies) {
-  if (copies.empty()) return;
+// Waits until all that a group's layers were to write is in its pages.
+void Sequence::settle(int group) {
   for (auto& written : written_[group]) {
     if (written) mx::eval(*written);
   }
   if (raw_pages(shared_->options)) mx::synchronize();
-  for (auto& [from, to] : copies)
-    shared_->stores[group]->copy(*from, *to);
+}
+
+void Sequence::copy_pages(
+    int group,
+    const std::vector<PageTable::Copy>& copies) {
+  if (copies.empty()) return;
+  settle(group);
+  for (auto& copy : copies)
+    shared_->stores[group]->copy(*copy.from, *copy.to);
+}
+
+// From now on this sequence's pages are packed, those it has included.
+void Sequence::pack() {
+  int tokens = shared_->options.page_tokens;
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    auto copies = tables_[i].pack();
+    if (copies.empty()) continue;
+    settle(int(i));
+    for (auto& copy : copies) {
+      int count = std::min(tokens, length_ - copy.number * tokens);
+      shared_->stores[i]->pack(*copy.from, *copy.to, count);
+    }
+  }
+  packed_ = true;
 }
 
 void Sequence::end() {
@@ -173,6 +199,11 @@ int Sequence::trim(int length) {
   }
   for (auto& table : tables_)
     table.shorten(length);
+  if (length == 0 && packed_) {
+    for (auto& table : tables_)
+      table.unpack();
+    packed_ = false;
+  }
   return length_ = length;
 }
 
@@ -184,7 +215,7 @@ std::unique_ptr<SequenceMemory> Sequence::fork() {
 std::size_t Sequence::bytes() const {
   std::size_t total = shared_->bytes_of_states() * (1 + checkpoints_.size());
   for (std::size_t i = 0; i < tables_.size(); ++i) {
-    total += tables_[i].owned() * shared_->pools[i]->page_bytes();
+    total += tables_[i].bytes();
   }
   return total;
 }

@@ -50,7 +50,10 @@ class Sequence final : public SequenceMemory {
 
   Sequence(const Sequence& other);
   States zero_states() const;
+  void settle(int group);
   void copy_pages(int group, const std::vector<PageTable::Copy>& copies);
+  void check_room(int tokens, bool pack) const;
+  void pack();
   void add_checkpoint();
   void drop_checkpoints(std::size_t keep);
   void end();
@@ -58,6 +61,7 @@ class Sequence final : public SequenceMemory {
   std::shared_ptr<Shared> shared_;
   int length_ = 0;
   int begun_ = -1; // tokens begun; -1: not begun
+  bool packed_ = false; // pages from now on
   std::vector<PageTable> tables_;
   std::vector<std::vector<std::optional<mx::array>>> written_;
   States states_, states_at_begin_;

@@ -1,6 +1,7 @@
 // The one choice of storage by device.
 #include "cache/store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cache/array_store.h"
@@ -21,8 +22,25 @@ GroupViews::GroupViews(std::vector<View> list)
     // Owns the pages through the list.
     std::shared_ptr<const std::vector<std::byte*>> data(
         view.pages, &view.pages->data);
-    segments->push_back({std::move(data), view.first, view.count, view.offset});
+    std::shared_ptr<const std::vector<std::uint8_t>> packed(
+        view.pages, &view.pages->packed);
+    segments->push_back(
+        {std::move(data), view.first, view.count, view.offset, packed});
   }
+}
+
+std::pair<kernels::RowCodec, kernels::RowCodec> StoreOptions::codecs(
+    int order) const {
+  using Kind = kernels::RowCodec::Kind;
+  int edges = std::min(storage.edge_layers, edge_of / 2);
+  if (order >= edges && order < edge_of - edges)
+    return {storage.keys, storage.values};
+  auto edge = [](const kernels::RowCodec& codec) {
+    bool fine = codec.kind == Kind::floats ||
+        (codec.kind == Kind::affine && codec.bits == 8);
+    return fine ? codec : kernels::RowCodec{Kind::affine, 8};
+  };
+  return {edge(storage.keys), edge(storage.values)};
 }
 
 std::unique_ptr<KvStore> make_store(

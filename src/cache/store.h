@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "cache/layout.h"
@@ -64,12 +65,20 @@ class KvStore {
   // Copies a page of every layer; what was written to `from` has been
   // evaluated.
   virtual void copy(const Page& from, const Page& to) = 0;
+  // Packs the first `tokens` of a plain page into a packed one.
+  virtual void pack(const Page& from, const Page& to, int tokens) = 0;
+  virtual std::size_t packed_page_bytes() const = 0;
 };
 
 struct StoreOptions {
   mx::Dtype dtype;
   int page_tokens;
   bool raw; // pages are plain memory: raw_pages()
+  KvStorage storage = {};
+  int edge_of = 0; // layers with keys, of which storage.edge_layers are edges
+
+  // Of the layer that is number `order` of those with keys.
+  std::pair<kernels::RowCodec, kernels::RowCodec> codecs(int order) const;
 };
 
 // Whether pages are to be plain memory: what only the CPU can attend to.

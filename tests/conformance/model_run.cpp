@@ -25,6 +25,12 @@ ModelRun::ModelRun(const std::string& folder, mx::Dtype type)
 
 ModelRun::ModelRun(LoadedModel model) : model_(std::move(model)) {}
 
+std::unique_ptr<Memory> ModelRun::memory() const {
+  return make_memory(
+      model_.model->caches(),
+      {.dtype = model_.compute_type, .storage = storage_});
+}
+
 int ModelRun::vocab() const {
   return model_.model->vocab();
 }
@@ -60,8 +66,7 @@ Logits ModelRun::pass(
 }
 
 Logits ModelRun::logits(const std::vector<int>& ids, int chunk) const {
-  auto memory =
-      make_memory(model_.model->caches(), {.dtype = model_.compute_type});
+  auto memory = this->memory();
   int length = static_cast<int>(ids.size());
   Sequence s{&ids, chunk, length, memory->sequence()};
   Logits out;
@@ -75,8 +80,7 @@ Logits ModelRun::logits(const std::vector<int>& ids, int chunk) const {
 Logits ModelRun::decode(
     const std::vector<int>& ids,
     const std::vector<int>& next) const {
-  auto memory =
-      make_memory(model_.model->caches(), {.dtype = model_.compute_type});
+  auto memory = this->memory();
   auto all = ids;
   all.insert(all.end(), next.begin(), next.end());
   all.pop_back();
@@ -94,8 +98,7 @@ Logits ModelRun::decode(
 std::vector<Logits> ModelRun::together(
     const std::vector<std::vector<int>>& sequences,
     const std::vector<int>& pieces) const {
-  auto memory =
-      make_memory(model_.model->caches(), {.dtype = model_.compute_type});
+  auto memory = this->memory();
   std::size_t longest = 0;
   for (const auto& s : sequences)
     longest = std::max(longest, s.size());

@@ -19,6 +19,10 @@ class ModelRun {
   ModelRun(const std::string& folder, mx::Dtype type);
   explicit ModelRun(LoadedModel model);
 
+  // How keys and values are remembered from now on.
+  void set_storage(const KvStorage& storage) {
+    storage_ = storage;
+  }
   int vocab() const;
   const LoadedModel& model() const {
     return model_;
@@ -39,7 +43,10 @@ class ModelRun {
   struct Sequence;
   Logits pass(Memory& memory, std::vector<Sequence*> sequences, bool all) const;
 
+  std::unique_ptr<Memory> memory() const;
+
   LoadedModel model_;
+  KvStorage storage_;
 };
 
 } // namespace mlxlm::conformance

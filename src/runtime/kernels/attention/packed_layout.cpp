@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "runtime/kernels/attention/code_block.h"
+#include "runtime/kernels/attention/row_coder.h"
 #include "runtime/kernels/ops/rows.h"
 
 namespace mlxlm::kernels {
@@ -15,9 +16,8 @@ namespace mlxlm::kernels {
 namespace {
 
 using Kind = RowCodec::Kind;
-
-// Seeds of the rotations.
-constexpr std::uint32_t key_seed = 42, value_seed = 43;
+using reference::key_seed;
+using reference::value_seed;
 
 std::size_t up_to_64(std::size_t bytes) {
   return (bytes + 63) / 64 * 64;

@@ -10,21 +10,11 @@
 #include <vector>
 
 #include "runtime/kernels/attention/page_layout.h"
+#include "runtime/kernels/attention/row_codec.h"
 #include "runtime/kernels/attention/turbo.h"
 #include "runtime/kernels/float_type.h"
 
 namespace mlxlm::kernels {
-
-// How a row of keys or of values is kept.
-struct RowCodec {
-  enum class Kind : std::uint8_t { floats, affine, turbo };
-  Kind kind = Kind::floats;
-  int bits = 0; // affine 2, 3, 4, 5, 6, 8; turbo 1 to 4 (a sketch takes one)
-  int group = 64; // affine: values that share a scale and a bias
-  bool sketch = false; // turbo keys: a sign sketch of the residual
-
-  bool operator==(const RowCodec&) const = default;
-};
 
 // A stretch of a row in one set of codes: value = scale * f(code) + bias.
 struct CodePart {

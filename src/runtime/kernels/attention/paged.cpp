@@ -60,15 +60,19 @@ void join(PartialRow to, const PartialRow& from, int n) {
 struct Item { // query rows of one head of one segment against some chunks
   int segment, head, row, rows;
   int first_chunk, last_chunk; // last exclusive
+  // The chunk before the first is the kept tokens' where there are any; else
+  // no chunk's number.
+  int kept_chunk;
   std::size_t partial = 0; // of a split: where its rows' results go
 };
 
 struct Scratch {
   std::vector<float> q, scores;
   std::vector<std::byte> apart;
-  std::vector<Visible> visible;
+  std::vector<Visible> visible, kept;
   std::vector<const std::byte*> pages;
-  Partial part, total;
+  std::vector<float> packed_q, packed; // prepared queries, scratch
+  Partial part, total, run;
 };
 
 class Run {
@@ -93,12 +97,14 @@ class Run {
     RowView k_rows(k), v_rows(v);
     auto type = *float_type(k.dtype());
     auto dims = layout_.k_dim + layout_.v_dim;
-    for (auto& segment : (*op_.segments)) {
+    for (auto& segment : *op_.segments) {
       auto body = [&](std::size_t first, std::size_t last) {
         std::vector<float> scratch(dims);
         std::vector<std::byte> apart(2 * dims * sizeof(float));
         for (auto t = first; t < last; ++t) {
           int position = segment.offset + int(t);
+          if (op_.packed && is_packed(segment, position / layout_.tokens))
+            continue;
           auto* page = (*segment.pages)[position / layout_.tokens];
           for (int h = 0; h < layout_.kv_heads; ++h) {
             auto row = (segment.first + t) * layout_.kv_heads + h;
@@ -115,13 +121,14 @@ class Run {
         }
       };
       for_row_blocks(segment.count, layout_.kv_heads * dims, body);
+      if (op_.packed) pack(segment, type, k_rows, v_rows);
     }
   }
 
   void attend() const {
     std::vector<Item> items;
     long work = 0;
-    for (std::size_t s = 0; s < (*op_.segments).size(); ++s) {
+    for (std::size_t s = 0; s < op_.segments->size(); ++s) {
       auto& segment = (*op_.segments)[s];
       int rows = segment.count * group_;
       work += long(rows) * layout_.kv_heads * seen(segment) *
@@ -146,6 +153,55 @@ class Run {
   }
 
  private:
+  static bool is_packed(const PagedSegment& segment, int page) {
+    return (*segment.packed)[page];
+  }
+
+  // Keeps the segment's rows that belong into packed pages. Tokens of a page
+  // share bytes, so a page's head is one thread's.
+  void pack(
+      const PagedSegment& segment,
+      FloatType type,
+      const RowView& k_rows,
+      const RowView& v_rows) const {
+    int tokens = layout_.tokens, first_page = segment.offset / tokens;
+    int pages = (segment.offset + segment.count - 1) / tokens - first_page + 1;
+    auto dims = std::size_t(layout_.k_dim + layout_.v_dim);
+    auto body = [&](std::size_t first, std::size_t last) {
+      std::vector<float> floats(dims);
+      std::vector<std::byte> apart(dims * sizeof(float));
+      for (auto i = first; i < last; ++i) {
+        int page = first_page + int(i) / layout_.kv_heads;
+        int h = int(i) % layout_.kv_heads;
+        if (!is_packed(segment, page)) continue;
+        int begin = std::max(page * tokens, segment.offset);
+        int end = std::min((page + 1) * tokens, segment.offset + segment.count);
+        for (int at = begin; at < end; ++at) {
+          auto row = std::size_t(segment.first + at - segment.offset) *
+                  layout_.kv_heads +
+              h;
+          auto *k = floats.data(), *v = k + layout_.k_dim;
+          to_floats(type, k_rows.row(row, apart.data()), layout_.k_dim, 0, k);
+          if (!layout_.latent)
+            to_floats(type, v_rows.row(row, apart.data()), layout_.v_dim, 0, v);
+          store_packed_row(
+              *op_.packed,
+              (*segment.pages)[page] + op_.packed_offset,
+              h,
+              at % tokens,
+              k,
+              v);
+        }
+      }
+    };
+    constexpr std::size_t cost_of_coding = 32; // in values copied
+    auto rows = std::min(segment.count, tokens);
+    for_row_blocks(
+        std::size_t(pages) * layout_.kv_heads,
+        rows * dims * cost_of_coding,
+        body);
+  }
+
   // Tokens that the segment's last query sees.
   int seen(const PagedSegment& segment) const {
     int all = segment.offset + segment.count, window = op_.shape.window;
@@ -153,17 +209,24 @@ class Run {
   }
 
   Visible visible(const PagedSegment& segment, int row) const {
-    int last = segment.offset + row / group_, window = op_.shape.window;
-    if (window == 0) return {0, last};
-    if (op_.shape.chunked) return {last - last % window, last};
-    return {std::max(0, last - window + 1), last};
+    int index = row / group_;
+    return {
+        op_.shape.window_begin(segment.offset, index), segment.offset + index};
+  }
+  Visible kept(const PagedSegment& segment, int row) const {
+    return {
+        op_.shape.kept_begin(segment.offset, row / group_), op_.shape.keep - 1};
   }
 
   Item item(int s, int head, int row, int rows) const {
     auto& segment = (*op_.segments)[s];
     int first = visible(segment, row).first / chunk_;
     int last = visible(segment, row + rows - 1).last / chunk_;
-    return {s, head, row, rows, first, last + 1};
+    auto sees = kept(segment, row);
+    bool keeps = sees.first <= sees.last;
+    constexpr int none = -2;
+    if (keeps) --first;
+    return {s, head, row, rows, first, last + 1, keeps ? first : none};
   }
 
   static Scratch& scratch() {
@@ -190,21 +253,108 @@ class Run {
         to[d] *= op_.shape.scale;
       s.visible[r] = visible((*op_.segments)[item.segment], item.row + r);
     }
+    if (op_.shape.keep > 0) {
+      s.kept.resize(item.rows);
+      for (int r = 0; r < item.rows; ++r)
+        s.kept[r] = kept((*op_.segments)[item.segment], item.row + r);
+    }
+    if (op_.packed) prepare_queries(item.rows, s);
     s.scores.resize(score_floats(layout_));
+  }
+
+  void prepare_queries(int rows, Scratch& s) const {
+    auto& packed = *op_.packed;
+    s.packed_q.resize(std::size_t(rows) * packed.query_floats);
+    for (int r = 0; r < rows; ++r) {
+      prepare_query(
+          packed,
+          s.q.data() + std::size_t(r) * layout_.k_dim,
+          s.packed_q.data() + std::size_t(r) * packed.query_floats);
+    }
+    s.packed.resize(packed_scratch_floats(packed));
   }
 
   // The item's rows against one chunk.
   void chunk(const Item& item, int index, Scratch& s, PartialRow to) const {
-    auto& pages = *(*op_.segments)[item.segment].pages;
-    int first = std::max(index * chunk_, s.visible.front().first);
-    int last = std::min(index * chunk_ + chunk_ - 1, s.visible.back().last);
+    bool keeps = index == item.kept_chunk;
+    auto& visible = keeps ? s.kept : s.visible;
+    int first = visible.front().first, last = visible.back().last;
+    if (!keeps) {
+      first = std::max(index * chunk_, first);
+      last = std::min(index * chunk_ + chunk_ - 1, last);
+    }
     int first_page = first / layout_.tokens, last_page = last / layout_.tokens;
+    auto& segment = (*op_.segments)[item.segment];
+    if (!op_.packed) {
+      return plain_pages(item, index, {first_page, last_page}, visible, s, to);
+    }
+    // Runs of pages of one kind.
+    for (int page = first_page, end; page <= last_page; page = end) {
+      bool packed = is_packed(segment, page);
+      for (end = page + 1; end <= last_page; ++end)
+        if (is_packed(segment, end) != packed) break;
+      bool only = page == first_page;
+      if (!only) s.run.resize(item.rows, stride_);
+      auto part = only ? to : row_of(s.run, 0);
+      Pages run{page, end - 1};
+      if (packed)
+        packed_pages(item, run, visible, s, part);
+      else
+        plain_pages(item, item.last_chunk, run, visible, s, part);
+      if (only) continue;
+      for (int r = 0; r < item.rows; ++r) {
+        PartialRow total{to.acc + r * stride_, to.max + r, to.sum + r};
+        join(total, row_of(s.run, r), layout_.v_dim);
+      }
+    }
+  }
+
+  struct Pages {
+    int first, last; // inclusive
+  };
+
+  void packed_pages(
+      const Item& item,
+      Pages run,
+      const std::vector<Visible>& visible,
+      Scratch& s,
+      PartialRow to) const {
+    auto& pages = *(*op_.segments)[item.segment].pages;
+    s.pages.clear();
+    for (int i = run.first; i <= run.last; ++i)
+      s.pages.push_back(pages[i] + op_.packed_offset);
+    attend_packed(
+        {op_.packed.get(),
+         item.head,
+         s.pages.data(),
+         int(s.pages.size()),
+         run.first * layout_.tokens,
+         item.rows,
+         visible.data(),
+         s.packed_q.data(),
+         op_.shape.softcap,
+         s.packed.data(),
+         to.acc,
+         stride_,
+         to.max,
+         to.sum});
+  }
+
+  void plain_pages(
+      const Item& item,
+      int index,
+      Pages run,
+      const std::vector<Visible>& visible,
+      Scratch& s,
+      PartialRow to) const {
+    auto& pages = *(*op_.segments)[item.segment].pages;
+    int first_page = run.first, last_page = run.last;
     s.pages.clear();
     for (int i = first_page; i <= last_page; ++i) {
       s.pages.push_back(pages[i] + op_.layer_offset);
     }
     const std::byte* next = nullptr;
-    if (item.rows <= few_rows) {
+    if (item.rows <= few_rows && index != item.kept_chunk) {
       bool more = index + 1 < item.last_chunk;
       next = pages[last_page + more] + op_.layer_offset;
     }
@@ -216,7 +366,7 @@ class Run {
          next,
          first_page * layout_.tokens,
          item.rows,
-         s.visible.data(),
+         visible.data(),
          s.q.data(),
          op_.shape.softcap,
          s.scores.data(),

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/kernels/attention/packed_layout.h"
 #include "runtime/kernels/attention/page_layout.h"
 #include "runtime/kernels/attention/reference.h"
 
@@ -22,6 +23,8 @@ struct PagedSegment {
   int first; // of its tokens in the pass
   int count;
   int offset; // position of the first
+  // Which pages are packed; null: none.
+  std::shared_ptr<const std::vector<std::uint8_t>> packed = {};
 };
 
 struct PagedAttention {
@@ -30,6 +33,9 @@ struct PagedAttention {
   AttentionShape shape;
   // Read when the kernel runs; one list serves every layer of a pass.
   std::shared_ptr<const std::vector<PagedSegment>> segments;
+  // Of this layer's rows in packed pages, and where they lie there.
+  std::shared_ptr<const PackedLayout> packed = {};
+  std::size_t packed_offset = 0;
 };
 
 struct PagedResult {

@@ -5,6 +5,7 @@
 #include <mlx/ops.h>
 
 #include <limits>
+#include <numeric>
 
 namespace mlxlm::kernels::reference {
 
@@ -14,22 +15,27 @@ namespace {
 mx::array visible(
     int q_first,
     int queries,
-    int k_first,
-    int keys,
+    const std::vector<int>& positions,
     const AttentionShape& shape) {
-  auto i = mx::reshape(
-      mx::arange(q_first, q_first + queries, mx::int32), {queries, 1});
-  auto j =
-      mx::reshape(mx::arange(k_first, k_first + keys, mx::int32), {1, keys});
-  auto mask = mx::less_equal(j, i);
-  auto window = mx::array(shape.window);
-  if (shape.window > 0 && shape.chunked) {
-    auto first = mx::floor_divide(i, window) * window;
-    mask = mx::logical_and(mask, mx::greater_equal(j, first));
-  } else if (shape.window > 0) {
-    mask = mx::logical_and(mask, mx::greater(j, i - window));
+  std::vector<int> first, last, kept;
+  for (int i = 0; i < queries; ++i) {
+    first.push_back(shape.window_begin(q_first, i));
+    last.push_back(q_first + i);
+    kept.push_back(shape.kept_begin(q_first, i));
   }
-  return mask;
+  auto column = [&](const std::vector<int>& x) {
+    return mx::array(x.begin(), mx::Shape{queries, 1}, mx::int32);
+  };
+  mx::array at(
+      positions.begin(), mx::Shape{1, int(positions.size())}, mx::int32);
+  auto mask = mx::greater_equal(at, column(first));
+  if (shape.keep > 0) {
+    auto sink = mx::logical_and(
+        mx::greater_equal(at, column(kept)),
+        mx::less(at, mx::array(shape.keep)));
+    mask = mx::logical_or(mask, sink);
+  }
+  return mx::logical_and(mask, mx::less_equal(at, column(last)));
 }
 
 // Heads in front, grouped by the key head they share: [Hkv, H / Hkv, L, D].
@@ -49,6 +55,19 @@ mx::array attention(
     const std::optional<mx::array>& sinks,
     int q_first,
     int k_first) {
+  std::vector<int> positions(k.shape(1));
+  std::iota(positions.begin(), positions.end(), k_first);
+  return attention(q, k, v, shape, sinks, q_first, positions);
+}
+
+mx::array attention(
+    const mx::array& q,
+    const mx::array& k,
+    const mx::array& v,
+    const AttentionShape& shape,
+    const std::optional<mx::array>& sinks,
+    int q_first,
+    const std::vector<int>& positions) {
   int queries = q.shape(1), heads = q.shape(2);
   int keys = k.shape(1), kv_heads = k.shape(2), v_dim = v.shape(3);
   auto qg = mx::astype(grouped(q, kv_heads), mx::float32);
@@ -60,7 +79,7 @@ mx::array attention(
     auto cap = mx::array(shape.softcap);
     scores = mx::tanh(scores / cap) * cap;
   }
-  auto mask = visible(q_first, queries, k_first, keys, shape);
+  auto mask = visible(q_first, queries, positions, shape);
   auto hidden = mx::array(-std::numeric_limits<float>::infinity());
   scores = mx::where(mask, scores, hidden);
   if (sinks) {

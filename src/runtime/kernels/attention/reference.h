@@ -5,6 +5,7 @@
 #include <mlx/array.h>
 
 #include <optional>
+#include <vector>
 
 namespace mlxlm::kernels {
 
@@ -16,6 +17,24 @@ struct AttentionShape {
   int window =
       0; // 0: unlimited; else a token sees itself and window - 1 before
   bool chunked = false; // of these, only from the last multiple of `window` on
+  // With a window: of so many first tokens and the latest ones a token sees
+  // `window` in all, itself included. As in mlx-lm's rotating cache the first
+  // ones leave one by one within a pass of several tokens.
+  int keep = 0;
+
+  // Where the window of token `index` of a segment begins, and the first of the
+  // kept ones it sees beside it; none: at or behind `keep`.
+  int window_begin(int offset, int index) const {
+    if (window <= 0) return 0;
+    int behind = window - 1, place = offset + index;
+    if (chunked) return place - place % window;
+    if (keep == 0 || offset < window)
+      return place > behind ? place - behind : 0;
+    return offset - (behind - keep) + (index > keep ? index - keep : 0);
+  }
+  int kept_begin(int offset, int index) const {
+    return window > 0 && offset >= window ? index : keep;
+  }
 };
 
 namespace reference {
@@ -31,6 +50,15 @@ mx::array attention(
     const std::optional<mx::array>& sinks,
     int q_first,
     int k_first);
+// The same with keys at any positions, ascending, S of them.
+mx::array attention(
+    const mx::array& q,
+    const mx::array& k,
+    const mx::array& v,
+    const AttentionShape& shape,
+    const std::optional<mx::array>& sinks,
+    int q_first,
+    const std::vector<int>& positions);
 
 } // namespace reference
 } // namespace mlxlm::kernels

@@ -1,0 +1,52 @@
+// The codecs of packed pages in plain MLX operations: what the SIMD kernels are
+// tested against, and what devices without such kernels run.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <memory>
+#include <vector>
+
+#include "runtime/kernels/attention/row_codec.h"
+#include "runtime/kernels/attention/turbo.h"
+
+namespace mlxlm::kernels::reference {
+
+namespace mx = mlx::core;
+
+// seeds of rotations
+constexpr std::uint32_t key_seed = 42, value_seed = 43;
+
+class RowCoder {
+ public:
+  // Rows of `dim` values; type: of plain rows and of affine scales.
+  RowCoder(const RowCodec& codec, int dim, mx::Dtype type, std::uint32_t seed);
+
+  // x [..., dim] -> arrays [..., w] that hold it.
+  std::vector<mx::array> encode(const mx::array& x) const;
+  // The rows again, float32.
+  mx::array decode(const std::vector<mx::array>& coded) const;
+
+ private:
+  std::vector<mx::array> encode_affine(const mx::array& x) const;
+  std::vector<mx::array> encode_turbo(const mx::array& x) const;
+  mx::array decode_affine(const std::vector<mx::array>& coded) const;
+  mx::array decode_turbo(const std::vector<mx::array>& coded) const;
+
+  RowCodec codec_;
+  int dim_, padded_; // padded_: whole groups
+  mx::Dtype type_;
+  std::shared_ptr<const TurboState> turbo_;
+  mx::array rotation_; // [dim, dim]: y = x @ rotation
+};
+
+// codes [..., n] -> one little-endian bit stream a row, uint32
+// [..., ceil(n * bits / 32)], and back.
+mx::array pack_bits(const mx::array& codes, int bits);
+mx::array unpack_bits(const mx::array& words, int bits, int n);
+// All codes in a row, floor(32 / bits) to a word, lowest bits first: the other
+// packing in use. n codes come back.
+mx::array pack_words(const mx::array& codes, int bits);
+mx::array unpack_words(const mx::array& words, int bits, int n);
+
+} // namespace mlxlm::kernels::reference
