@@ -64,13 +64,13 @@ ArrayStore::Arrays ArrayStore::Coder::encode(const KeysValues& rows) const {
 }
 
 KeysValues ArrayStore::Coder::decode(const Arrays& coded) const {
-  auto parts = keys_.size() + values_.size(), each = coded.size() / parts;
   auto at = coded.begin();
   auto all = [&](const std::vector<Part>& list) {
     Arrays out;
     for (auto& part : list) {
-      out.push_back(part.coder.decode({at, at + std::ptrdiff_t(each)}));
-      at += std::ptrdiff_t(each);
+      auto end = at + part.coder.arrays();
+      out.push_back(part.coder.decode({at, end}));
+      at = end;
     }
     return joined(out, -1);
   };

@@ -74,6 +74,12 @@ RowCoder::RowCoder(
   rotation_ = matrix(turbo_->rotation);
 }
 
+int RowCoder::arrays() const {
+  if (codec_.kind == Kind::floats) return 1;
+  if (codec_.kind == Kind::affine) return 3;
+  return codec_.sketch ? 4 : 2;
+}
+
 std::vector<mx::array> RowCoder::encode(const mx::array& x) const {
   switch (codec_.kind) {
     case Kind::affine:

@@ -22,6 +22,7 @@ class RowCoder {
   // Rows of `dim` values; type: of plain rows and of affine scales.
   RowCoder(const RowCodec& codec, int dim, mx::Dtype type, std::uint32_t seed);
 
+  int arrays() const; // that encode gives
   // x [..., dim] -> arrays [..., w] that hold it.
   std::vector<mx::array> encode(const mx::array& x) const;
   // The rows again, float32.
