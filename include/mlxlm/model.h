@@ -90,6 +90,28 @@ std::vector<ModelPreset> model_presets();
 // the checkpoint's own type on a GPU, float32 activations on a CPU.
 enum class ComputeType { automatic, float32, bfloat16, float16 };
 
+// How keys and values are remembered.
+struct KvCacheOptions {
+  // "affine8" (6, 5, 4, 3, 2); "turbo4v3": TurboQuant with keys of 4 bits and
+  // values of 3 (2 to 4; keys also 8, affine, or 0, as they are); "turbo3",
+  // "turboQuant(3,3)"; "turbo4v3q" with a sketch of the residual; "quality",
+  // "balanced", "memory". Empty: in the compute type, 16 bits on a CPU.
+  std::string scheme = {};
+  int group_size = 64; // of affine
+  int quantized_start = 0; // tokens of a sequence before it is packed
+  // Most tokens that layers without a window remember; the first 4 are always
+  // among them. 0: all.
+  int max_tokens = 0;
+};
+// The scheme of mlx-lm's --kv-bits.
+inline std::string affine_kv(int bits) {
+  return "affine" + std::to_string(bits);
+}
+// What mlx-swift-lm spells kvMode: .turboQuant(keyBits, valueBits).
+inline std::string turbo_quant(int key_bits, int value_bits) {
+  return "turbo" + std::to_string(key_bits) + "v" + std::to_string(value_bits);
+}
+
 struct LoadOptions {
   ComputeType dtype = ComputeType::automatic;
   // 8-bit activations in CPU matrix products: faster, less exact.
@@ -108,6 +130,7 @@ struct LoadOptions {
   DownloaderPtr downloader; // null: the hub of the environment
   // Asked while a model is downloaded; true ends that with Interrupted.
   std::function<bool()> cancelled;
+  KvCacheOptions kv_cache = {};
 };
 
 struct LoadProgress {

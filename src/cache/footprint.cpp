@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cache/layout.h"
+#include "cache/paged_store.h"
 #include "cache/sequence.h"
 
 namespace mlxlm {
@@ -12,18 +13,43 @@ Footprint::Footprint(
     const FootprintOptions& options)
     : options_(options) {
   cache::Layout layout(specs);
+  layout.limit(options.max_tokens, options.keep_tokens);
+  cache::StoreOptions store{
+      options.dtype,
+      options.page_tokens,
+      true,
+      options.storage,
+      layout.with_keys};
   for (auto& group : layout.groups) {
-    auto row = group.geometry.bytes_per_token(options.dtype) * group.layers;
-    groups_.push_back({row * options.page_tokens, group.geometry.window});
+    auto& g = group.geometry;
+    auto row = g.bytes_per_token(options.dtype) * group.layers;
+    groups_.push_back({row * options.page_tokens, g.window, g.keep});
+    if (options.storage.packs())
+      groups_.back().packed = cache::packed_page_bytes(group, store);
   }
   state_bytes_ = layout.state_bytes();
 }
 
 std::size_t Footprint::bytes_per_token() const {
   std::size_t total = 0;
-  for (auto& group : groups_)
-    if (group.window == 0) total += group.bytes / options_.page_tokens;
+  for (auto& group : groups_) {
+    auto page = group.packed ? group.packed : group.bytes;
+    if (group.window == 0) total += page / options_.page_tokens;
+  }
   return total;
+}
+
+// Of so many pages of a sequence on its way; while it is packed it is there
+// twice.
+std::size_t Footprint::at_most(const Pages& group, std::size_t pages) const {
+  auto pages_of = [&](int n) {
+    return std::size_t(n + options_.page_tokens - 1) / options_.page_tokens;
+  };
+  auto before = pages_of(options_.storage.start);
+  if (!group.packed || pages <= before) return pages * group.bytes;
+  auto plain = std::min(pages_of(options_.storage.plain_tokens), pages);
+  auto after = plain * group.bytes + (pages - plain) * group.packed;
+  return std::max(after, before * (group.bytes + group.packed));
 }
 
 std::size_t Footprint::bytes_for(int tokens) const {
@@ -39,7 +65,8 @@ std::size_t Footprint::bytes_for(int tokens) const {
     // A window slides when a pass is over, keeps a page more, and begins
     // anywhere in its first.
     auto seen = pages_of(std::size_t(group.window) + options_.step_tokens) + 2;
-    total += group.bytes * (group.window == 0 ? all : std::min(all, seen));
+    seen += pages_of(std::size_t(group.keep));
+    total += at_most(group, group.window == 0 ? all : std::min(all, seen));
   }
   return total;
 }

@@ -13,6 +13,8 @@ struct FootprintOptions {
   mx::Dtype dtype = mx::float16; // of stored keys and values
   int page_tokens = MemoryOptions{}.page_tokens;
   int step_tokens = 512; // most that one pass adds to a sequence
+  KvStorage storage = {}; // as in MemoryOptions
+  int max_tokens = 0, keep_tokens = MemoryOptions{}.keep_tokens;
 };
 
 class Footprint {
@@ -33,7 +35,11 @@ class Footprint {
   struct Pages {
     std::size_t bytes; // of a page
     int window; // 0: everything
+    int keep;
+    std::size_t packed = 0; // bytes of a packed page
   };
+  std::size_t at_most(const Pages& group, std::size_t pages) const;
+
   FootprintOptions options_;
   std::vector<Pages> groups_;
   std::size_t state_bytes_ = 0; // of one set of states

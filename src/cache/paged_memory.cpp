@@ -321,6 +321,13 @@ Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
     : layout(specs), options(o) {
   MLXLM_CHECK(options.page_tokens > 0, "a page holds at least one token");
   layout.limit(options.max_tokens, options.keep_tokens);
+  for (auto& group : layout.groups) {
+    if (!group.geometry.latent || !options.storage.keys.sketch) continue;
+    fail(
+        ErrorKind::request,
+        "kv scheme",
+        "expected no sketch where one row is both key and value, found one");
+  }
   bool raw = raw_pages(options);
   auto& storage = options.storage;
   StoreOptions of_store{

@@ -21,6 +21,39 @@ kernels::PageLayout layout_of(const Group& group, const StoreOptions& options) {
       g.latent};
 }
 
+std::vector<PackedLayer> packed_layers(
+    const Group& group,
+    const StoreOptions& options) {
+  auto plain = layout_of(group, options);
+  std::vector<PackedLayer> out;
+  std::optional<std::pair<kernels::RowCodec, kernels::RowCodec>> before;
+  std::shared_ptr<const kernels::PackedLayout> layout;
+  std::size_t offset = 0;
+  for (int order : group.order) {
+    auto codecs = options.codecs(order);
+    if (before != codecs) {
+      layout = std::make_shared<const kernels::PackedLayout>(
+          plain.type,
+          plain.kv_heads,
+          plain.k_dim,
+          plain.v_dim,
+          plain.tokens,
+          plain.latent,
+          codecs.first,
+          codecs.second);
+    }
+    before = codecs;
+    out.push_back({layout, offset});
+    offset += layout->layer_bytes();
+  }
+  return out;
+}
+
+std::size_t bytes_of(const std::vector<PackedLayer>& layers) {
+  if (layers.empty()) return 0;
+  return layers.back().offset + layers.back().layout->layer_bytes();
+}
+
 } // namespace
 
 PagedStore::PagedStore(const Group& group, const StoreOptions& options)
@@ -30,24 +63,12 @@ PagedStore::PagedStore(const Group& group, const StoreOptions& options)
       keep_(group.geometry.keep),
       page_bytes_(layout_.layer_bytes() * group.layers) {
   if (!options.storage.packs()) return;
-  std::optional<std::pair<kernels::RowCodec, kernels::RowCodec>> before;
-  std::shared_ptr<const kernels::PackedLayout> layout;
-  for (int order : group.order) {
-    auto codecs = options.codecs(order);
-    if (before != codecs)
-      layout = std::make_shared<const kernels::PackedLayout>(
-          layout_.type,
-          layout_.kv_heads,
-          layout_.k_dim,
-          layout_.v_dim,
-          layout_.tokens,
-          layout_.latent,
-          codecs.first,
-          codecs.second);
-    before = codecs;
-    packed_.push_back({layout, packed_bytes_});
-    packed_bytes_ += layout->layer_bytes();
-  }
+  packed_ = packed_layers(group, options);
+  packed_bytes_ = bytes_of(packed_);
+}
+
+std::size_t packed_page_bytes(const Group& group, const StoreOptions& options) {
+  return bytes_of(packed_layers(group, options));
 }
 
 Attended PagedStore::attend(

@@ -6,6 +6,11 @@
 
 namespace mlxlm::cache {
 
+struct PackedLayer {
+  std::shared_ptr<const kernels::PackedLayout> layout;
+  std::size_t offset; // of its part in a page
+};
+
 class PagedStore final : public KvStore {
  public:
   PagedStore(const Group& group, const StoreOptions& options);
@@ -32,17 +37,15 @@ class PagedStore final : public KvStore {
   }
 
  private:
-  struct Packed { // of one layer
-    std::shared_ptr<const kernels::PackedLayout> layout;
-    std::size_t offset;
-  };
-
   kernels::PageLayout layout_;
   int window_;
   bool chunked_;
   int keep_;
   std::size_t page_bytes_, packed_bytes_ = 0;
-  std::vector<Packed> packed_; // empty: nothing is packed
+  std::vector<PackedLayer> packed_; // empty: nothing is packed
 };
+
+// Of a page with the packed rows of all layers of a group.
+std::size_t packed_page_bytes(const Group& group, const StoreOptions& options);
 
 } // namespace mlxlm::cache

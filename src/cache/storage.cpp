@@ -37,8 +37,12 @@ RowCodec affine(int bits, int group) {
   return {Kind::affine, bits, group};
 }
 
-KvStorage
-turbo(std::string_view scheme, int keys, int values, bool sketch, int group) {
+KvStorage turbo(
+    std::string_view scheme,
+    int keys,
+    int values,
+    bool sketch,
+    int group) {
   auto codebook = [](int bits) { return bits >= 2 && bits <= 4; };
   bool known = (codebook(keys) || keys == 0 || keys == 8) && codebook(values);
   if (!known || (sketch && !codebook(keys))) refuse(scheme);

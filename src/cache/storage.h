@@ -9,7 +9,8 @@ namespace mlxlm {
 
 // A scheme's storage:
 //   affine8            8 bits, also 6, 5, 4, 3, 2; `group` values share a scale
-//   turbo4v3           TurboQuant, keys of 4 bits and values of 3 (2 to 4); keys
+//   turbo4v3           TurboQuant, keys of 4 bits and values of 3 (2 to 4);
+//   keys
 //                      also 8, affine, or 0, plain
 //   turbo3             the same for both; also turboQuant(3,3)
 //   turbo4v3q          one of the keys' bits is a sketch of the residual

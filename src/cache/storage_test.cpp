@@ -30,8 +30,17 @@ TEST(KvStorage, SchemesByName) {
 
 TEST(KvStorage, RefusesWhatItDoesNotKnow) {
   for (auto* scheme :
-       {"", "turbo", "turbo5", "turbo4v", "turbo4v9", "turbo4v3x", "affine7",
-        "affine1", "affine", "turbo8v3q", "fp8"}) {
+       {"",
+        "turbo",
+        "turbo5",
+        "turbo4v",
+        "turbo4v9",
+        "turbo4v3x",
+        "affine7",
+        "affine1",
+        "affine",
+        "turbo8v3q",
+        "fp8"}) {
     EXPECT_THROW(kv_storage(scheme), Error) << scheme;
   }
   EXPECT_THROW(kv_storage("affine4", 48), Error);
@@ -39,8 +48,7 @@ TEST(KvStorage, RefusesWhatItDoesNotKnow) {
 
 // What pages of `tokens` take, really allocated.
 double bytes_a_token(const KvStorage& storage, int head_dim, int tokens) {
-  auto memory =
-      make_memory({FullKv{2, head_dim}}, {.storage = storage});
+  auto memory = make_memory({FullKv{2, head_dim}}, {.storage = storage});
   auto s = memory->sequence();
   s->begin(tokens);
   s->commit(tokens);

@@ -18,6 +18,21 @@ ComputeType compute_type(const std::string& name) {
   return name == "float16" ? ComputeType::float16 : ComputeType::automatic;
 }
 
+KvCacheOptions kv_cache(const Values& values) {
+  KvCacheOptions out;
+  out.scheme = values.text("kv-scheme");
+  if (values.given("kv-bits")) {
+    if (!out.scheme.empty())
+      throw UsageError("--kv-bits: expected it or --kv-scheme, found both");
+    out.scheme = affine_kv(values.integer("kv-bits"));
+  }
+  out.group_size = values.integer("kv-group-size");
+  out.quantized_start = values.integer("quantized-kv-start");
+  if (values.given("max-kv-size"))
+    out.max_tokens = values.integer("max-kv-size");
+  return out;
+}
+
 std::string flag_name(const mlxlm::Setting& row) {
   return std::string(row.flag.substr(2));
 }
@@ -67,6 +82,7 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   if (values.given("prefill-step-size"))
     options.prefill_step_size = values.integer("prefill-step-size");
   auto path = fetch_model(values.text("model"));
+  options.kv_cache = kv_cache(values);
   Progress progress("loading", true);
   return load(path, options, [&](const LoadProgress& p) {
     progress.update(p.done, p.total);

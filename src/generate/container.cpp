@@ -8,6 +8,7 @@
 #include <future>
 #include <random>
 
+#include "cache/storage.h"
 #include "core/check.h"
 #include "generate/machine.h"
 #include "generate/prompt_cache.h"
@@ -43,6 +44,16 @@ std::optional<mx::Dtype> dtype(ComputeType type) {
 mx::Dtype kv_type(ComputeType asked, mx::Dtype compute) {
   if (asked == ComputeType::float32) return mx::float32;
   return on_cpu() ? mx::float16 : compute;
+}
+
+MemoryOptions memory_options(const KvCacheOptions& asked) {
+  MemoryOptions out;
+  if (!asked.scheme.empty()) {
+    out.storage = kv_storage(asked.scheme, asked.group_size);
+    out.storage.start = asked.quantized_start;
+  }
+  out.max_tokens = asked.max_tokens;
+  return out;
 }
 
 std::size_t peak_memory() {
@@ -137,10 +148,17 @@ std::unique_ptr<Runner> Container::make_runner(
   // At least a byte, as nothing would mean no limit.
   if (budget == 0)
     budget = std::max<std::size_t>(1, sequence_budget(free_memory()));
-  auto memory = make_memory(specs, {.dtype = kv, .max_bytes = budget});
+  auto how = memory_options(options.kv_cache);
+  how.dtype = kv;
+  how.max_bytes = budget;
+  auto memory = make_memory(specs, how);
   auto bytes = loaded.parameters->bytes();
   Footprint footprint(
-      specs, {.dtype = kv, .step_tokens = limits(options).step_tokens});
+      specs,
+      {.dtype = kv,
+       .step_tokens = limits(options).step_tokens,
+       .storage = how.storage,
+       .max_tokens = how.max_tokens});
   state_ = std::make_shared<LoadedState>(LoadedState{
       std::move(loaded), std::move(memory), bytes, footprint, budget});
   return std::make_unique<ModelRunner>(
