@@ -158,7 +158,7 @@ class Script {
       if (auto w = op.find("window_size"); w != op.end() && w->is_number())
         window = std::min(window, w->get<int>());
     if (window > 0)
-      return SlidingKv{heads_, dim_, window, 0, c.json.opt("keep", 0)};
+      return SlidingKv{heads_, dim_, window, 0, false, c.json.opt("keep", 0)};
     return FullKv{heads_, dim_};
   }
 
