@@ -102,6 +102,8 @@ struct KvCacheOptions {
   // Most tokens that layers without a window remember; the first 4 are always
   // among them. 0: all.
   int max_tokens = 0;
+  // Take over what a prompt-cache file was made with, where nothing is said.
+  std::string like_file = {};
 };
 // The scheme of mlx-lm's --kv-bits.
 inline std::string affine_kv(int bits) {
@@ -167,6 +169,8 @@ class PromptCache {
   virtual std::size_t bytes() const = 0;
 };
 using PromptCachePtr = std::shared_ptr<PromptCache>;
+// Of files: mlx-swift-lm's, which older mlx-lm has too, or mlx-lm's own.
+enum class PromptCacheLayout { swift, python };
 
 struct BenchTrial {
   double prompt_tps = 0; // all sequences together
@@ -207,6 +211,15 @@ class ModelContainer {
       const GenerateParameters& parameters,
       PromptCachePtr cache = nullptr) = 0;
   virtual PromptCachePtr make_prompt_cache() = 0;
+  // A cache from a file of ours, mlx-lm's or mlx-swift-lm's. A file that does
+  // not tell its tokens stands for as many of id 0: a prompt that begins with
+  // tokens() is read behind it. Throws Error(io | weights) for a file that is
+  // damaged, Error(request) for another model's.
+  virtual PromptCachePtr load_prompt_cache(const std::string& path) = 0;
+  virtual void save_prompt_cache(
+      const PromptCachePtr& cache,
+      const std::string& path,
+      PromptCacheLayout layout = PromptCacheLayout::swift) = 0;
 
   // Reads ids in windows of at most the context and scores them. Throws
   // Error(request) for fewer than two ids.

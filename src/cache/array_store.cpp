@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "cache/rows.h"
+
 namespace mlxlm::cache {
 
 namespace {
@@ -311,6 +313,56 @@ void ArrayStore::pack(const Page& from, const Page& to, int) {
     auto rows = sides_[0].coders[i].decode(page_rows(i, from));
     put_page(i, to, sides_[1].coders[i].encode(rows));
   }
+}
+
+CacheRows ArrayStore::read(
+    int slot,
+    const PageList& pages,
+    int first,
+    int count,
+    bool) {
+  CacheRows out{count};
+  int tokens = options_.page_tokens;
+  // Page by page: gather wants pages of one kind.
+  std::shared_ptr<const PageList> list(
+      std::shared_ptr<const PageList>{}, &pages);
+  for (int at = first; at < first + count;) {
+    int page = at / tokens, end = std::min(first + count, (page + 1) * tokens);
+    Gathered rows;
+    gather(slot, {list, 0, 0, end}, page, page + 1, rows);
+    auto append = [&](const mx::array& x, std::vector<float>& to) {
+      auto part = mx::contiguous(mx::slice(
+          x,
+          {0, at - page * tokens, 0, 0},
+          {1, end - page * tokens, x.shape(2), x.shape(3)}));
+      part = mx::astype(part, mx::float32);
+      part.eval();
+      to.insert(to.end(), part.data<float>(), part.data<float>() + part.size());
+    };
+    append(rows.keys[0], out.k);
+    if (!geometry_.latent) append(rows.values[0], out.v);
+    at = end;
+  }
+  return out;
+}
+
+void ArrayStore::write(
+    int slot,
+    const std::shared_ptr<const PageList>& pages,
+    int first,
+    const CacheRows& rows) {
+  auto& g = geometry_;
+  auto plain = decoded(rows, g);
+  if (rows.count == 0) return;
+  mx::array k(
+      plain.k.data(), {1, rows.count, g.kv_heads, g.k_dim}, mx::float32);
+  auto v = g.latent
+      ? k
+      : mx::array(
+            plain.v.data(), {1, rows.count, g.kv_heads, g.v_dim}, mx::float32);
+  std::vector<View> views{{pages, 0, rows.count, first}};
+  put(slot, views, {k, v}, false);
+  put(slot, views, {k, v}, true);
 }
 
 } // namespace mlxlm::cache

@@ -12,6 +12,7 @@
 
 #include <mlx/array.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <variant>
@@ -132,6 +133,19 @@ struct MemoryOptions {
   int keep_tokens = 4;
 };
 
+// Rows of one layer as plain numbers, for files: [count, kv_heads, dim]. Either
+// floats, or affine codes with a scale and a bias a group.
+struct CacheRows {
+  struct Codes {
+    std::vector<std::uint8_t> codes;
+    std::vector<float> scales, biases; // [count, kv_heads, groups]
+  };
+  int count = 0;
+  std::vector<float> k, v; // v empty where one row is both
+  int bits = 0, group = 0; // of codes; 0: floats
+  Codes k_codes = {}, v_codes = {};
+};
+
 // One sequence's page tables and states. Destroying it frees its pages.
 class SequenceMemory {
  public:
@@ -156,6 +170,12 @@ class SequenceMemory {
   // A second sequence that shares these pages (copy on write).
   virtual std::unique_ptr<SequenceMemory> fork() = 0;
   virtual std::size_t bytes() const = 0;
+
+  // Rows of `layer` at [first, first + count), which must be remembered; as
+  // codes where they are packed so and `codes` asks for it.
+  virtual CacheRows rows(int layer, int first, int count, bool codes) = 0;
+  // Between begin and commit: what a pass would have written.
+  virtual void set_rows(int layer, int first, const CacheRows& rows) = 0;
 };
 
 // Where the kernels of a pass find its sequences' pages.

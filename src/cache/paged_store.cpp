@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "cache/rows.h"
 #include "runtime/kernels/attention/paged_rows.h"
 #include "runtime/threads.h"
 
@@ -47,6 +48,18 @@ std::vector<PackedLayer> packed_layers(
     offset += layout->layer_bytes();
   }
   return out;
+}
+
+kernels::AffineRow affine_row(
+    CacheRows::Codes& all,
+    std::size_t row,
+    int dim,
+    int group) {
+  auto at = row * dim;
+  return {
+      all.codes.data() + at,
+      all.scales.data() + at / group,
+      all.biases.data() + at / group};
 }
 
 std::size_t bytes_of(const std::vector<PackedLayer>& layers) {
@@ -134,6 +147,106 @@ void PagedStore::pack(const Page& from, const Page& to, int tokens) {
     }
   };
   parallel_for(int(packed_.size()) * heads, one);
+}
+
+CacheRows PagedStore::read(
+    int slot,
+    const PageList& pages,
+    int first,
+    int count,
+    bool codes) {
+  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+  auto rows = std::size_t(count) * heads;
+  CacheRows out{count};
+  bool packed = count > 0;
+  for (int i = first; i < first + count; ++i)
+    packed = packed && pages.packed[i / layout_.tokens];
+  if (codes && packed) {
+    auto& part = packed_[slot].layout->keys[0];
+    if (holds_affine(*packed_[slot].layout, part.bits, part.group)) {
+      out.bits = part.bits;
+      out.group = part.group;
+    }
+  }
+  auto size = [&](CacheRows::Codes& x, int dim) {
+    x.codes.resize(rows * dim);
+    x.scales.resize(rows * dim / out.group);
+    x.biases = x.scales;
+  };
+  if (out.bits) {
+    size(out.k_codes, k_dim);
+    size(out.v_codes, v_dim);
+  } else {
+    out.k.resize(rows * k_dim);
+    if (!layout_.latent) out.v.resize(rows * v_dim);
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    int at = first + int(r) / heads, head = int(r) % heads;
+    int page = at / layout_.tokens, token = at % layout_.tokens;
+    auto* data = pages.data[page];
+    auto *k = out.k.data() + r * k_dim, *v = out.v.data() + r * v_dim;
+    if (!pages.packed[page]) {
+      auto* layer = data + slot * layout_.layer_bytes();
+      kernels::load_row(layout_, layer, head, token, k, v);
+      continue;
+    }
+    auto& [layout, offset] = packed_[slot];
+    if (out.bits) {
+      kernels::load_affine_row(
+          *layout,
+          data + offset,
+          head,
+          token,
+          affine_row(out.k_codes, r, k_dim, out.group),
+          affine_row(out.v_codes, r, v_dim, out.group));
+    } else {
+      kernels::load_packed_row(*layout, data + offset, head, token, k, v);
+    }
+  }
+  return out;
+}
+
+void PagedStore::write(
+    int slot,
+    const std::shared_ptr<const PageList>& pages,
+    int first,
+    const CacheRows& rows) {
+  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+  Geometry shape{heads, k_dim, v_dim, 0, layout_.latent};
+  auto plain = decoded(rows, shape);
+  auto codes = rows;
+  std::vector<float> scratch(k_dim + v_dim);
+  for (int i = 0; i < rows.count * heads; ++i) {
+    int at = first + i / heads, head = i % heads;
+    int page = at / layout_.tokens, token = at % layout_.tokens;
+    auto* data = pages->data[page];
+    auto* k = plain.k.data() + std::size_t(i) * k_dim;
+    auto* v = layout_.latent ? k : plain.v.data() + std::size_t(i) * v_dim;
+    if (!pages->packed[page]) {
+      kernels::store_row(
+          layout_,
+          data + slot * layout_.layer_bytes(),
+          head,
+          token,
+          kernels::FloatType::f32,
+          k,
+          v,
+          scratch.data());
+      continue;
+    }
+    auto& [layout, offset] = packed_[slot];
+    if (rows.bits && holds_affine(*layout, rows.bits, rows.group)) {
+      kernels::store_affine_row(
+          *layout,
+          data + offset,
+          head,
+          token,
+          affine_row(codes.k_codes, i, k_dim, rows.group),
+          affine_row(codes.v_codes, i, v_dim, rows.group));
+    } else {
+      kernels::store_packed_row(*layout, data + offset, head, token, k, v);
+    }
+  }
 }
 
 } // namespace mlxlm::cache

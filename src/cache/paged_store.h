@@ -32,6 +32,17 @@ class PagedStore final : public KvStore {
       const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
   void pack(const Page& from, const Page& to, int tokens) override;
+  CacheRows read(
+      int slot,
+      const PageList& pages,
+      int first,
+      int count,
+      bool codes) override;
+  void write(
+      int slot,
+      const std::shared_ptr<const PageList>& pages,
+      int first,
+      const CacheRows& rows) override;
   std::size_t packed_page_bytes() const override {
     return packed_bytes_;
   }

@@ -220,6 +220,38 @@ std::size_t Sequence::bytes() const {
   return total;
 }
 
+const Layer& Sequence::with_rows(int layer) const {
+  auto& layers = shared_->layout.layers;
+  bool good = layer >= 0 && layer < int(layers.size()) &&
+      layers[layer].kind == Layer::Kind::keys_values && !layers[layer].borrows;
+  MLXLM_CHECK(good, "a layer with rows of its own");
+  return layers[layer];
+}
+
+CacheRows Sequence::rows(int layer, int first, int count, bool codes) {
+  auto& where = with_rows(layer);
+  auto& pages = *tables_[where.group].pages();
+  int tokens = shared_->options.page_tokens;
+  bool good =
+      begun_ < 0 && first >= 0 && count >= 0 && first + count <= length_;
+  for (int i = first / tokens; good && i * tokens < first + count; ++i)
+    good = pages.pages[i] != nullptr;
+  MLXLM_CHECK(good, "rows that are remembered");
+  settle(where.group);
+  return shared_->stores[where.group]->read(
+      where.slot, pages, first, count, codes);
+}
+
+void Sequence::set_rows(int layer, int first, const CacheRows& rows) {
+  auto& where = with_rows(layer);
+  bool good = begun_ >= 0 && first >= length_ && rows.count >= 0 &&
+      first + rows.count <= length_ + begun_;
+  MLXLM_CHECK(good, "rows of what was begun");
+  settle(where.group);
+  shared_->stores[where.group]->write(
+      where.slot, tables_[where.group].pages(), first, rows);
+}
+
 View Sequence::view(int group, const Segment& segment) const {
   MLXLM_CHECK(
       segment.offset == length_ && segment.count <= begun_,

@@ -26,6 +26,8 @@ class Sequence final : public SequenceMemory {
   void mark() override;
   std::unique_ptr<SequenceMemory> fork() override;
   std::size_t bytes() const override;
+  CacheRows rows(int layer, int first, int count, bool codes) override;
+  void set_rows(int layer, int first, const CacheRows& rows) override;
 
   // For the layers.
   const Shared& shared() const {
@@ -50,6 +52,7 @@ class Sequence final : public SequenceMemory {
 
   Sequence(const Sequence& other);
   States zero_states() const;
+  const Layer& with_rows(int layer) const;
   void settle(int group);
   void copy_pages(int group, const std::vector<PageTable::Copy>& copies);
   void check_room(int tokens, bool pack) const;

@@ -68,6 +68,18 @@ class KvStore {
   // Packs the first `tokens` of a plain page into a packed one.
   virtual void pack(const Page& from, const Page& to, int tokens) = 0;
   virtual std::size_t packed_page_bytes() const = 0;
+  // Rows [first, first + count) of one layer; all work on them is done.
+  virtual CacheRows read(
+      int slot,
+      const PageList& pages,
+      int first,
+      int count,
+      bool codes) = 0;
+  virtual void write(
+      int slot,
+      const std::shared_ptr<const PageList>& pages,
+      int first,
+      const CacheRows& rows) = 0;
 };
 
 struct StoreOptions {

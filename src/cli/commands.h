@@ -9,6 +9,7 @@ int run_generate(const Values&);
 int run_chat(const Values&);
 int run_bench(const Values&);
 int run_convert(const Values&);
+int run_cache_prompt(const Values&);
 int run_perplexity(const Values&);
 int run_inspect(const Values&);
 int run_tokenize(const Values&);

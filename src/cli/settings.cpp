@@ -13,7 +13,7 @@ namespace {
 constexpr auto long_help = Shown::long_help;
 
 // What every command that runs a model takes.
-const std::string running = "generate chat bench perplexity";
+const std::string running = "generate chat bench perplexity cache-prompt";
 
 std::vector<Setting> make_settings() {
   return {
@@ -34,8 +34,20 @@ std::vector<Setting> make_settings() {
        .aliases = "-p",
        .value = "TEXT",
        .fallback = "hello",
-       .commands = "generate",
+       .commands = "generate cache-prompt",
        .help = "what to answer; - reads standard input"},
+      {.name = "prompt-cache-file",
+       .value = "FILE",
+       .commands = "generate cache-prompt",
+       .help = "a prompt already read: safetensors as mlx-lm and mlx-swift-lm "
+               "write it",
+       .shown = long_help},
+      {.name = "cache-layout",
+       .value = "LAYOUT",
+       .fallback = "mlx-swift-lm",
+       .commands = "cache-prompt",
+       .help = "how the file is laid out",
+       .choices = "mlx-swift-lm mlx-lm"},
       {.name = "system-prompt",
        .value = "TEXT",
        .commands = "generate chat",
@@ -129,7 +141,7 @@ std::vector<Setting> make_settings() {
        .kind = Kind::integer,
        .value = "N",
        .fallback = "5000",
-       .commands = "generate chat bench=0 perplexity=0",
+       .commands = "generate chat cache-prompt bench=0 perplexity=0",
        .help = "tokens remembered before keys and values are quantized",
        .low = 0,
        .high = 1 << 24,

@@ -10,6 +10,7 @@
 
 #include "cache/storage.h"
 #include "core/check.h"
+#include "generate/cache_file.h"
 #include "generate/machine.h"
 #include "generate/prompt_cache.h"
 #include "generate/score.h"
@@ -53,6 +54,7 @@ MemoryOptions memory_options(const KvCacheOptions& asked) {
     out.storage.start = asked.quantized_start;
   }
   out.max_tokens = asked.max_tokens;
+  if (!asked.like_file.empty()) adopt(read_cache_file(asked.like_file), out);
   return out;
 }
 
@@ -158,9 +160,10 @@ std::unique_ptr<Runner> Container::make_runner(
       {.dtype = kv,
        .step_tokens = limits(options).step_tokens,
        .storage = how.storage,
-       .max_tokens = how.max_tokens});
+       .max_tokens = how.max_tokens,
+       .keep_tokens = how.keep_tokens});
   state_ = std::make_shared<LoadedState>(LoadedState{
-      std::move(loaded), std::move(memory), bytes, footprint, budget});
+      std::move(loaded), std::move(memory), bytes, footprint, budget, how});
   return std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
       std::shared_ptr<Memory>(state_, state_->memory.get()),
@@ -344,6 +347,7 @@ BenchTrial Container::bench(int prompt, int generation, int batch) {
       id = any(random);
     requests.push_back(request(std::move(ids), parameters));
     requests.back().group = 1;
+    requests.back().share_prefix = false; // every trial reads its prompt
   }
   if (requests[0].max_tokens <= generation)
     fail(

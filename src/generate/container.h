@@ -21,6 +21,7 @@ struct LoadedState {
   std::size_t weight_bytes;
   Footprint footprint;
   std::size_t sequence_bytes; // what all of them together may take
+  MemoryOptions memory_options;
 };
 
 class Container final : public ModelContainer {
@@ -54,6 +55,11 @@ class Container final : public ModelContainer {
       const GenerateParameters& parameters,
       PromptCachePtr cache) override;
   PromptCachePtr make_prompt_cache() override;
+  PromptCachePtr load_prompt_cache(const std::string& path) override;
+  void save_prompt_cache(
+      const PromptCachePtr& cache,
+      const std::string& path,
+      PromptCacheLayout layout) override;
   Score score(
       std::span<const int> ids,
       const std::function<void(int done, int total)>& progress) override;
@@ -64,6 +70,7 @@ class Container final : public ModelContainer {
   std::unique_ptr<Runner> make_runner(
       const LoadOptions& options,
       const LoadProgressFunction& progress);
+  std::string fingerprint() const;
   void check_prompt(const std::vector<int>& prompt) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)
       const;

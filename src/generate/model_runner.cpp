@@ -19,16 +19,18 @@ struct ModelRunner::Sequence {
   std::uint64_t drawn_in = 0; // number of the pass that drew the last token
   int row = 0; // and its row there
   bool broken = false;
+  std::shared_ptr<PrefixStore> prefixes; // null: leaves nothing to others
 
-  // Gives back to the cache what the model has really read. The last pass may
-  // have read one token more than is known.
+  // Gives back to the cache, or leaves to others, what the model has really
+  // read. The last pass may have read one token more than is known.
   ~Sequence() {
     const auto& cache = request->cache;
-    if (!cache || !memory || broken) return;
+    if ((!cache && !prefixes) || !memory || broken) return;
     auto known = static_cast<int>(tokens.size());
     if (memory->length() > known) known = memory->trim(known);
     tokens.resize(std::min(known, memory->length()));
     memory->mark();
+    if (!cache) return prefixes->insert(std::move(tokens), std::move(memory));
     cache->tokens = std::move(tokens);
     cache->memory = std::move(memory);
   }
@@ -71,6 +73,10 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
       sequence->tokens.assign(prompt.begin(), prompt.begin() + keep);
     }
   }
+  if (request->share_prefix) {
+    sequence->prefixes = prefixes_;
+    if (!sequence->memory) find_prefix(*sequence);
+  }
   if (!sequence->memory) sequence->memory = memory_->sequence();
   sequence->sampler = std::make_shared<Sampler>(
       request->sampling,
@@ -81,6 +87,41 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
   auto cached = static_cast<int>(sequence->tokens.size());
   sequences_[id] = std::move(sequence);
   return cached;
+}
+
+// What another sequence has read of the prompt.
+void ModelRunner::find_prefix(Sequence& sequence) const {
+  const auto& prompt = sequence.request->prompt;
+  auto found = prefixes_->find(prompt);
+  if (!found) return;
+  sequence.memory = std::move(found->memory);
+  sequence.tokens.assign(prompt.begin(), prompt.begin() + found->length);
+}
+
+// begin(tokens), for which what is only kept for others gives way.
+void ModelRunner::make_room(SequenceMemory& memory, int tokens) {
+  for (;;) {
+    try {
+      return memory.begin(tokens);
+    } catch (const Error& error) {
+      bool full = error.kind() == ErrorKind::resource;
+      if (!full || !prefixes_->evict()) throw;
+    }
+  }
+}
+
+// Once a prompt is read others may begin with it: whole pages, as a page that
+// is still written would have to be copied.
+void ModelRunner::leave_prompt(Sequence& sequence) {
+  if (!sequence.prefixes) return;
+  constexpr int page = MemoryOptions{}.page_tokens;
+  auto whole = static_cast<int>(sequence.tokens.size()) / page * page;
+  if (whole == 0) return;
+  auto copy = sequence.memory->fork();
+  int reached = copy->trim(whole);
+  std::vector<int> tokens(
+      sequence.tokens.begin(), sequence.tokens.begin() + reached);
+  sequence.prefixes->insert(std::move(tokens), std::move(copy));
 }
 
 void ModelRunner::close(std::uint64_t id) {
@@ -94,7 +135,7 @@ void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
     auto it = sequences_.find(piece.id);
     if (it == sequences_.end()) continue;
     try {
-      it->second->memory->begin(piece.count);
+      make_room(*it->second->memory, piece.count);
     } catch (const std::exception& error) {
       pass.left_out.push_back({piece.id, -1, 0, error.what()});
       continue;
@@ -223,6 +264,7 @@ void ModelRunner::commit(Pass& pass) {
       auto& read = sequence->tokens;
       auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(read.size());
       read.insert(read.end(), begin, begin + piece.count);
+      if (piece.samples) leave_prompt(*sequence);
     }
     if (!piece.samples) continue;
     sequence->drawn_in = pass.number;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cache/memory.h"
+#include "generate/prefix_store.h"
 #include "generate/recordings.h"
 #include "generate/runner.h"
 #include "generate/sample_op.h"
@@ -70,6 +71,9 @@ class ModelRunner final : public Runner {
     bool decodes() const;
   };
 
+  void find_prefix(Sequence& sequence) const;
+  void make_room(SequenceMemory& memory, int tokens);
+  void leave_prompt(Sequence& sequence);
   void take_parts(const std::vector<Piece>& pieces, Pass& pass);
   const mx::array* ids_under_way(std::uint64_t number) const;
   TokenJob tokens_of(const Pass& pass) const;
@@ -80,6 +84,7 @@ class ModelRunner final : public Runner {
   // Before the sequences, which die first.
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Memory> memory_;
+  std::shared_ptr<PrefixStore> prefixes_ = std::make_shared<PrefixStore>();
   std::size_t max_bytes_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first

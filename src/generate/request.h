@@ -43,6 +43,8 @@ struct Request {
   std::shared_ptr<const std::set<int>> stop_tokens; // never null
   std::uint64_t group = 0; // see Job::group
   std::shared_ptr<SequenceCache> cache; // may be null
+  // Begins with what others have read of the same text, and leaves its own.
+  bool share_prefix = true;
   std::shared_ptr<Channel> channel;
 };
 using RequestPtr = std::shared_ptr<const Request>;

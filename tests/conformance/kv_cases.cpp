@@ -5,13 +5,17 @@
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 
 #include "cache/memory.h"
 #include "conformance.h"
 #include "core/files.h"
+#include "generate/cache_file.h"
 #include "golden.h"
 #include "model_run.h"
 
@@ -435,20 +439,62 @@ Outcome quantized_attention_case(const Case& c) {
       fmt::format("logits {:.1e} of {:.0e}", worst, allowed));
 }
 
-// What a case needs that may not be built: files of mlx-lm's prompt caches.
-std::optional<std::string> direction(const Case& c) {
-  if (is_file(c.path("prompt_cache.safetensors"))) return "prompt_cache_files";
-  return std::nullopt;
+// A file holds ids but the last pieces; what follows is read one by one and
+// then at once. The file is read, and what we write of it is read again.
+Outcome prompt_cache_case(const Case& c) {
+  Golden golden(c.path("golden.safetensors"));
+  auto ids = golden["ids"].ints();
+  auto expected = golden["logits"].floats();
+  auto model = load_model(
+      c.path(c.json.req<std::string>("model")), {.dtype = mx::float32});
+  double worst = 0;
+  auto specs = model.model->caches();
+  auto follow = [&](const std::string& path) {
+    auto file = read_cache_file(path);
+    MemoryOptions options{.dtype = mx::float32};
+    adopt(file, options);
+    auto memory = make_memory(specs, options);
+    auto sequence = memory->sequence();
+    restore(file, specs, options, *memory, *sequence);
+    auto copy = snapshot(specs, options, *memory, *sequence);
+    std::vector<float> logits;
+    auto rows = golden["logits"].shape[0];
+    for (std::int64_t i = 0; i < rows; ++i) {
+      int at = sequence->length();
+      int count = i + 1 < rows ? 1 : int(ids.size()) - at;
+      sequence->begin(count);
+      Step step({{sequence.get(), 0, count, at}});
+      mx::array tokens(ids.data() + at, {1, count}, mx::int32);
+      auto y =
+          mx::contiguous((*model.model)({tokens}, step, *memory, {count - 1}));
+      y.eval();
+      sequence->commit(count);
+      logits.insert(logits.end(), y.data<float>(), y.data<float>() + y.size());
+    }
+    worst = std::max(worst, max_abs(logits, expected));
+    return copy;
+  };
+  auto again = follow(c.path("prompt_cache.safetensors"));
+  for (auto layout : {CacheLayout::swift, CacheLayout::python}) {
+    auto path = fmt::format(
+        "{}/mlxlm-{}-{}.safetensors",
+        std::filesystem::temp_directory_path().string(),
+        ::getpid(),
+        int(layout));
+    write_cache_file(path, again, layout, false);
+    follow(path);
+    std::remove(path.c_str());
+  }
+  double allowed = c.json.sub("tolerance").req<double>("logits_max_abs");
+  return judge(
+      worst <= allowed,
+      fmt::format("logits {:.1e} of {:.0e}, also written", worst, allowed));
 }
 
 } // namespace
 
 Outcome kv_case(const Case& c) {
-  if (auto needed = direction(c)) {
-    if (c.not_built->has("direction", *needed))
-      return skipped("not built: direction " + *needed);
-    return judge(false, "no runner for direction " + *needed);
-  }
+  if (is_file(c.path("prompt_cache.safetensors"))) return prompt_cache_case(c);
   if (is_file(c.path("ops.json"))) return script_case(c);
   return is_file(c.path("cases.json")) ? batch_case(c)
                                        : quantized_attention_case(c);

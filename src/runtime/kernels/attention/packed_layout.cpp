@@ -339,6 +339,54 @@ void store_packed_row(
   store_part(values, layout.values, nullptr, v);
 }
 
+bool holds_affine(const PackedLayout& layout, int bits, int group) {
+  auto fits = [&](const CodePart& part) {
+    return part.kind == Kind::affine && part.bits == bits &&
+        part.group == group && part.dim % group == 0;
+  };
+  return !layout.latent && fits(layout.keys[0]) && fits(layout.values);
+}
+
+void store_affine_row(
+    const PackedLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    const AffineRow& k,
+    const AffineRow& v) {
+  auto put = [&](const CodePart& part, const AffineRow& row, bool across) {
+    auto at = place_of(layout, layer, head, token, across);
+    auto type = layout.scale_type(part);
+    at.put(part, row.codes);
+    for (int g = 0; g < part.groups; ++g) {
+      store_scalar(type, row.scales[g], at.scale(part, part.scales, g));
+      store_scalar(type, row.biases[g], at.scale(part, part.biases, g));
+    }
+  };
+  put(layout.keys[0], k, true);
+  put(layout.values, v, false);
+}
+
+void load_affine_row(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    const AffineRow& k,
+    const AffineRow& v) {
+  auto get = [&](const CodePart& part, const AffineRow& row, bool across) {
+    auto at = place_of(layout, layer, head, token, across);
+    auto type = layout.scale_type(part);
+    at.get(part, row.codes);
+    for (int g = 0; g < part.groups; ++g) {
+      row.scales[g] = load_scalar(type, at.scale(part, part.scales, g));
+      row.biases[g] = load_scalar(type, at.scale(part, part.biases, g));
+    }
+  };
+  get(layout.keys[0], k, true);
+  get(layout.values, v, false);
+}
+
 void load_packed_row(
     const PackedLayout& layout,
     const std::byte* layer,

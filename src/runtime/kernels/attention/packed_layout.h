@@ -78,6 +78,27 @@ void store_packed_row(
     int token,
     const float* k,
     const float* v);
+// The codes of one row and the scale and bias of each of its groups.
+struct AffineRow {
+  std::uint8_t* codes;
+  float *scales, *biases;
+};
+// Whether rows are affine codes of so many bits and groups, keys and values.
+bool holds_affine(const PackedLayout& layout, int bits, int group);
+void store_affine_row(
+    const PackedLayout& layout,
+    std::byte* layer,
+    int head,
+    int token,
+    const AffineRow& k,
+    const AffineRow& v);
+void load_affine_row(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    const AffineRow& k,
+    const AffineRow& v);
 // What was stored, decoded; v is not written when the layout is latent.
 void load_packed_row(
     const PackedLayout& layout,
