@@ -46,6 +46,39 @@ def test_prefill_response_begins_the_answer(mlxlm):
     assert done.text.startswith("The city of")
 
 
+@pytest.mark.parametrize("layout", ["mlx-swift-lm", "mlx-lm"])
+@pytest.mark.parametrize("kind", [[], ["--kv-bits", 8, "--quantized-kv-start", 0]])
+def test_cached_prompt_goes_on(mlxlm, tmp_path, layout, kind):
+    """A prompt in two pieces, the first from a file, gives what it gives whole."""
+    file = tmp_path / "prompt.safetensors"
+    first, second = "What is the capital", " of France?"
+    done = mlxlm("cache-prompt", "-p", first, "--prompt-cache-file", file,
+                 "--cache-layout", layout, *kind)
+    assert done.code == 0 and done.out == b""
+    done = mlxlm("generate", "-p", second, "--prompt-cache-file", file, "-m", 32, *kind)
+    assert done.text == "The capital of France is Paris.\n"
+    assert re.search(r"^Prompt: 37 tokens", done.err, re.M)
+
+
+def test_foreign_prompt_cache_is_refused(fails, mlxlm, checkpoint, tmp_path):
+    file = tmp_path / "prompt.safetensors"
+    mlxlm("cache-prompt", "-p", "hello", "--prompt-cache-file", file)
+    fails("generate", "--model", checkpoint(), "-p", "x", "--prompt-cache-file", file)
+    file.write_bytes(file.read_bytes()[:1000])
+    fails("generate", "-p", "x", "--prompt-cache-file", file)
+
+
+@pytest.mark.parametrize("kind", [["--kv-bits", 8], ["--kv-scheme", "turbo4v4"],
+                                  ["--kv-scheme", "quality"], ["--max-kv-size", 64]])
+def test_keys_and_values_in_fewer_bits(mlxlm, kind):
+    done = mlxlm("generate", "-p", CAPITAL, "-m", 32, "--quantized-kv-start", 0, *kind)
+    assert done.text == "The capital of France is Paris.\n"
+
+
+def test_unknown_kv_scheme(fails):
+    fails("generate", "-p", "x", "--kv-scheme", "turbo9")
+
+
 def test_seed_repeats(mlxlm, checkpoint):
     folder = checkpoint()
     arguments = ["generate", "--model", folder, "-p", "abc", "-m", 20, "--temp", 1.5]
