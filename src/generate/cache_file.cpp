@@ -70,6 +70,15 @@ CacheRows cut(const CacheRows& x, int first, int count) {
   return out;
 }
 
+// What a window still shows of a sequence of `length`, in runs.
+std::vector<std::pair<int, int>> shown(const cache::Geometry& g, int length) {
+  if (g.window == 0 || length <= g.window) return {{0, length}};
+  std::vector<std::pair<int, int>> out;
+  if (g.keep > 0) out.emplace_back(0, g.keep);
+  out.emplace_back(length - (g.window - g.keep), length);
+  return out;
+}
+
 void restore_rows(
     const CacheFileLayer& from,
     const cache::Geometry& g,
@@ -85,6 +94,13 @@ void restore_rows(
         index,
         fmt::format(
             "{} heads of {} and {} values", g.kv_heads, g.k_dim, g.v_dim));
+  }
+  for (auto [first, last] : shown(g, from.offset)) {
+    for (int i = first; i < last; ++i) {
+      auto& all = from.positions;
+      if (!std::binary_search(all.begin(), all.end(), i))
+        refuse(index, fmt::format("the row of token {}", i));
+    }
   }
   auto rows = g.latent ? joined(from) : from.rows;
   // Runs of neighbouring positions.
@@ -110,15 +126,6 @@ void restore_states(
     memory.layer(index).set_state(
         segment, int(i), mx::astype(from.states[i], spec.states[i].dtype));
   }
-}
-
-// What a window still shows of a sequence of `length`, in runs.
-std::vector<std::pair<int, int>> shown(const cache::Geometry& g, int length) {
-  if (g.window == 0 || length <= g.window) return {{0, length}};
-  std::vector<std::pair<int, int>> out;
-  if (g.keep > 0) out.emplace_back(0, g.keep);
-  out.emplace_back(length - (g.window - g.keep), length);
-  return out;
 }
 
 void append(CacheRows& to, CacheRows from) {

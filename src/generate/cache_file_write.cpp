@@ -1,7 +1,7 @@
 // Writing prompt-cache files; see cache_file.h.
 #include <mlx/ops.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "core/check.h"
 #include "core/files.h"

@@ -114,7 +114,7 @@ void ModelRunner::make_room(SequenceMemory& memory, int tokens) {
 // is still written would have to be copied.
 void ModelRunner::leave_prompt(Sequence& sequence) {
   if (!sequence.prefixes) return;
-  constexpr int page = MemoryOptions{}.page_tokens;
+  const int page = MemoryOptions{}.page_tokens;
   auto whole = static_cast<int>(sequence.tokens.size()) / page * page;
   if (whole == 0) return;
   auto copy = sequence.memory->fork();

@@ -33,7 +33,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(
     return a.first > b.first;
   });
   std::optional<Found> best;
-  Place from;
+  auto from = entries_.end();
   int tries = 0;
   for (auto& [length, it] : shared) {
     if (tries++ == most_tries || (best && best->length >= length)) break;
