@@ -30,9 +30,12 @@ struct ModelRunner::Sequence {
     if (memory->length() > known) known = memory->trim(known);
     tokens.resize(std::min(known, memory->length()));
     memory->mark();
-    if (!cache) return prefixes->insert(std::move(tokens), std::move(memory));
-    cache->tokens = std::move(tokens);
-    cache->memory = std::move(memory);
+    if (cache) {
+      cache->tokens = std::move(tokens);
+      cache->memory = std::move(memory);
+    } else {
+      prefixes->insert(std::move(tokens), std::move(memory));
+    }
   }
 };
 
