@@ -70,7 +70,7 @@ struct Numbers { // the codes themselves
 template <int bits>
 struct Looked { // table[code]
   static constexpr std::size_t stride = 8 * bits;
-  const float* table; // padded to 16
+  const float* table; // 16: the centroids again and again
   VF low, high;
 
   explicit Looked(const float* t)
@@ -79,6 +79,27 @@ struct Looked { // table[code]
     return hn::Lanes(f_tag) >= 16 ? 0 : hn::Lanes(f_tag);
   }
   HWY_INLINE VF get(const std::byte* block, int place) const {
+#if HWY_TARGET == HWY_AVX3 && !HWY_IS_DEBUG_BUILD
+    // The lookup reads the lowest four bits of an index, where `table` repeats
+    // for what other fields leave there.
+    if constexpr (bits == 4 || bits == 2) {
+      const hn::Rebind<std::uint8_t, F> u8;
+      const hn::Rebind<std::uint16_t, F> u16;
+      const int lane = place % 16, field = place / 16;
+      auto* at = reinterpret_cast<const std::uint8_t*>(block);
+      if constexpr (bits == 4) {
+        auto words =
+            hn::LoadU(u16, reinterpret_cast<const std::uint16_t*>(at) + lane);
+        auto index =
+            hn::ShiftRightSame(hn::PromoteTo(i32_tag, words), 4 * field);
+        return hn::TableLookupLanes(low, hn::IndicesFromVec(f_tag, index));
+      } else {
+        auto bytes = hn::PromoteTo(i32_tag, hn::LoadU(u8, at + lane));
+        auto index = hn::ShiftRightSame(bytes, 2 * field);
+        return hn::TableLookupLanes(low, hn::IndicesFromVec(f_tag, index));
+      }
+    }
+#endif
     auto codes =
         codes_at<bits>(reinterpret_cast<const std::uint8_t*>(block), place);
     constexpr int count = 1 << bits;

@@ -2,6 +2,8 @@
 // registers; a key's or value's scale is applied to the score or weight, and
 // rotated values are turned back once for all pages. As over plain pages, a row
 // is computed with the same operations whatever rows stand beside it.
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -57,9 +59,10 @@ HWY_INLINE void with_reader(const CodePart& p, FloatType type, Fn fn) {
         return fn(Numbers<8>{});
     }
   }
-  HWY_ALIGN float table[16] = {-1, 1};
-  if (!p.signs)
-    std::copy(p.turbo->centroids.begin(), p.turbo->centroids.end(), table);
+  HWY_ALIGN float table[16];
+  for (int i = 0; i < 16; ++i)
+    table[i] =
+        p.signs ? float(i % 2 * 2 - 1) : p.turbo->centroids[i % (1 << p.bits)];
   switch (p.bits) {
     case 1:
       return fn(Looked<1>(table));
@@ -90,12 +93,28 @@ HWY_INLINE void with_scales(FloatType type, Fn fn) {
   }
 }
 
+// Fetches a stretch of memory while another is used, a cache line a turn.
+class Fetch {
+ public:
+  Fetch(const std::byte* p, std::size_t bytes)
+      : p_(reinterpret_cast<const char*>(p)), end_(p_ + (p ? bytes : 0)) {}
+  HWY_INLINE void turn() {
+    if (p_ >= end_) return;
+    hwy::Prefetch(p_);
+    p_ += 64;
+  }
+
+ private:
+  const char *p_, *end_;
+};
+
 struct Scored { // rows of prepared queries and of scores
   const float* q;
   std::size_t q_step;
   float* scores;
   std::size_t step;
   bool add; // to what is there
+  Fetch* ahead;
 };
 
 // Keys across tokens: scores of the page's first `tokens`.
@@ -122,6 +141,7 @@ HWY_INLINE void score_across(
       }
       auto* block = codes + p.step * first;
       for (int d = first; d < last; ++d, block += p.step) {
+        to.ahead->turn();
         VF k[wide];
         for (int i = 0; i < wide; ++i)
           k[i] = reader.get(block, place + i * lanes);
@@ -165,6 +185,8 @@ HWY_INLINE void score_along(
   const int lanes = int(hn::Lanes(f_tag));
   for (int t = first_token; t < tokens; ++t) {
     auto* row = head + p.codes + p.step * t;
+    for (std::size_t i = 0; i < p.step; i += 64)
+      to.ahead->turn();
     VF total[R];
     float bias[R] = {};
     for (int r = 0; r < R; ++r)
@@ -210,6 +232,7 @@ struct Weighted { // weights of tokens [first, last) and the sums they go to
   float* scaled; // scratch, rows of `step`
   float* acc;
   std::size_t acc_step;
+  Fetch* ahead;
 };
 
 // scaled[r][t] = p[r][t] * scale[t]; gives each row's sum of p * bias.
@@ -232,11 +255,21 @@ HWY_INLINE void scale_weights(
       store(hn::Mul(load(w.p + r * w.step + t), a), w.scaled + r * w.step + t);
   }
   if (!p.biases) return;
-  for (t = w.first; t < w.last; ++t) {
-    auto b = hn::GetLane(scale(head + p.biases, at + t));
+  VF sums[R];
+  for (int r = 0; r < R; ++r)
+    sums[r] = hn::Zero(f_tag);
+  auto first = hn::Set(i32_tag, w.first), last = hn::Set(i32_tag, w.last);
+  for (t = w.first / lanes * lanes; t < w.last; t += lanes) {
+    // What no token has written may be anything.
+    auto place = hn::Iota(i32_tag, t);
+    auto there = hn::AndNot(hn::Lt(place, first), hn::Lt(place, last));
+    auto b = hn::IfThenElseZero(
+        hn::RebindMask(f_tag, there), scale(head + p.biases, at + t));
     for (int r = 0; r < R; ++r)
-      bias[r] += w.p[r * w.step + t] * b;
+      sums[r] = hn::MulAdd(load(w.p + r * w.step + t), b, sums[r]);
   }
+  for (int r = 0; r < R; ++r)
+    bias[r] = hn::GetLane(hn::SumOfLanes(f_tag, sums[r]));
 }
 
 // acc[r] = acc[r] * keep[r] + sum over tokens of p[r][t] * v[t].
@@ -266,6 +299,7 @@ HWY_INLINE void accumulate(
           head + p.codes + p.step * w.first + d / block_codes * Reader::stride;
       const int place = d % block_codes;
       for (int t = w.first; t < w.last; ++t, row += p.step) {
+        w.ahead->turn();
         VF v[n];
         for (int i = 0; i < n; ++i)
           v[i] = reader.get(row, place + i * lanes);
@@ -297,8 +331,20 @@ struct PackedRun {
   float *scores, *scaled, *sums;
 
   template <int R>
-  void page(const std::byte* data, int position, int row, Seen all) {
+  void page(
+      const std::byte* data,
+      const std::byte* next,
+      int position,
+      int row,
+      Seen all) {
     auto* head = data + job.head * layout.head_bytes;
+    auto values_at = layout.latent ? 0 : layout.values.codes;
+    Fetch values(
+        layout.latent ? nullptr : head + values_at,
+        layout.head_bytes - values_at);
+    Fetch keys(
+        next ? next + job.head * layout.head_bytes : nullptr,
+        layout.latent ? layout.head_bytes : values_at);
     bool add = false;
     for (auto& part : layout.keys) {
       Scored to{
@@ -306,7 +352,8 @@ struct PackedRun {
           std::size_t(layout.query_floats),
           scores,
           step,
-          add};
+          add,
+          &values};
       with_scales(layout.scale_type(part), [&](auto scale) {
         with_reader(part, layout.type, [&](auto reader) {
           if (layout.latent) {
@@ -338,7 +385,8 @@ struct PackedRun {
         keep,
         scaled,
         job.acc + row * job.acc_step,
-        job.acc_step};
+        job.acc_step,
+        &keys};
     auto& part = layout.values;
     with_scales(layout.scale_type(part), [&](auto scale) {
       with_reader(part, layout.type, [&](auto reader) {
@@ -366,7 +414,10 @@ struct PackedRun {
         all.first = std::min(all.first, seen.first);
         all.last = std::max(all.last, seen.last);
       }
-      if (all.first < all.last) page<R>(job.pages[i], position, row, all);
+      if (all.first >= all.last) continue;
+      bool end = i + 1 == job.page_count;
+      auto* next = end ? job.next : job.pages[i + 1];
+      page<R>(job.pages[i], next, position, row, all);
     }
     for (int r = 0; r < R; ++r) {
       job.sum[row + r] =

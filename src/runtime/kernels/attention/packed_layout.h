@@ -126,6 +126,7 @@ struct AttendPacked {
   int head;
   const std::byte* const* pages;
   int page_count;
+  const std::byte* next; // the page behind, to fetch ahead; may be null
   int position;
   int rows;
   const Visible* visible;

@@ -323,11 +323,15 @@ class Run {
     s.pages.clear();
     for (int i = run.first; i <= run.last; ++i)
       s.pages.push_back(pages[i] + op_.packed_offset);
+    const std::byte* next = nullptr;
+    if (run.last + 1 < int(pages.size()) && pages[run.last + 1])
+      next = pages[run.last + 1] + op_.packed_offset;
     attend_packed(
         {op_.packed.get(),
          item.head,
          s.pages.data(),
          int(s.pages.size()),
+         next,
          run.first * layout_.tokens,
          item.rows,
          visible.data(),
