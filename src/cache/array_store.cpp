@@ -98,7 +98,7 @@ ArrayStore::ArrayStore(const Group& group, const StoreOptions& options)
     sides_[0].coders.emplace_back(
         g, options.dtype, kernels::RowCodec{}, kernels::RowCodec{});
     sides_[0].layers.push_back(blank(sides_[0].coders.back()));
-    if (!options.storage.packs()) continue;
+    if (!options.packs(g)) continue;
     auto [keys, values] = options.codecs(order);
     sides_[1].coders.emplace_back(g, options.dtype, keys, values);
     sides_[1].layers.push_back(blank(sides_[1].coders.back()));
@@ -190,8 +190,11 @@ void ArrayStore::gather(
 }
 
 // Rows of the first `kept` pages and from page `oldest` on.
-ArrayStore::Gathered
-ArrayStore::gather(int slot, const View& view, int kept, int oldest) const {
+ArrayStore::Gathered ArrayStore::gather(
+    int slot,
+    const View& view,
+    int kept,
+    int oldest) const {
   int tokens = options_.page_tokens;
   int pages = (view.offset + view.count + tokens - 1) / tokens;
   std::vector<int> numbers;

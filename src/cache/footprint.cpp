@@ -24,7 +24,7 @@ Footprint::Footprint(
     auto& g = group.geometry;
     auto row = g.bytes_per_token(options.dtype) * group.layers;
     groups_.push_back({row * options.page_tokens, g.window, g.keep});
-    if (options.storage.packs())
+    if (store.packs(g))
       groups_.back().packed = cache::packed_page_bytes(group, store);
   }
   state_bytes_ = layout.state_bytes();

@@ -28,6 +28,7 @@ Geometry geometry(const LatentKv& s) {
   Geometry g{1, s.rank + s.rope, s.rank};
   g.latent = true;
   g.readable = s.readable;
+  g.exact = s.exact;
   return g;
 }
 
@@ -74,7 +75,7 @@ struct Builder {
       groups.push_back({shape, 0});
       found = groups.end() - 1;
     }
-    found->order.push_back(layout.with_keys++);
+    found->order.push_back(shape.exact ? -1 : layout.with_keys++);
     layout.layers.push_back(
         {Layer::Kind::keys_values,
          int(found - groups.begin()),

@@ -18,6 +18,7 @@ struct Geometry {
   bool latent = false; // values are the first v_dim entries of the keys
   bool chunked = false; // windows begin at multiples of `window`
   bool readable = false; // latent rows are also read without attention
+  bool exact = false; // rows are never packed
   int keep = 0; // with a window: first tokens seen for ever
 
   bool operator==(const Geometry&) const = default;
@@ -27,7 +28,8 @@ struct Geometry {
 struct Group {
   Geometry geometry;
   int layers = 0;
-  std::vector<int> order = {}; // of each: its place among all with keys
+  // Of each: its place among all whose keys may be packed.
+  std::vector<int> order = {};
 };
 
 struct Layer {
@@ -42,7 +44,7 @@ struct Layout {
   std::vector<Group> groups;
   std::vector<Layer> layers;
   std::vector<Recurrent> recurrent;
-  int with_keys = 0; // layers that keep keys of their own
+  int with_keys = 0; // layers that keep keys of their own, not exact ones
 
   // Throws Error(internal) for specs that make no sense.
   explicit Layout(const std::vector<CacheSpec>& specs);

@@ -39,6 +39,7 @@ struct SlidingKv {
 struct LatentKv {
   int rank, rope;
   bool readable = false; // rows can be kept and read without attending
+  bool exact = false; // never packed: other attention is chosen by it
 };
 // Arrays that summarise the past, each [1, shape...], zero at the start.
 struct Recurrent {

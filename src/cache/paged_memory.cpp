@@ -322,7 +322,8 @@ Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
   MLXLM_CHECK(options.page_tokens > 0, "a page holds at least one token");
   layout.limit(options.max_tokens, options.keep_tokens);
   for (auto& group : layout.groups) {
-    if (!group.geometry.latent || !options.storage.keys.sketch) continue;
+    auto& g = group.geometry;
+    if (!g.latent || g.exact || !options.storage.keys.sketch) continue;
     fail(
         ErrorKind::request,
         "kv scheme",
@@ -339,7 +340,7 @@ Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
     auto& store = stores.emplace_back(make_store(group, of_store));
     auto& pool = pools.emplace_back();
     pool.plain = std::make_shared<PagePool>(page, raw);
-    if (storage.packs()) {
+    if (of_store.packs(g)) {
       pool.packed =
           std::make_shared<PagePool>(store->packed_page_bytes(), raw, true);
     }

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "cache/rows.h"
-#include "runtime/kernels/attention/paged_rows.h"
 #include "runtime/threads.h"
 
 namespace mlxlm::cache {
@@ -75,7 +74,7 @@ PagedStore::PagedStore(const Group& group, const StoreOptions& options)
       chunked_(group.geometry.chunked),
       keep_(group.geometry.keep),
       page_bytes_(layout_.layer_bytes() * group.layers) {
-  if (!options.storage.packs()) return;
+  if (!options.packs(group.geometry)) return;
   packed_ = packed_layers(group, options);
   packed_bytes_ = bytes_of(packed_);
 }
@@ -109,13 +108,25 @@ Attended PagedStore::attend(
   return {result.out, written};
 }
 
+kernels::PagedRows PagedStore::rows_of(
+    int slot,
+    std::vector<kernels::PagedSegment> segments) const {
+  kernels::PagedRows op{
+      layout_, slot * layout_.layer_bytes(), std::move(segments)};
+  if (!packed_.empty()) {
+    op.packed = packed_[slot].layout;
+    op.packed_offset = packed_[slot].offset;
+  }
+  return op;
+}
+
 Attended PagedStore::keep(
     int slot,
     const GroupViews& views,
     const mx::array& rows,
     const std::vector<mx::array>& after) {
-  auto written = kernels::keep_rows(
-      {layout_, slot * layout_.layer_bytes(), *views.segments}, rows, after);
+  auto written =
+      kernels::keep_rows(rows_of(slot, *views.segments), rows, after);
   return {written, written};
 }
 
@@ -123,9 +134,7 @@ mx::array PagedStore::kept(
     int slot,
     const View& view,
     const std::vector<mx::array>& after) {
-  return kernels::read_rows(
-      {layout_, slot * layout_.layer_bytes(), *GroupViews({view}).segments},
-      after);
+  return kernels::read_rows(rows_of(slot, *GroupViews({view}).segments), after);
 }
 
 void PagedStore::copy(const Page& from, const Page& to) {

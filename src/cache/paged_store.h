@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cache/store.h"
+#include "runtime/kernels/attention/paged_rows.h"
 
 namespace mlxlm::cache {
 
@@ -48,6 +49,9 @@ class PagedStore final : public KvStore {
   }
 
  private:
+  kernels::PagedRows rows_of(
+      int slot,
+      std::vector<kernels::PagedSegment> segments) const;
   kernels::PageLayout layout_;
   int window_;
   bool chunked_;

@@ -249,6 +249,7 @@ PageTable PageTable::fork() const {
 
 std::size_t PageTable::packing_bytes() const {
   std::size_t bytes = 0;
+  if (!source_.packed) return bytes;
   for (int i = source_.plain_pages; i < int(list().size()); ++i) {
     if (list()[i] && !list()[i]->packed) bytes += source_.packed->page_bytes();
   }
@@ -256,6 +257,7 @@ std::size_t PageTable::packing_bytes() const {
 }
 
 std::vector<PageTable::Copy> PageTable::pack() {
+  if (!source_.packed) return {};
   auto next = list();
   std::vector<PagePool*> pools;
   std::vector<int> numbers;

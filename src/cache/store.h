@@ -89,6 +89,10 @@ struct StoreOptions {
   KvStorage storage = {};
   int edge_of = 0; // layers with keys, of which storage.edge_layers are edges
 
+  bool packs(const Geometry& geometry) const {
+    return storage.packs() && !geometry.exact;
+  }
+
   // Of the layer that is number `order` of those with keys.
   std::pair<kernels::RowCodec, kernels::RowCodec> codecs(int order) const;
 };

@@ -88,7 +88,7 @@ Indexer::Indexer(const Scope& s, const IndexerOptions& o)
       key_norm_(layer_norm(s, "k_norm", o.head_dim, o.eps)) {}
 
 CacheSpec Indexer::cache() const {
-  return LatentKv{o_.head_dim, 0, true};
+  return LatentKv{o_.head_dim, 0, true, true};
 }
 
 mx::array Indexer::keys(const mx::array& x, const Step& step) const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/kernels/ops/rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
 
@@ -19,39 +20,65 @@ mx::Dtype dtype_of(FloatType type) {
                                 : mx::bfloat16;
 }
 
-std::byte* page_of(const PagedRows& op, const PagedSegment& s, int position) {
-  return (*s.pages)[position / op.layout.tokens] + op.layer_offset;
-}
+// A row's page, and how the layer's rows lie there.
+class Place {
+ public:
+  Place(const PagedRows& op, const PagedSegment& s, int page)
+      : op_(op),
+        packed_(op.packed && s.packed && (*s.packed)[page]),
+        at_((*s.pages)[page] + (packed_ ? op.packed_offset : op.layer_offset)) {
+  }
+
+  void store(int token, FloatType type, const void* row, float* scratch) const {
+    auto& layout = op_.layout;
+    if (!packed_)
+      return store_row(layout, at_, 0, token, type, row, row, scratch);
+    to_floats(type, row, layout.k_dim, 0, scratch);
+    store_packed_row(*op_.packed, at_, 0, token, scratch, scratch);
+  }
+
+  void load(int count, std::byte* out, float* scratch) const {
+    auto row_bytes = size_of(op_.layout.type) * op_.layout.k_dim;
+    if (!packed_) {
+      std::memcpy(out, at_, count * row_bytes);
+      return;
+    }
+    for (int t = 0; t < count; ++t, out += row_bytes) {
+      load_packed_row(*op_.packed, at_, 0, t, scratch, nullptr);
+      from_floats(op_.layout.type, scratch, op_.layout.k_dim, 1, out);
+    }
+  }
+
+ private:
+  const PagedRows& op_;
+  bool packed_;
+  std::byte* at_;
+};
 
 void keep(const PagedRows& op, const mx::array& x) {
   RowView rows(x);
   auto type = *float_type(x.dtype());
   std::vector<float> scratch(op.layout.k_dim + op.layout.v_dim);
   std::vector<std::byte> apart(rows.row_bytes());
+  int tokens = op.layout.tokens;
   for (const auto& s : op.segments)
     for (int t = 0; t < s.count; ++t) {
       int position = s.offset + t;
       const auto* row = rows.row(s.first + t, apart.data());
-      store_row(
-          op.layout,
-          page_of(op, s, position),
-          0,
-          position % op.layout.tokens,
-          type,
-          row,
-          row,
-          scratch.data());
+      Place(op, s, position / tokens)
+          .store(position % tokens, type, row, scratch.data());
     }
 }
 
 void read(const PagedRows& op, std::byte* out) {
   const auto& s = op.segments.front();
+  std::vector<float> scratch(op.layout.k_dim);
   auto row_bytes = size_of(op.layout.type) * op.layout.k_dim;
   int all = s.offset + s.count, tokens = op.layout.tokens;
   for (int first = 0; first < all; first += tokens) {
-    auto bytes = std::min(tokens, all - first) * row_bytes;
-    std::memcpy(out, page_of(op, s, first), bytes);
-    out += bytes;
+    int count = std::min(tokens, all - first);
+    Place(op, s, first / tokens).load(count, out, scratch.data());
+    out += count * row_bytes;
   }
 }
 

@@ -16,6 +16,9 @@ struct PagedRows {
   PageLayout layout; // latent
   std::size_t layer_offset; // of this layer's part in a page
   std::vector<PagedSegment> segments;
+  // Of this layer's rows in packed pages, as in PagedAttention.
+  std::shared_ptr<const PackedLayout> packed = {};
+  std::size_t packed_offset = 0;
 };
 
 // rows [1, N, k_dim]; the result is evaluated once they are in their pages.
