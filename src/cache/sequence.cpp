@@ -6,6 +6,7 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "core/check.h"
 
@@ -31,13 +32,23 @@ Sequence::Sequence(const Sequence& other)
       checkpoints_(other.checkpoints_) {
   for (auto& table : other.tables_)
     tables_.push_back(table.fork());
-  shared_->state_bytes +=
-      shared_->bytes_of_states() * (1 + checkpoints_.size());
+  shared_->state_bytes += shared_->bytes_of_states();
 }
 
 Sequence::~Sequence() {
-  shared_->state_bytes -=
-      shared_->bytes_of_states() * (1 + checkpoints_.size());
+  shared_->state_bytes -= shared_->bytes_of_states();
+}
+
+Sequence::Checkpoint::Checkpoint(
+    std::shared_ptr<Shared> owner,
+    int at,
+    States values)
+    : shared(std::move(owner)), length(at), states(std::move(values)) {
+  shared->state_bytes += shared->bytes_of_states();
+}
+
+Sequence::Checkpoint::~Checkpoint() {
+  shared->state_bytes -= shared->bytes_of_states();
 }
 
 Sequence::States Sequence::zero_states() const {
@@ -163,19 +174,25 @@ void Sequence::mark() {
 
 void Sequence::add_checkpoint() {
   if (states_.empty() || length_ == 0) return;
-  if (!checkpoints_.empty() && checkpoints_.back().length == length_) return;
-  checkpoints_.push_back({length_, states_});
-  shared_->state_bytes += shared_->bytes_of_states();
-  if (checkpoints_.size() > most_checkpoints) {
-    checkpoints_.erase(checkpoints_.begin());
-    shared_->state_bytes -= shared_->bytes_of_states();
-  }
+  if (!checkpoints_.empty() && checkpoints_.back()->length == length_) return;
+  checkpoints_.push_back(
+      std::make_shared<const Checkpoint>(shared_, length_, states_));
+  if (checkpoints_.size() > most_checkpoints) thin_checkpoints();
 }
 
-void Sequence::drop_checkpoints(std::size_t keep) {
-  shared_->state_bytes -=
-      shared_->bytes_of_states() * (checkpoints_.size() - keep);
-  checkpoints_.resize(keep);
+// Drops the one that is missed least: the gap that it leaves, as a share of the
+// way back to it, is the smallest. So they lie close where the sequence ends,
+// and there is one for whoever shares only its beginning.
+void Sequence::thin_checkpoints() {
+  auto at = [&](std::size_t i) { return float(checkpoints_[i]->length); };
+  std::size_t least = 0;
+  float least_missed = std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i + 1 < checkpoints_.size(); ++i) {
+    float before = i > 0 ? at(i - 1) : 0;
+    float missed = (at(i + 1) - before) / (float(length_) - at(i) + 1);
+    if (missed < least_missed) least = i, least_missed = missed;
+  }
+  checkpoints_.erase(checkpoints_.begin() + std::ptrdiff_t(least));
 }
 
 int Sequence::trim(int length) {
@@ -184,18 +201,18 @@ int Sequence::trim(int length) {
   if (length >= length_) return length_;
   auto keep = checkpoints_.size();
   if (!states_.empty()) {
-    while (keep > 0 && checkpoints_[keep - 1].length > length)
+    while (keep > 0 && checkpoints_[keep - 1]->length > length)
       --keep;
-    length = keep > 0 ? checkpoints_[keep - 1].length : 0;
+    length = keep > 0 ? checkpoints_[keep - 1]->length : 0;
   }
   bool reached = std::all_of(tables_.begin(), tables_.end(), [&](auto& table) {
     return table.reaches(length);
   });
   if (!reached) length = 0;
   if (length == 0) keep = 0;
-  drop_checkpoints(keep);
+  checkpoints_.resize(keep);
   if (!states_.empty()) {
-    states_ = length > 0 ? checkpoints_.back().states : zero_states();
+    states_ = length > 0 ? checkpoints_.back()->states : zero_states();
   }
   for (auto& table : tables_)
     table.shorten(length);

@@ -45,7 +45,13 @@ class Sequence final : public SequenceMemory {
  private:
   using States =
       std::vector<std::vector<mx::array>>; // [recurrent layer][index]
+  // Shared by forks, accounted for once.
   struct Checkpoint {
+    Checkpoint(std::shared_ptr<Shared> owner, int at, States values);
+    ~Checkpoint();
+    Checkpoint(const Checkpoint&) = delete;
+    Checkpoint& operator=(const Checkpoint&) = delete;
+    std::shared_ptr<Shared> shared;
     int length;
     States states;
   };
@@ -58,7 +64,7 @@ class Sequence final : public SequenceMemory {
   void check_room(int tokens, bool pack) const;
   void pack();
   void add_checkpoint();
-  void drop_checkpoints(std::size_t keep);
+  void thin_checkpoints();
   void end();
 
   std::shared_ptr<Shared> shared_;
@@ -68,7 +74,8 @@ class Sequence final : public SequenceMemory {
   std::vector<PageTable> tables_;
   std::vector<std::vector<std::optional<mx::array>>> written_;
   States states_, states_at_begin_;
-  std::vector<Checkpoint> checkpoints_; // ascending length
+  std::vector<std::shared_ptr<const Checkpoint>>
+      checkpoints_; // ascending length
 };
 
 } // namespace mlxlm::cache

@@ -12,6 +12,18 @@ double seconds(std::chrono::steady_clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
 
+// Where messages of a chat end: behind stop tokens. The first, behind which
+// conversations part, and the last two, where the next turn begins.
+std::vector<int> message_ends(
+    const std::vector<int>& prompt,
+    const std::set<int>& stop_tokens) {
+  std::vector<int> ends;
+  for (std::size_t i = 0; i + 1 < prompt.size(); ++i)
+    if (stop_tokens.count(prompt[i])) ends.push_back(static_cast<int>(i) + 1);
+  if (ends.size() > 3) ends.erase(ends.begin() + 1, ends.end() - 2);
+  return ends;
+}
+
 } // namespace
 
 Engine::Engine(
@@ -139,20 +151,21 @@ void Engine::accept(Incoming incoming) {
       .new_tokens = request.max_tokens,
       .bytes = incoming.bytes,
       .group = request.group};
+  if (auto tokens = runner_->state_tokens()) {
+    job.align = tokens;
+    job.ends = message_ends(request.prompt, *request.stop_tokens);
+  }
   auto& active = active_[id];
   active.request = std::move(incoming.request);
   active.submitted = incoming.time;
   active.info.seed = request.seed;
+  active.info.prompt_tokens = job.prefill;
   if (request.cache) {
     // Passes under way may still hold what the cache is to give.
     while (!passes_.empty())
       finish_pass();
-    job.prefill -= runner_->open(id, active.request);
-    active.info.cached_prompt_tokens =
-        static_cast<int>(request.prompt.size()) - job.prefill;
-    active.processed = active.info.cached_prompt_tokens;
+    open(id);
   }
-  active.info.prompt_tokens = job.prefill;
   auto refusal = scheduler_.submit(job);
   if (refusal) end(id, FinishReason::error, *refusal);
 }
@@ -162,8 +175,16 @@ void Engine::admit() {
     auto& active = active_.at(id);
     active.admitted = Clock::now();
     active.info.queue_time = seconds(active.admitted - active.submitted);
-    if (!active.request->cache) runner_->open(id, active.request);
+    if (!active.request->cache) open(id);
+    scheduler_.skip(id, active.info.cached_prompt_tokens);
   }
+}
+
+void Engine::open(std::uint64_t id) {
+  auto& active = active_.at(id);
+  int cached = runner_->open(id, active.request);
+  active.info.cached_prompt_tokens = active.processed = cached;
+  active.info.prompt_tokens -= cached;
 }
 
 void Engine::drop_cancelled() {

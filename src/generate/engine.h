@@ -56,6 +56,7 @@ class Engine {
   bool take_commands();
   void accept(Incoming incoming);
   void admit();
+  void open(std::uint64_t id);
   void drop_cancelled();
   void step();
   void finish_pass();

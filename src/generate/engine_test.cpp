@@ -17,8 +17,9 @@ class FakeRunner final : public Runner {
  public:
   int open(std::uint64_t id, const RequestPtr& request) override {
     EXPECT_EQ(sequences_.count(id), 0u);
-    sequences_[id] = {request, 0, 0};
-    return 0;
+    int known = request->prompt[0] == 665 ? 3 : 0;
+    sequences_[id] = {request, known, 0};
+    return known;
   }
   void close(std::uint64_t id) override {
     sequences_.erase(id);
@@ -109,6 +110,14 @@ TEST_F(EngineTest, TokensUntilTheLimit) {
   EXPECT_EQ(answer.info.finish_reason, FinishReason::length);
   EXPECT_EQ(answer.info.prompt_tokens, 2);
   EXPECT_EQ(answer.info.generation_tokens, 4);
+}
+
+TEST_F(EngineTest, WhatIsRememberedIsNotReadAgain) {
+  auto answer = read(*start({665, 1, 1, 1, 1}, 2));
+  EXPECT_EQ(answer.tokens, (std::vector<int>{669, 670}));
+  EXPECT_EQ(answer.info.cached_prompt_tokens, 3);
+  EXPECT_EQ(answer.info.prompt_tokens, 2);
+  EXPECT_EQ(answer.progress.back().processed, 5);
 }
 
 TEST_F(EngineTest, StopTokenIsNotEmitted) {

@@ -39,6 +39,10 @@ struct ModelRunner::Sequence {
   }
 };
 
+namespace {
+constexpr int page_tokens = MemoryOptions{}.page_tokens;
+} // namespace
+
 ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
     std::shared_ptr<Memory> memory,
@@ -78,7 +82,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
   }
   if (request->share_prefix) {
     sequence->prefixes = prefixes_;
-    if (!sequence->memory) find_prefix(*sequence);
+    find_prefix(*sequence);
   }
   if (!sequence->memory) sequence->memory = memory_->sequence();
   sequence->sampler = std::make_shared<Sampler>(
@@ -92,11 +96,12 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
   return cached;
 }
 
-// What another sequence has read of the prompt.
+// What another sequence has read of the prompt, if it is more.
 void ModelRunner::find_prefix(Sequence& sequence) const {
   const auto& prompt = sequence.request->prompt;
   auto found = prefixes_->find(prompt);
-  if (!found) return;
+  auto known = static_cast<int>(sequence.tokens.size());
+  if (!found || found->length <= known) return;
   sequence.memory = std::move(found->memory);
   sequence.tokens.assign(prompt.begin(), prompt.begin() + found->length);
 }
@@ -113,12 +118,18 @@ void ModelRunner::make_room(SequenceMemory& memory, int tokens) {
   }
 }
 
+int ModelRunner::state_tokens() const {
+  return memory_->partial_commit() ? 0 : page_tokens;
+}
+
 // Once a prompt is read others may begin with it: whole pages, as a page that
-// is still written would have to be copied.
+// is still written would have to be copied; but states are of the very end.
 void ModelRunner::leave_prompt(Sequence& sequence) {
+  sequence.memory->mark();
   if (!sequence.prefixes) return;
-  const int page = MemoryOptions{}.page_tokens;
-  auto whole = static_cast<int>(sequence.tokens.size()) / page * page;
+  auto all = static_cast<int>(sequence.tokens.size());
+  bool states = state_tokens() > 0;
+  auto whole = states ? all : all / page_tokens * page_tokens;
   if (whole == 0) return;
   auto copy = sequence.memory->fork();
   int reached = copy->trim(whole);
@@ -258,6 +269,11 @@ void ModelRunner::start(const std::vector<Piece>& pieces) {
   passes_.push_back(std::move(pass));
 }
 
+bool ModelRunner::ends_message(const Sequence& sequence) {
+  const auto& stops = sequence.request->stop_tokens;
+  return stops && stops->count(sequence.tokens.back());
+}
+
 void ModelRunner::commit(Pass& pass) {
   int row = 0;
   for (auto& [sequence, piece] : pass.parts) {
@@ -267,6 +283,7 @@ void ModelRunner::commit(Pass& pass) {
       auto& read = sequence->tokens;
       auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(read.size());
       read.insert(read.end(), begin, begin + piece.count);
+      if (ends_message(*sequence)) sequence->memory->mark();
       if (piece.samples) leave_prompt(*sequence);
     }
     if (!piece.samples) continue;

@@ -42,6 +42,7 @@ class ModelRunner final : public Runner {
   void abandon() override;
   void changed() override;
   void rest() override;
+  int state_tokens() const override;
   std::size_t max_bytes() const override {
     return max_bytes_;
   }
@@ -74,6 +75,7 @@ class ModelRunner final : public Runner {
   void find_prefix(Sequence& sequence) const;
   void make_room(SequenceMemory& memory, int tokens);
   void leave_prompt(Sequence& sequence);
+  static bool ends_message(const Sequence& sequence);
   void take_parts(const std::vector<Piece>& pieces, Pass& pass);
   const mx::array* ids_under_way(std::uint64_t number) const;
   TokenJob tokens_of(const Pass& pass) const;

@@ -2,6 +2,7 @@
 // sequences come and go.
 #include <gtest/gtest.h>
 
+#include "cache/storage.h"
 #include "generate/model_runner.h"
 #include "models/families.h"
 #include "weights/loader.h"
@@ -28,12 +29,18 @@ Json tiny() {
 
 class Driven {
  public:
-  Driven(const char* family, Json config, bool record) : record_(record) {
+  Driven(
+      const char* family,
+      Json config,
+      bool record,
+      const KvStorage& storage = {})
+      : record_(record) {
     auto loader = Loader::random({.seed = 5}, {});
     for (const auto& f : models::families())
       if (f.model_type == family)
         model_ = f.build(Fields(config, "config.json"), loader->root());
-    memory_ = make_memory(model_->caches(), {.page_tokens = 4});
+    memory_ =
+        make_memory(model_->caches(), {.page_tokens = 4, .storage = storage});
     runner_ = std::make_unique<ModelRunner>(model_, memory_);
   }
 
@@ -109,6 +116,21 @@ TEST_P(Recorded, DrawsWhatBuiltPassesDraw) {
   EXPECT_EQ(built.recordings().replayed(), 0);
   EXPECT_GT(recorded.recordings().replayed(), 20);
   EXPECT_EQ(built.tokens, recorded.tokens);
+}
+
+TEST_P(Recorded, PackedPagesToo) {
+  for (const char* scheme : {"affine8", "turbo4v3", "balanced"}) {
+    for (int start : {0, 9}) {
+      auto storage = kv_storage(scheme, 32);
+      storage.start = start;
+      Driven built(GetParam(), tiny(), false, storage),
+          recorded(GetParam(), tiny(), true, storage);
+      drive(built);
+      drive(recorded);
+      EXPECT_GT(recorded.recordings().replayed(), 20) << scheme;
+      EXPECT_EQ(built.tokens, recorded.tokens) << scheme << " from " << start;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

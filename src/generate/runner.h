@@ -36,6 +36,11 @@ class Runner {
   virtual std::vector<Drawn> finish() = 0;
   // Forgets the passes under way, after an error.
   virtual void abandon() = 0;
+  // Where sequences have states that can only be come back to at certain
+  // places: the tokens of a page, at whose boundaries they are kept; else 0.
+  virtual int state_tokens() const {
+    return 0;
+  }
   // Most bytes that sequences may take together; 0: no limit.
   virtual std::size_t max_bytes() const {
     return 0;

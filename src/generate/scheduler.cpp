@@ -66,7 +66,31 @@ std::vector<Piece> Scheduler::plan() {
   return pieces;
 }
 
-void Scheduler::read(Running& r, int count, std::vector<Piece>& pieces) {
+void Scheduler::skip(std::uint64_t id, int tokens) {
+  for (auto& r : running_)
+    if (r.job.id == id) {
+      MLXLM_CHECK(tokens < r.unread, "a token to read");
+      r.unread -= tokens;
+    }
+}
+
+void Scheduler::read(
+    Running& r,
+    int count,
+    int budget,
+    std::vector<Piece>& pieces) {
+  const auto& job = r.job;
+  int at = job.prefill - r.unread, align = job.align;
+  if (count < r.unread) {
+    int up = (at + count + align - 1) / align * align - at;
+    int down = (at + count) / align * align - at;
+    if (up <= std::min(budget, r.unread))
+      count = up;
+    else if (down > 0)
+      count = down;
+  }
+  for (int end : job.ends)
+    if (end > at && end < at + count) count = end - at;
   r.unread -= count;
   bool last = r.unread == 0;
   if (last) --r.left;
@@ -91,11 +115,11 @@ void Scheduler::plan_prefill(int budget, std::vector<Piece>& pieces) {
       others += std::min(reading[i]->unread, room - others);
   }
   int first = budget - others;
-  read(*oldest, balanced_chunk(oldest->unread, first), pieces);
+  read(*oldest, balanced_chunk(oldest->unread, first), first, pieces);
   for (std::size_t i = 1; i < reading.size() && others > 0; ++i) {
     int count = std::min(reading[i]->unread, others);
     others -= count;
-    read(*reading[i], count, pieces);
+    read(*reading[i], count, count, pieces);
   }
 }
 

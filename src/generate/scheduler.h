@@ -25,12 +25,16 @@ struct SchedulerLimits {
 
 struct Job {
   std::uint64_t id = 0;
-  int prefill = 0; // prompt tokens to read, >= 1
+  int prefill = 0; // prompt tokens, >= 1
   int new_tokens = 0; // most tokens to draw, >= 1
   std::size_t bytes = 0; // of memory it may come to need
   // Jobs of one group (not 0) begin to decode together, when the last has read
   // its prompt. Submit them one after another.
   std::uint64_t group = 0;
+  // Chunks end where the sequence may be come back to: at these many tokens of
+  // the prompt, ascending, and at multiples of `align`; 1: anywhere.
+  std::vector<int> ends = {};
+  int align = 1;
 };
 
 // A run of one sequence's tokens in a pass.
@@ -54,6 +58,9 @@ class Scheduler {
   // Moves waiting jobs, first come first served, to the running ones as far as
   // limits allow, and returns their ids.
   std::vector<std::uint64_t> admit();
+  // The first `tokens` of an admitted job's prompt need no reading; at least
+  // one does.
+  void skip(std::uint64_t id, int tokens);
   // The next pass, decoding sequences first. Counts its tokens as done.
   std::vector<Piece> plan();
   // The sequence has ended or is given up, wherever it stood.
@@ -77,7 +84,12 @@ class Scheduler {
   };
   bool fits(const Job& job) const;
   bool held(const Running& running) const;
-  void read(Running& running, int count, std::vector<Piece>& pieces);
+  // At most `budget` tokens, about `count`.
+  void read(
+      Running& running,
+      int count,
+      int budget,
+      std::vector<Piece>& pieces);
   void plan_prefill(int budget, std::vector<Piece>& pieces);
 
   SchedulerLimits limits_;

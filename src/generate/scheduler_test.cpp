@@ -39,6 +39,20 @@ TEST(Scheduler, ReadsInChunksThenDecodes) {
   EXPECT_TRUE(s.idle());
 }
 
+TEST(Scheduler, ChunksEndWhereOneMayComeBackTo) {
+  Scheduler s({.step_tokens = 100});
+  Job job{.id = 1, .prefill = 300, .new_tokens = 1};
+  job.ends = {20, 250};
+  job.align = 16;
+  ASSERT_FALSE(s.submit(job));
+  s.admit();
+  s.skip(1, 7);
+  std::vector<int> ends{7};
+  while (ends.back() < 300)
+    ends.push_back(ends.back() + s.plan().at(0).count);
+  EXPECT_EQ(ends, (std::vector<int>{7, 20, 112, 208, 250, 300}));
+}
+
 TEST(Scheduler, NeverExceedsTheBudgetAndAlwaysMovesOn) {
   Scheduler s({.step_tokens = 16, .max_sequences = 5});
   std::map<std::uint64_t, int> unread;

@@ -1,0 +1,218 @@
+// A second turn reads only what is new, and draws what a whole reading draws:
+// dense models, those with windows and those with recurrent states.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "generate/model_runner.h"
+#include "models/families.h"
+#include "weights/loader.h"
+
+namespace mlxlm {
+namespace {
+
+Json tiny() {
+  return {
+      {"hidden_size", 32},
+      {"num_hidden_layers", 4},
+      {"num_attention_heads", 4},
+      {"num_key_value_heads", 2},
+      {"head_dim", 8},
+      {"intermediate_size", 32},
+      {"vocab_size", 97},
+      {"max_position_embeddings", 8192},
+      {"rms_norm_eps", 1e-5},
+      {"tie_word_embeddings", false},
+      {"sliding_window", 100},
+      {"sliding_window_pattern", 2},
+      {"query_pre_attn_scalar", 8},
+      {"hybrid_override_pattern", "M*-M"},
+      {"mamba_num_heads", 4},
+      {"mamba_head_dim", 8},
+      {"ssm_state_size", 8},
+      {"n_groups", 2},
+      {"mamba_n_heads", 8},
+      {"mamba_d_head", 8},
+      {"mamba_d_state", 8},
+      {"linear_num_key_heads", 2},
+      {"linear_num_value_heads", 4},
+      {"linear_key_head_dim", 32},
+      {"linear_value_head_dim", 8},
+      {"full_attn_idxs", {1}},
+      {"block_dim", 32},
+      {"conv_L_cache", 3}};
+}
+
+std::vector<int> random_tokens(int n, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<int> ids(n);
+  for (auto& id : ids)
+    id = 2 + static_cast<int>(random() % 95); // 1 ends messages
+  return ids;
+}
+
+constexpr int stop = 1;
+
+// A runner and what an engine does with it, one request at a time.
+class Turns {
+ public:
+  explicit Turns(const char* family, MemoryOptions options = {}) {
+    auto loader = Loader::random({.seed = 5}, {});
+    for (const auto& f : models::families())
+      if (f.model_type == family)
+        model_ = f.build(Fields(tiny(), "config.json"), loader->root());
+    memory_ = make_memory(model_->caches(), options);
+    runner_ = std::make_unique<ModelRunner>(model_, memory_);
+  }
+
+  struct Answer {
+    int cached = 0;
+    std::vector<int> tokens;
+    std::vector<float> logprobs;
+  };
+
+  Answer ask(const std::vector<int>& prompt, int count, bool share = true) {
+    auto request = std::make_shared<Request>();
+    request->prompt = prompt;
+    request->logprobs = true;
+    request->share_prefix = share;
+    request->sampling.temperature = 0;
+    request->stop_tokens =
+        std::make_shared<const std::set<int>>(std::set<int>{stop});
+    Scheduler scheduler({.step_tokens = 512});
+    Job job{
+        .id = ++id_,
+        .prefill = static_cast<int>(prompt.size()),
+        .new_tokens = count};
+    if (auto tokens = runner_->state_tokens()) {
+      job.align = tokens;
+      for (std::size_t i = 0; i + 1 < prompt.size(); ++i)
+        if (prompt[i] == stop) job.ends.push_back(static_cast<int>(i) + 1);
+    }
+    scheduler.submit(job);
+    scheduler.admit();
+    Answer answer;
+    answer.cached = runner_->open(id_, request);
+    scheduler.skip(id_, answer.cached);
+    while (static_cast<int>(answer.tokens.size()) < count) {
+      runner_->start(scheduler.plan());
+      for (const auto& drawn : runner_->finish()) {
+        EXPECT_EQ(drawn.error, "");
+        answer.tokens.push_back(drawn.token);
+        answer.logprobs.push_back(drawn.logprob);
+      }
+    }
+    runner_->close(id_);
+    return answer;
+  }
+
+  Memory& memory() {
+    return *memory_;
+  }
+
+ private:
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<Memory> memory_;
+  std::unique_ptr<ModelRunner> runner_;
+  std::uint64_t id_ = 0;
+};
+
+void append(std::vector<int>& to, const std::vector<int>& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
+
+class Prefixes : public testing::TestWithParam<const char*> {
+ protected:
+  static void expect_same(const Turns::Answer& a, const Turns::Answer& b) {
+    EXPECT_EQ(a.tokens, b.tokens);
+    for (std::size_t i = 0; i < a.logprobs.size(); ++i)
+      EXPECT_NEAR(a.logprobs[i], b.logprobs[i], 1e-4) << i;
+  }
+};
+
+TEST_P(Prefixes, ASecondTurnReadsOnlyWhatIsNew) {
+  Turns turns(GetParam()), whole(GetParam());
+  auto text = random_tokens(4000, 1);
+  auto first = turns.ask(text, 20);
+  EXPECT_EQ(first.cached, 0);
+  append(text, first.tokens);
+  append(text, random_tokens(30, 2));
+  auto second = turns.ask(text, 6);
+  // The last token drawn was never read.
+  EXPECT_EQ(second.cached, 4019);
+  expect_same(second, whole.ask(text, 6, false));
+  // And a third.
+  append(text, second.tokens);
+  append(text, random_tokens(3, 3));
+  auto third = turns.ask(text, 6);
+  EXPECT_EQ(third.cached, 4055);
+  expect_same(third, whole.ask(text, 6, false));
+}
+
+// Templates leave out what was thought: the next prompt goes on from the end
+// of the one before.
+TEST_P(Prefixes, ATurnThatDropsTheAnswerKeepsThePrompt) {
+  Turns turns(GetParam()), whole(GetParam());
+  auto text = random_tokens(2000, 1);
+  turns.ask(text, 200);
+  append(text, random_tokens(40, 7));
+  auto second = turns.ask(text, 6);
+  EXPECT_GE(second.cached, 2000 / 64 * 64);
+  expect_same(second, whole.ask(text, 6, false));
+}
+
+TEST_P(Prefixes, ConversationsShareTheirFirstMessage) {
+  Turns turns(GetParam()), whole(GetParam());
+  auto system = random_tokens(700, 1);
+  system.push_back(stop);
+  auto one = system, other = system;
+  append(one, random_tokens(50, 2));
+  append(other, random_tokens(60, 3));
+  turns.ask(one, 5);
+  auto second = turns.ask(other, 6);
+  EXPECT_GE(second.cached, 640);
+  expect_same(second, whole.ask(other, 6, false));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families,
+    Prefixes,
+    testing::Values(
+        "llama",
+        "gemma3_text",
+        "qwen3_5_text",
+        "nemotron_h",
+        "falcon_h1",
+        "lfm2"),
+    [](const auto& info) { return std::string(info.param); });
+
+TEST(Prefix, PackedPagesAreSharedToo) {
+  for (const char* family : {"llama", "qwen3_5_text"}) {
+    using kernels::RowCodec;
+    RowCodec codec{RowCodec::Kind::turbo, 4};
+    MemoryOptions packed{.storage = {.keys = codec, .values = codec}};
+    Turns turns(family, packed), whole(family, packed);
+    auto text = random_tokens(900, 1);
+    append(text, turns.ask(text, 20).tokens);
+    append(text, random_tokens(30, 2));
+    auto second = turns.ask(text, 6);
+    EXPECT_EQ(second.cached, 919);
+    EXPECT_EQ(second.tokens, whole.ask(text, 6, false).tokens);
+  }
+}
+
+// What is kept for others gives way to a sequence that needs the room.
+TEST(Prefix, GivesWayWithinTheBudget) {
+  Turns turns("llama");
+  auto page = turns.memory().bytes_for(1);
+  Turns small("llama", {.max_bytes = 20 * page});
+  for (unsigned i = 0; i < 10; ++i) {
+    small.ask(random_tokens(600, i), 10);
+    EXPECT_LE(small.memory().bytes(), 20 * page);
+  }
+  EXPECT_EQ(small.ask(random_tokens(600, 9), 1).cached, 599);
+}
+
+} // namespace
+} // namespace mlxlm
