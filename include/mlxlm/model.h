@@ -22,6 +22,7 @@
 #include "mlxlm/generate.h"
 #include "mlxlm/hub.h"
 #include "mlxlm/tokenizer.h"
+#include "mlxlm/wired_memory.h"
 
 namespace mlxlm {
 
@@ -125,10 +126,13 @@ struct LoadOptions {
   int max_queue = 512; // requests that wait; more are refused
   int context_length = 0; // 0: the model's own
   // Of all sequences together. A request waits until its whole length fits and
-  // is refused when it never will; one without max_tokens gets what fits.
+  // is refused when it never will; one without max_tokens begins when its
+  // prompt fits and takes memory as it grows, up to what fits alone. When there
+  // is none left the youngest of these reads its tokens again later.
   // 0: nine tenths of what the machine (its control groups, the GPU) has free
   // once the weights are loaded.
   std::size_t max_kv_bytes = 0;
+  WiredMemoryPtr wired_memory; // admits requests; null: the process's
   DownloaderPtr downloader; // null: the hub of the environment
   // Asked while a model is downloaded; true ends that with Interrupted.
   std::function<bool()> cancelled;
@@ -177,6 +181,19 @@ struct BenchTrial {
   double generation_tps = 0; // all sequences together
   std::size_t peak_memory_bytes = 0;
   double prompt_seconds = 0, generation_seconds = 0;
+};
+
+// What a prompt takes, measured; bytes. Of a GPU, or of what a CPU's array
+// engine, weights and pages hold.
+struct MeasuredBudget {
+  std::size_t weights = 0;
+  std::size_t kv = 0; // of the prompt's tokens
+  std::size_t workspace = 0; // of its passes, at the highest
+  std::size_t peak_active = 0;
+  int tokens = 0, prefill_step_size = 0;
+  std::size_t total() const {
+    return weights + kv + workspace;
+  }
 };
 
 // A loaded model. All functions may be called from any thread; the model itself
@@ -230,6 +247,11 @@ class ModelContainer {
   // One trial: `batch` prompts of random tokens together, then `generation`
   // tokens each at the depth the prompts left, EOS ignored, greedy.
   virtual BenchTrial bench(int prompt, int generation, int batch) = 0;
+
+  // Reads a prompt of `tokens` random tokens and says what that took: for
+  // budget_policy and the sizes of tickets. Throws Error(request) where they do
+  // not fit the context.
+  virtual MeasuredBudget measure(int tokens) = 0;
 
   // Runs `work` on the engine's thread between two steps and waits for it.
   // Exceptions come back to the caller.

@@ -1,9 +1,10 @@
 // inspect: what a checkpoint holds and what it needs, from headers and config
-// alone.
+// alone; with --measure from running it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/running.h"
@@ -140,6 +141,29 @@ std::string parameters(const ModelSummary& m) {
   return out;
 }
 
+// The names of mlx-swift-lm's measurement, as JSON has them.
+Json to_json(const MeasuredBudget& m) {
+  return {
+      {"weight_bytes", m.weights},
+      {"kv_bytes", m.kv},
+      {"workspace_bytes", m.workspace},
+      {"peak_active_bytes", m.peak_active},
+      {"total_bytes", m.total()},
+      {"token_count", m.tokens},
+      {"prefill_step_size", m.prefill_step_size}};
+}
+
+std::string measured(const MeasuredBudget& m) {
+  return fmt::format(
+             "\nmeasured, {} tokens in passes of {}\n",
+             m.tokens,
+             m.prefill_step_size) +
+      row("weights", human_bytes(m.weights)) +
+      row("keys and values", human_bytes(m.kv)) +
+      row("workspace", human_bytes(m.workspace)) +
+      row("together", human_bytes(m.total()));
+}
+
 std::string config(const ModelSummary& m) {
   std::string out = "\nconfig\n";
   const auto json = Json::parse(m.config);
@@ -154,12 +178,18 @@ std::string config(const ModelSummary& m) {
 int run_inspect(const Values& values) {
   auto reference = values.text(values.has("MODEL") ? "MODEL" : "model");
   auto model = inspect(fetch_model(reference));
-  if (values.flag("json"))
-    print(
-        to_json(model).dump(2, ' ', false, Json::error_handler_t::replace) +
-        "\n");
-  else
-    print(facts(model) + formats(model) + config(model) + parameters(model));
+  std::optional<MeasuredBudget> budget;
+  if (values.has("measure"))
+    budget = load(model.path)->measure(values.integer("measure"));
+  if (values.flag("json")) {
+    auto json = to_json(model);
+    if (budget) json["measured"] = to_json(*budget);
+    print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    return 0;
+  }
+  print(facts(model) + formats(model));
+  if (budget) print(measured(*budget));
+  print(config(model) + parameters(model));
   return 0;
 }
 

@@ -75,6 +75,14 @@ std::vector<Setting> make_settings() {
        .help = "variables for the chat template",
        .shown = long_help},
 
+      {.name = "measure",
+       .kind = Kind::integer,
+       .value = "N",
+       .commands = "inspect",
+       .help = "load it, read N random tokens and say what memory that took",
+       .low = 1,
+       .high = 1 << 20},
+
       // How to run it.
       {.name = "threads",
        .kind = Kind::integer,

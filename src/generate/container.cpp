@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <future>
+#include <limits>
 #include <random>
 
 #include "cache/storage.h"
@@ -16,6 +17,7 @@
 #include "generate/score.h"
 #include "generate/stream.h"
 #include "hub/presets.h"
+#include "runtime/memory/device.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
@@ -74,16 +76,9 @@ SchedulerLimits limits(const LoadOptions& options) {
 // What the device of the sequences still has, once the weights are there.
 std::size_t free_memory() {
   if (on_cpu()) return available_memory();
-  const auto& about = mx::device_info();
-  auto bytes = [&](const char* key) -> std::size_t {
-    auto found = about.find(key);
-    if (found == about.end()) return 0;
-    const auto* value = std::get_if<std::size_t>(&found->second);
-    return value ? *value : 0;
-  };
-  auto total = bytes("max_recommended_working_set_size"); // Metal
-  if (total == 0) total = bytes("total_memory");
-  if (total == 0) total = bytes("memory_size");
+  auto total = device_number("max_recommended_working_set_size"); // Metal
+  if (total == 0) total = device_number("total_memory");
+  if (total == 0) total = device_number("memory_size");
   if (total == 0) return available_memory();
   return total - std::min(total, mx::get_active_memory());
 }
@@ -125,6 +120,7 @@ Container::Container(
   context_ = loaded.max_positions > 0 ? loaded.max_positions : 1 << 20;
   if (options.context_length > 0)
     context_ = std::min(context_, options.context_length);
+  step_size_ = limits(options).step_tokens;
   load_seconds_ = std::chrono::duration<double>(Clock::now() - start).count();
 }
 
@@ -167,7 +163,26 @@ std::unique_ptr<Runner> Container::make_runner(
   return std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
       std::shared_ptr<Memory>(state_, state_->memory.get()),
-      budget);
+      reserve_weights(options, budget));
+}
+
+// The weights are there for as long as the container is; what is left of the
+// budget is the sequences'. One group, so that both count together.
+SequenceBudget Container::reserve_weights(
+    const LoadOptions& options,
+    std::size_t budget) {
+  constexpr std::size_t most = std::numeric_limits<std::int64_t>::max();
+  auto weights = std::min(state_->weight_bytes, most);
+  auto cap = std::min(budget, most - weights) + weights;
+  auto wired = options.wired_memory ? options.wired_memory : wired_memory();
+  auto policy = budget_policy({.cap = static_cast<std::int64_t>(cap)});
+  weights_ = std::make_unique<WiredHold>(
+      wired,
+      make_ticket(
+          static_cast<std::int64_t>(weights), policy, WiredKind::reservation));
+  return {wired, policy, budget, [need = state_->footprint](int tokens) {
+            return need.bytes_for(tokens);
+          }};
 }
 
 Container::~Container() {
@@ -195,6 +210,39 @@ MemoryFigures Container::memory() {
 
 void Container::perform(const std::function<void()>& work) {
   engine_->perform(work);
+}
+
+MeasuredBudget Container::measure(int tokens) {
+  GenerateParameters parameters{.sampling = {.temperature = 0}};
+  parameters.max_tokens = 1;
+  parameters.ignore_eos = true;
+  std::mt19937 random(0);
+  std::uniform_int_distribution<int> any(0, state_->loaded.model->vocab() - 1);
+  std::vector<int> ids(std::max(tokens, 0));
+  for (int& id : ids)
+    id = any(random);
+  std::size_t before = 0, peak = 0, after = 0;
+  perform([&] {
+    mx::clear_cache();
+    mx::reset_peak_memory();
+    before = mx::get_active_memory();
+  });
+  auto cache = make_prompt_cache();
+  generate(std::move(ids), parameters, cache)->text();
+  MeasuredBudget measured;
+  measured.kv = cache->bytes();
+  perform([&] {
+    peak = mx::get_peak_memory();
+    after = mx::get_active_memory();
+  });
+  // Weights and pages that CPU kernels own are not the array engine's.
+  auto kept = std::max(before, after);
+  measured.workspace = peak - std::min(peak, kept);
+  measured.weights = state_->weight_bytes;
+  measured.peak_active = measured.total();
+  measured.tokens = tokens;
+  measured.prefill_step_size = step_size_;
+  return measured;
 }
 
 // ---- generating
@@ -238,6 +286,7 @@ Request Container::request(
   Request request;
   int room = context_ - static_cast<int>(prompt.size());
   int asked = parameters.max_tokens.value_or(-1);
+  request.open_ended = asked < 0;
   if (asked < 0) {
     // As far as memory goes; what does not even fit alone is refused later.
     int fits =
@@ -266,7 +315,6 @@ std::vector<GenerationPtr> Container::submit(
     const GenerateParameters& parameters) {
   std::vector<GenerationPtr> generations;
   std::vector<RequestPtr> accepted;
-  std::vector<std::size_t> bytes;
   for (auto& request : requests) {
     // A progress event a prompt token at worst, a token event each, the end.
     auto tokens = request.prompt.size() + request.max_tokens;
@@ -279,10 +327,9 @@ std::vector<GenerationPtr> Container::submit(
       request.channel->events.push_last(FinishedEvent{std::move(info)});
       continue;
     }
-    bytes.push_back(state_->footprint.bytes_for(static_cast<int>(tokens)));
     accepted.push_back(std::make_shared<const Request>(std::move(request)));
   }
-  engine_->submit(std::move(accepted), std::move(bytes));
+  engine_->submit(std::move(accepted));
   return generations;
 }
 

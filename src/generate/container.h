@@ -64,6 +64,7 @@ class Container final : public ModelContainer {
       std::span<const int> ids,
       const std::function<void(int done, int total)>& progress) override;
   BenchTrial bench(int prompt, int generation, int batch) override;
+  MeasuredBudget measure(int tokens) override;
   void perform(const std::function<void()>& work) override;
 
  private:
@@ -71,6 +72,9 @@ class Container final : public ModelContainer {
       const LoadOptions& options,
       const LoadProgressFunction& progress);
   std::string fingerprint() const;
+  SequenceBudget reserve_weights(
+      const LoadOptions& options,
+      std::size_t budget);
   void check_prompt(const std::vector<int>& prompt) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)
       const;
@@ -80,11 +84,13 @@ class Container final : public ModelContainer {
 
   std::string path_;
   std::shared_ptr<const Codec> codec_;
+  std::unique_ptr<WiredHold> weights_; // ends after they are gone
   std::shared_ptr<LoadedState> state_; // dies on the engine's thread
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<const std::set<int>> stop_tokens_;
   std::vector<int> xtc_special_;
   int context_ = 0;
+  int step_size_ = 0; // tokens of one pass
   double load_seconds_ = 0;
 };
 

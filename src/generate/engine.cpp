@@ -1,5 +1,6 @@
 #include "generate/engine.h"
 
+#include <algorithm>
 #include <exception>
 #include <future>
 
@@ -36,13 +37,18 @@ Engine::Engine(
   thread_ = std::thread([this, &make, &made] {
     try {
       runner_ = make();
-      if (auto bytes = runner_->max_bytes()) scheduler_.limit_bytes(bytes);
+      admission_ = std::make_unique<Admission>(runner_->budget(), [this] {
+        std::lock_guard lock(mutex_);
+        freed_ = true;
+        wake_.notify_one();
+      });
     } catch (...) {
       made.set_exception(std::current_exception());
       return;
     }
     made.set_value();
     loop();
+    admission_.reset();
     runner_.reset();
   });
   try {
@@ -62,14 +68,12 @@ Engine::~Engine() {
   thread_.join();
 }
 
-void Engine::submit(
-    std::vector<RequestPtr> requests,
-    std::vector<std::size_t> bytes) {
+void Engine::submit(std::vector<RequestPtr> requests) {
   auto now = Clock::now();
   {
     std::lock_guard lock(mutex_);
-    for (std::size_t i = 0; i < requests.size(); ++i)
-      incoming_.push_back({std::move(requests[i]), bytes[i], now});
+    for (auto& request : requests)
+      incoming_.push_back({std::move(request), now});
   }
   wake_.notify_one();
 }
@@ -101,6 +105,7 @@ void Engine::perform(const std::function<void()>& work) {
 void Engine::loop() {
   while (take_commands()) {
     drop_cancelled();
+    reserve_next();
     admit();
     try {
       step();
@@ -120,8 +125,12 @@ bool Engine::take_commands() {
   {
     std::unique_lock lock(mutex_);
     auto busy = [&] {
-      return stopping_ || !work_.empty() || !incoming_.empty();
+      return stopping_ || freed_ || !work_.empty() || !incoming_.empty();
     };
+    // Others hold the memory; only a cancelled request comes without a call.
+    if (!active_.empty() && passes_.empty() && scheduler_.running() == 0)
+      wake_.wait_for(lock, std::chrono::milliseconds(20), busy);
+    freed_ = false;
     bool idle = active_.empty() && passes_.empty();
     // A pause between two requests is not worth giving memory back.
     if (idle && !wake_.wait_for(lock, std::chrono::seconds(1), busy)) {
@@ -149,7 +158,6 @@ void Engine::accept(Incoming incoming) {
       .id = id,
       .prefill = static_cast<int>(request.prompt.size()),
       .new_tokens = request.max_tokens,
-      .bytes = incoming.bytes,
       .group = request.group};
   if (auto tokens = runner_->state_tokens()) {
     job.align = tokens;
@@ -166,13 +174,30 @@ void Engine::accept(Incoming incoming) {
       finish_pass();
     open(id);
   }
-  auto refusal = scheduler_.submit(job);
+  auto prompt = static_cast<int>(request.prompt.size());
+  int answer = request.max_tokens;
+  if (request.open_ended) answer = std::min(answer, active.growth);
+  active.reserved = prompt + answer;
+  auto refusal = admission_->refusal(active.reserved);
+  if (!refusal) refusal = scheduler_.submit(job);
   if (refusal) end(id, FinishReason::error, *refusal);
 }
 
 void Engine::admit() {
-  for (auto id : scheduler_.admit()) {
+  // Those who run come first.
+  if (standing_ > 0) return admission_->withdraw();
+  auto fits = [&](const Job& job) {
+    return admission_->take(job.id, active_.at(job.id).reserved);
+  };
+  for (auto id : scheduler_.admit(fits)) {
     auto& active = active_.at(id);
+    active.runs = true;
+    active.planned = static_cast<int>(active.request->prompt.size()) +
+        active.info.generation_tokens;
+    if (active.admitted != Clock::time_point{}) { // once more
+      scheduler_.skip(id, runner_->resume(id));
+      continue;
+    }
     active.admitted = Clock::now();
     active.info.queue_time = seconds(active.admitted - active.submitted);
     if (!active.request->cache) open(id);
@@ -187,6 +212,49 @@ void Engine::open(std::uint64_t id) {
   active.info.prompt_tokens -= cached;
 }
 
+// ---- memory step by step
+// --------------------------------------------------------
+// Open-ended sequences take memory as they grow, the oldest first. One that
+// finds none stands still until somebody ends; when all stand, the youngest
+// begins again later.
+void Engine::reserve_next() {
+  standing_ = 0;
+  for (auto& [id, active] : active_) {
+    if (!active.runs || active.planned < active.reserved) continue;
+    auto total = static_cast<int>(active.request->prompt.size()) +
+        active.request->max_tokens;
+    auto more = std::min(total, active.reserved + active.growth);
+    if (more <= active.reserved) continue; // all that it may ever draw
+    bool room = admission_->grow(id, more);
+    if (room) active.reserved = more;
+    scheduler_.hold(id, !room);
+    standing_ += !room;
+  }
+}
+
+// Nothing can be planned and nothing is under way: somebody gives memory back.
+void Engine::make_way() {
+  std::vector<std::uint64_t> running;
+  for (const auto& [id, active] : active_)
+    if (active.runs) running.push_back(id);
+  if (running.size() > 1) return rewind(running.back());
+  // Alone, and what is missing is held by others than requests.
+  end(running.front(), FinishReason::length);
+}
+
+void Engine::rewind(std::uint64_t id) {
+  auto& active = active_.at(id);
+  const auto& request = *active.request;
+  runner_->rewind(id);
+  admission_->give_back(id);
+  active.runs = false;
+  active.growth *= 2; // rarely twice
+  int drawn = active.info.generation_tokens;
+  auto read = static_cast<int>(request.prompt.size()) + drawn;
+  active.reserved = read + std::min(active.growth, request.max_tokens - drawn);
+  scheduler_.requeue(id, read, request.max_tokens - drawn);
+}
+
 void Engine::drop_cancelled() {
   for (auto it = active_.begin(); it != active_.end();) {
     auto current = it++;
@@ -198,9 +266,12 @@ void Engine::drop_cancelled() {
 void Engine::step() {
   auto pieces = scheduler_.plan();
   bool started = !pieces.empty();
+  if (!started && passes_.empty() && standing_ > 0) return make_way();
+  for (const auto& piece : pieces)
+    if (piece.decode) ++active_.at(piece.id).planned;
   if (started) {
-    passes_.push_back(std::move(pieces));
-    runner_->start(passes_.back());
+    passes_.push_back({std::move(pieces), {}});
+    runner_->start(passes_.back().pieces);
   }
   // The pass just started runs while the tokens of the one before are read.
   if (passes_.size() > (started ? 1u : 0u)) finish_pass();
@@ -208,11 +279,17 @@ void Engine::step() {
 
 void Engine::finish_pass() {
   auto drawn = runner_->finish();
-  auto pieces = std::move(passes_.front());
+  auto pass = std::move(passes_.front());
   passes_.pop_front();
-  report_progress(pieces);
+  give_back(pass);
+  report_progress(pass.pieces);
   for (const auto& d : drawn)
     handle(d);
+}
+
+void Engine::give_back(const Pass& pass) {
+  for (auto id : pass.ended)
+    admission_->give_back(id);
 }
 
 void Engine::report_progress(const std::vector<Piece>& pieces) {
@@ -220,6 +297,7 @@ void Engine::report_progress(const std::vector<Piece>& pieces) {
     auto it = active_.find(piece.id);
     if (piece.decode || it == active_.end()) continue;
     auto& active = it->second;
+    if (active.info.generation_tokens > 0) continue; // read once more
     active.processed += piece.count;
     active.request->channel->events.try_push(PrefillProgress{
         active.processed, static_cast<int>(active.request->prompt.size())});
@@ -247,6 +325,11 @@ void Engine::end(std::uint64_t id, FinishReason reason, std::string error) {
   active_.erase(it);
   scheduler_.finish(id);
   runner_->close(id);
+  // A pass under way may still have its pages.
+  if (passes_.empty())
+    admission_->give_back(id);
+  else
+    passes_.back().ended.push_back(id);
   auto& info = active.info;
   info.finish_reason = reason;
   info.error = std::move(error);
@@ -265,6 +348,8 @@ void Engine::fail_all(const std::string& what) {
   std::vector<std::uint64_t> broken;
   for (const auto& [id, active] : active_)
     if (active.admitted != Clock::time_point{}) broken.push_back(id);
+  for (const auto& pass : passes_)
+    give_back(pass);
   passes_.clear();
   runner_->abandon();
   for (auto id : broken)

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "generate/admission.h"
 #include "generate/request.h"
 #include "generate/runner.h"
 #include "generate/scheduler.h"
@@ -29,9 +30,8 @@ class Engine {
   // Cancels what runs and waits for the thread; the runner dies on it.
   ~Engine();
 
-  // `bytes`: of sequence memory that each may come to need. They join in the
-  // same pass. A refusal arrives as a FinishedEvent.
-  void submit(std::vector<RequestPtr> requests, std::vector<std::size_t> bytes);
+  // They join in the same pass. A refusal arrives as a FinishedEvent.
+  void submit(std::vector<RequestPtr> requests);
   // Runs `work` between two passes and waits for it; exceptions come back.
   void perform(const std::function<void()>& work);
   // Runs `work` some time later.
@@ -44,10 +44,17 @@ class Engine {
     GenerateInfo info;
     Clock::time_point submitted, admitted, first, last;
     int processed = 0; // prompt tokens, cached ones included
+    bool runs = false; // as the scheduler has it
+    int planned = 0; // tokens it remembers once the passes are over
+    int reserved = 0; // tokens that its memory ticket covers
+    int growth = 256; // tokens by which an open-ended one grows
+  };
+  struct Pass {
+    std::vector<Piece> pieces;
+    std::vector<std::uint64_t> ended; // whose memory it still holds
   };
   struct Incoming {
     RequestPtr request;
-    std::size_t bytes;
     Clock::time_point time;
   };
 
@@ -57,9 +64,13 @@ class Engine {
   void accept(Incoming incoming);
   void admit();
   void open(std::uint64_t id);
+  void reserve_next();
+  void make_way();
+  void rewind(std::uint64_t id);
   void drop_cancelled();
   void step();
   void finish_pass();
+  void give_back(const Pass& pass);
   void handle(const Drawn& drawn);
   void report_progress(const std::vector<Piece>& pieces);
   void end(std::uint64_t id, FinishReason reason, std::string error = {});
@@ -68,15 +79,18 @@ class Engine {
   Scheduler scheduler_;
   std::function<std::size_t()> peak_memory_;
   std::unique_ptr<Runner> runner_;
+  std::unique_ptr<Admission> admission_;
   std::map<std::uint64_t, Active> active_; // waiting ones too
-  std::deque<std::vector<Piece>> passes_; // under way
+  std::deque<Pass> passes_; // under way
   std::uint64_t next_id_ = 1;
+  int standing_ = 0; // sequences that found no memory to grow into
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> work_;
   std::deque<Incoming> incoming_;
   bool stopping_ = false;
+  bool freed_ = false; // a request that waited for memory may start
   std::thread thread_; // last: starts when all else exists
 };
 

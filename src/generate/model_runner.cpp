@@ -15,11 +15,16 @@ struct ModelRunner::Sequence {
   RequestPtr request;
   std::unique_ptr<SequenceMemory> memory;
   std::vector<int> tokens; // of the prompt, once read, then the drawn ones
+  std::vector<int> again; // what a rewound one reads instead of the prompt
   SamplerPtr sampler;
   std::uint64_t drawn_in = 0; // number of the pass that drew the last token
   int row = 0; // and its row there
   bool broken = false;
   std::shared_ptr<PrefixStore> prefixes; // null: leaves nothing to others
+
+  const std::vector<int>& script() const { // what it reads
+    return again.empty() ? request->prompt : again;
+  }
 
   // Gives back to the cache, or leaves to others, what the model has really
   // read. The last pass may have read one token more than is known.
@@ -46,10 +51,10 @@ constexpr int page_tokens = MemoryOptions{}.page_tokens;
 ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
     std::shared_ptr<Memory> memory,
-    std::size_t max_bytes)
+    SequenceBudget budget)
     : model_(std::move(model)),
       memory_(std::move(memory)),
-      max_bytes_(max_bytes) {}
+      budget_(std::move(budget)) {}
 
 ModelRunner::~ModelRunner() = default;
 
@@ -98,7 +103,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
 
 // What another sequence has read of the prompt, if it is more.
 void ModelRunner::find_prefix(Sequence& sequence) const {
-  const auto& prompt = sequence.request->prompt;
+  const auto& prompt = sequence.script();
   auto found = prefixes_->find(prompt);
   auto known = static_cast<int>(sequence.tokens.size());
   if (!found || found->length <= known) return;
@@ -143,6 +148,24 @@ void ModelRunner::close(std::uint64_t id) {
   sequences_.erase(id);
 }
 
+void ModelRunner::rewind(std::uint64_t id) {
+  auto& sequence = *sequences_.at(id);
+  sequence.again = sequence.tokens;
+  if (sequence.prefixes) { // as long as nobody needs the pages
+    sequence.tokens.resize(sequence.memory->length());
+    sequence.memory->mark();
+    prefixes_->insert(std::move(sequence.tokens), std::move(sequence.memory));
+  }
+  sequence.tokens.clear();
+  sequence.memory = memory_->sequence();
+}
+
+int ModelRunner::resume(std::uint64_t id) {
+  auto& sequence = *sequences_.at(id);
+  if (sequence.prefixes) find_prefix(sequence);
+  return static_cast<int>(sequence.tokens.size());
+}
+
 // The pieces that have room, those whose token the pass before draws first.
 void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
   for (const auto& piece : pieces) {
@@ -176,7 +199,7 @@ TokenJob ModelRunner::tokens_of(const Pass& pass) const {
   for (const auto& [sequence, piece] : pass.parts) {
     const auto& known = sequence->tokens;
     if (!piece.decode) {
-      auto begin = sequence->request->prompt.begin() +
+      auto begin = sequence->script().begin() +
           static_cast<std::ptrdiff_t>(known.size());
       job.known.insert(job.known.end(), begin, begin + piece.count);
     } else if (under_way && sequence->drawn_in == started_) {
@@ -201,9 +224,8 @@ Step ModelRunner::step_of(
          .first = first,
          .count = piece.count,
          .offset = sequence->memory->length(),
-         .goal = piece.decode
-             ? 0
-             : static_cast<int>(sequence->request->prompt.size())});
+         .goal =
+             piece.decode ? 0 : static_cast<int>(sequence->script().size())});
     first += piece.count;
     if (!piece.samples) continue;
     rows.push_back(first - 1);
@@ -279,9 +301,9 @@ void ModelRunner::commit(Pass& pass) {
   for (auto& [sequence, piece] : pass.parts) {
     sequence->memory->commit(piece.count);
     if (!piece.decode) {
-      const auto& prompt = sequence->request->prompt;
+      const auto& script = sequence->script();
       auto& read = sequence->tokens;
-      auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(read.size());
+      auto begin = script.begin() + static_cast<std::ptrdiff_t>(read.size());
       read.insert(read.end(), begin, begin + piece.count);
       if (ends_message(*sequence)) sequence->memory->mark();
       if (piece.samples) leave_prompt(*sequence);

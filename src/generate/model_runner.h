@@ -32,7 +32,7 @@ class ModelRunner final : public Runner {
   ModelRunner(
       std::shared_ptr<const Model> model,
       std::shared_ptr<Memory> memory,
-      std::size_t max_bytes = 0);
+      SequenceBudget budget = {});
   ~ModelRunner() override;
 
   int open(std::uint64_t id, const RequestPtr& request) override;
@@ -43,8 +43,10 @@ class ModelRunner final : public Runner {
   void changed() override;
   void rest() override;
   int state_tokens() const override;
-  std::size_t max_bytes() const override {
-    return max_bytes_;
+  void rewind(std::uint64_t id) override;
+  int resume(std::uint64_t id) override;
+  SequenceBudget budget() const override {
+    return budget_;
   }
 
   const Recordings& recordings() const {
@@ -87,7 +89,7 @@ class ModelRunner final : public Runner {
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Memory> memory_;
   std::shared_ptr<PrefixStore> prefixes_ = std::make_shared<PrefixStore>();
-  std::size_t max_bytes_;
+  SequenceBudget budget_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first
   std::uint64_t started_ = 0; // passes so far

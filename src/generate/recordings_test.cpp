@@ -49,9 +49,19 @@ class Driven {
     request->prompt = std::move(prompt);
     request->sampling.temperature = temperature;
     request->seed = id;
+    request->share_prefix = share;
     int read = static_cast<int>(request->prompt.size());
     runner_->open(id, request);
     joining_.push_back({id, read, false, true});
+  }
+  // Forgets what it has read and reads all of it again.
+  void rewind(std::uint64_t id, int prompt) {
+    while (started_ > read_)
+      read();
+    runner_->rewind(id);
+    running_.erase(std::find(running_.begin(), running_.end(), id));
+    int known = prompt + static_cast<int>(tokens[id].size());
+    joining_.push_back({id, known - runner_->resume(id), false, true});
   }
   void leave(std::uint64_t id) {
     runner_->close(id);
@@ -69,9 +79,10 @@ class Driven {
     joining_.clear();
     if (!record_) runner_->changed();
     runner_->start(pieces);
-    if (started_++ > 0) read();
+    if (started_++ > read_) read();
   }
   void read() {
+    ++read_;
     for (const auto& drawn : runner_->finish()) {
       EXPECT_EQ(drawn.error, "");
       tokens[drawn.id].push_back(drawn.token);
@@ -82,6 +93,7 @@ class Driven {
   }
 
   std::map<std::uint64_t, std::vector<int>> tokens;
+  bool share = true; // prefixes
 
  private:
   bool record_;
@@ -90,7 +102,7 @@ class Driven {
   std::unique_ptr<ModelRunner> runner_;
   std::vector<std::uint64_t> running_;
   std::vector<Piece> joining_;
-  int started_ = 0;
+  int started_ = 0, read_ = 0; // passes
 };
 
 void drive(Driven& d) {
@@ -138,6 +150,25 @@ INSTANTIATE_TEST_SUITE_P(
     Recorded,
     testing::Values("llama", "qwen3", "mistral", "gemma3_text", "olmo2"),
     [](const auto& info) { return std::string(info.param); });
+
+TEST_P(Recorded, WhatIsReadAgainGoesOnAsBefore) {
+  Driven straight(GetParam(), tiny(), true), rewound(GetParam(), tiny(), true),
+      found(GetParam(), tiny(), true);
+  rewound.share = false;
+  for (auto* d : {&straight, &rewound, &found}) {
+    d->join(1, {3, 14, 15, 9, 26}, 0.9f);
+    d->join(2, {5, 35, 8}, 0);
+    for (int i = 0; i < 14; ++i)
+      d->step();
+    if (d != &straight) d->rewind(1, 5);
+    for (int i = 0; i < 14; ++i)
+      d->step();
+    d->read();
+  }
+  EXPECT_EQ(straight.tokens[1].size(), 28u);
+  EXPECT_EQ(straight.tokens, rewound.tokens);
+  EXPECT_EQ(straight.tokens, found.tokens);
+}
 
 TEST(Recordings, LeavesAloneWhatDependsOnPositions) {
   // Frequencies that grow with the length are computed on the host.

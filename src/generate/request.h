@@ -40,6 +40,8 @@ struct Request {
   std::uint32_t sample = 0; // which answer of several to the same prompt
   bool logprobs = false;
   int max_tokens = 1; // within the context
+  // How long the answer gets is not known: memory for it is taken step by step.
+  bool open_ended = false;
   std::shared_ptr<const std::set<int>> stop_tokens; // never null
   std::uint64_t group = 0; // see Job::group
   std::shared_ptr<SequenceCache> cache; // may be null

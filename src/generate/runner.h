@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "generate/admission.h"
 #include "generate/request.h"
 #include "generate/scheduler.h"
 
@@ -41,10 +42,15 @@ class Runner {
   virtual int state_tokens() const {
     return 0;
   }
-  // Most bytes that sequences may take together; 0: no limit.
-  virtual std::size_t max_bytes() const {
-    return 0;
+  // What sequences may take together.
+  virtual SequenceBudget budget() const {
+    return {};
   }
+  // Forgets what the sequence has read, to read it again later together with
+  // the tokens drawn. No pass is under way.
+  virtual void rewind(std::uint64_t id) = 0;
+  // It goes on; returns how many of these tokens need no reading.
+  virtual int resume(std::uint64_t id) = 0;
   // The model may have been changed from outside.
   virtual void changed() {}
   // There has been nothing to do for a while.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/check.h"
-#include "core/strings.h"
 
 namespace mlxlm {
 
@@ -14,11 +13,6 @@ int balanced_chunk(int tokens, int step) {
 
 std::optional<std::string> Scheduler::submit(const Job& job) {
   MLXLM_CHECK(job.prefill >= 1 && job.new_tokens >= 1, "empty job");
-  if (limits_.max_bytes && job.bytes > limits_.max_bytes)
-    return fmt::format(
-        "expected a request within {} of sequence memory, found one of {}",
-        human_bytes(limits_.max_bytes),
-        human_bytes(job.bytes));
   if (waiting_.size() >= static_cast<std::size_t>(limits_.max_waiting))
     return fmt::format(
         "expected fewer than {} waiting requests, found the queue full",
@@ -27,18 +21,14 @@ std::optional<std::string> Scheduler::submit(const Job& job) {
   return std::nullopt;
 }
 
-bool Scheduler::fits(const Job& job) const {
-  if (running_.size() >= static_cast<std::size_t>(limits_.max_sequences))
-    return false;
-  return limits_.max_bytes == 0 || bytes_ + job.bytes <= limits_.max_bytes;
-}
-
-std::vector<std::uint64_t> Scheduler::admit() {
+std::vector<std::uint64_t> Scheduler::admit(
+    const std::function<bool(const Job&)>& fits) {
   std::vector<std::uint64_t> admitted;
   // Strictly in order: a large request is not overtaken for ever by small ones.
-  while (!waiting_.empty() && fits(waiting_.front())) {
+  auto most = static_cast<std::size_t>(limits_.max_sequences);
+  while (!waiting_.empty() && running_.size() < most &&
+         (!fits || fits(waiting_.front()))) {
     const auto& job = waiting_.front();
-    bytes_ += job.bytes;
     admitted.push_back(job.id);
     running_.push_back({job, job.prefill, job.new_tokens});
     waiting_.pop_front();
@@ -57,7 +47,7 @@ bool Scheduler::held(const Running& running) const {
 std::vector<Piece> Scheduler::plan() {
   std::vector<Piece> pieces;
   for (auto& r : running_)
-    if (r.unread == 0 && r.left > 0 && !held(r)) {
+    if (r.unread == 0 && r.left > 0 && !r.stands && !held(r)) {
       --r.left;
       pieces.push_back({r.job.id, 1, true, true});
     }
@@ -129,13 +119,30 @@ void Scheduler::finish(std::uint64_t id) {
         return j.id == id;
       });
   if (waits != waiting_.end()) waiting_.erase(waits);
+  if (auto* runs = find(id))
+    running_.erase(running_.begin() + (runs - running_.data()));
+}
+
+Scheduler::Running* Scheduler::find(std::uint64_t id) {
   auto runs =
       std::find_if(running_.begin(), running_.end(), [&](const Running& r) {
         return r.job.id == id;
       });
-  if (runs == running_.end()) return;
-  bytes_ -= runs->job.bytes;
-  running_.erase(runs);
+  return runs == running_.end() ? nullptr : &*runs;
+}
+
+void Scheduler::hold(std::uint64_t id, bool stands) {
+  if (auto* runs = find(id)) runs->stands = stands;
+}
+
+void Scheduler::requeue(std::uint64_t id, int prefill, int new_tokens) {
+  auto* runs = find(id);
+  MLXLM_CHECK(runs, "a running sequence");
+  auto job = runs->job;
+  finish(id);
+  job.prefill = prefill;
+  job.new_tokens = new_tokens;
+  waiting_.push_front(std::move(job));
 }
 
 } // namespace mlxlm

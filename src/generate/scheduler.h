@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,14 +21,12 @@ struct SchedulerLimits {
   int step_tokens = 512; // of one pass; decoding sequences may exceed it
   int max_sequences = 32; // that run together
   int max_waiting = 512;
-  std::size_t max_bytes = 0; // of sequence memory; 0: no limit
 };
 
 struct Job {
   std::uint64_t id = 0;
   int prefill = 0; // prompt tokens, >= 1
   int new_tokens = 0; // most tokens to draw, >= 1
-  std::size_t bytes = 0; // of memory it may come to need
   // Jobs of one group (not 0) begin to decode together, when the last has read
   // its prompt. Submit them one after another.
   std::uint64_t group = 0;
@@ -49,20 +48,22 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
 
-  // Before the first job.
-  void limit_bytes(std::size_t bytes) {
-    limits_.max_bytes = bytes;
-  }
   // Why the job cannot be taken, or nothing when it now waits.
   std::optional<std::string> submit(const Job& job);
   // Moves waiting jobs, first come first served, to the running ones as far as
-  // limits allow, and returns their ids.
-  std::vector<std::uint64_t> admit();
+  // limits allow and `fits` says of each, and returns their ids.
+  std::vector<std::uint64_t> admit(
+      const std::function<bool(const Job&)>& fits = {});
   // The first `tokens` of an admitted job's prompt need no reading; at least
   // one does.
   void skip(std::uint64_t id, int tokens);
   // The next pass, decoding sequences first. Counts its tokens as done.
   std::vector<Piece> plan();
+  // A running sequence stands still, or goes on.
+  void hold(std::uint64_t id, bool stands);
+  // A running sequence begins again, before all that wait: with so many tokens
+  // to read and to draw.
+  void requeue(std::uint64_t id, int prefill, int new_tokens);
   // The sequence has ended or is given up, wherever it stood.
   void finish(std::uint64_t id);
 
@@ -81,8 +82,9 @@ class Scheduler {
     Job job;
     int unread; // prompt tokens
     int left; // tokens that may still be drawn
+    bool stands = false;
   };
-  bool fits(const Job& job) const;
+  Running* find(std::uint64_t id);
   bool held(const Running& running) const;
   // At most `budget` tokens, about `count`.
   void read(
@@ -95,7 +97,6 @@ class Scheduler {
   SchedulerLimits limits_;
   std::deque<Job> waiting_;
   std::vector<Running> running_; // in order of admission
-  std::size_t bytes_ = 0; // of the running ones
 };
 
 // The size of the next chunk when `tokens` are cut into as few chunks of at

@@ -111,19 +111,35 @@ TEST(Scheduler, DecodingNeverWaitsForPrompts) {
   EXPECT_EQ(tokens(pieces), 13);
 }
 
-TEST(Scheduler, AdmissionByBytesInOrder) {
-  Scheduler s({.max_bytes = 100});
-  auto refused =
-      s.submit({.id = 9, .prefill = 1, .new_tokens = 1, .bytes = 101});
-  ASSERT_TRUE(refused);
-  EXPECT_NE(refused->find("101 B"), std::string::npos) << *refused;
-  EXPECT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 1, .bytes = 60}));
-  EXPECT_FALSE(s.submit({.id = 2, .prefill = 1, .new_tokens = 1, .bytes = 60}));
-  EXPECT_FALSE(s.submit({.id = 3, .prefill = 1, .new_tokens = 1, .bytes = 10}));
-  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{1});
-  EXPECT_TRUE(s.admit().empty()); // 3 would fit but 2 came first
-  s.finish(1);
+TEST(Scheduler, AdmissionInOrderAsFarAsItFits) {
+  Scheduler s({});
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    EXPECT_FALSE(s.submit({.id = id, .prefill = 1, .new_tokens = 1}));
+  auto not_two = [](const Job& job) { return job.id != 2; };
+  EXPECT_EQ(s.admit(not_two), std::vector<std::uint64_t>{1});
+  EXPECT_TRUE(s.admit(not_two).empty()); // 3 would fit but 2 came first
   EXPECT_EQ(s.admit(), (std::vector<std::uint64_t>{2, 3}));
+}
+
+TEST(Scheduler, OneStandsStillAndOneBeginsAgainBeforeTheOthers) {
+  Scheduler s({.max_sequences = 2});
+  for (std::uint64_t id = 1; id <= 3; ++id)
+    ASSERT_FALSE(s.submit({.id = id, .prefill = 2, .new_tokens = 9}));
+  s.admit();
+  s.plan();
+  s.hold(1, true);
+  auto pieces = s.plan();
+  ASSERT_EQ(pieces.size(), 1u);
+  EXPECT_EQ(pieces[0].id, 2u);
+  s.hold(1, false);
+  s.requeue(2, 4, 7);
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{2});
+  EXPECT_EQ(s.waiting(), 1u);
+  pieces = s.plan();
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_TRUE(pieces[0].decode);
+  EXPECT_EQ(pieces[1].count, 4);
+  EXPECT_TRUE(pieces[1].samples);
 }
 
 TEST(Scheduler, BoundedQueueAndCancelWhileWaiting) {

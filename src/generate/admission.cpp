@@ -1,0 +1,73 @@
+#include "generate/admission.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm {
+
+Admission::Admission(SequenceBudget budget, std::function<void()> wake)
+    : budget_(std::move(budget)), wake_(std::move(wake)) {}
+
+Admission::~Admission() {
+  for (const auto& [id, ticket] : tickets_)
+    budget_.wired->end(ticket);
+}
+
+std::int64_t Admission::bytes_for(int tokens) const {
+  constexpr std::size_t most = std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(std::min(budget_.bytes_for(tokens), most));
+}
+
+std::optional<std::string> Admission::refusal(int tokens) const {
+  if (!budget_.wired) return std::nullopt;
+  auto bytes = bytes_for(tokens);
+  if (budget_.wired->could_fit(make_ticket(bytes, budget_.policy)))
+    return std::nullopt;
+  return fmt::format(
+      "expected a request within {} of sequence memory, found one of {}",
+      human_bytes(budget_.most),
+      human_bytes(static_cast<std::size_t>(bytes)));
+}
+
+bool Admission::take(std::uint64_t id, int tokens) {
+  if (!budget_.wired) return true;
+  if (waiting_ == id) {
+    if (!granted_) return false;
+    waiting_.reset();
+    return true;
+  }
+  withdraw();
+  auto ticket = make_ticket(bytes_for(tokens), budget_.policy);
+  granted_ = false;
+  auto start = budget_.wired->start_async(ticket, [this](const auto& told) {
+    if (told.outcome != WiredStart::Outcome::started) return;
+    granted_ = true;
+    wake_();
+  });
+  tickets_.emplace(id, std::move(ticket));
+  if (start.outcome != WiredStart::Outcome::waiting) return true;
+  waiting_ = id;
+  return false;
+}
+
+bool Admission::grow(std::uint64_t id, int tokens) {
+  if (!budget_.wired) return true;
+  return budget_.wired->resize(tickets_.at(id), bytes_for(tokens));
+}
+
+void Admission::give_back(std::uint64_t id) {
+  if (waiting_ == id) waiting_.reset();
+  auto it = tickets_.find(id);
+  if (it == tickets_.end()) return;
+  budget_.wired->end(it->second);
+  tickets_.erase(it);
+}
+
+void Admission::withdraw() {
+  if (waiting_) give_back(*waiting_);
+}
+
+} // namespace mlxlm
