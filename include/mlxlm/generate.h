@@ -21,6 +21,20 @@
 
 namespace mlxlm {
 
+// What an answer must be. Enforced token by token: nothing else can be drawn.
+struct ResponseFormat {
+  enum class Type {
+    text, // anything
+    json_object,
+    json_schema, // `source`: the schema as JSON text
+    regex, // of the whole answer
+    choice, // a JSON list of strings: one of them is the whole answer
+    grammar, // llguidance's dialect of Lark
+  };
+  Type type = Type::text;
+  std::string source = {};
+};
+
 struct GenerateParameters {
   SamplingParameters sampling;
   // Nothing or -1: until the model stops or its context is full.
@@ -33,6 +47,12 @@ struct GenerateParameters {
   std::vector<int> extra_eos_tokens = {};
   // Goes on when the model would stop (benchmarks).
   bool ignore_eos = false;
+  // Of the answer; reasoning before it stays free. A source that cannot be
+  // compiled is Error(request) from `generate`.
+  ResponseFormat response_format = {};
+  // Most tokens of reasoning, for models that set it apart: then the block is
+  // closed.
+  std::optional<int> reasoning_budget = {};
   // Report each token's log-probability (log-softmax of the processed logits).
   bool logprobs = false;
 };

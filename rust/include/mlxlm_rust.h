@@ -1,4 +1,4 @@
-/* C interface of the Rust library: tokenizers and chat templates.
+/* C interface of the Rust library: tokenizers, chat templates, grammars.
  *
  * Rules. Text in is UTF-8 as pointer and length (never NUL-terminated); text and
  * numbers out are buffers that the caller frees with mlxlm_buffer_free. A function
@@ -133,6 +133,68 @@ int mlxlm_template_render(
     const mlxlm_render_options* options,
     mlxlm_buffer* text,
     mlxlm_buffer* error);
+
+/* ---- grammars: which tokens may come next -------------------------------------- */
+
+/* The tokens of a vocabulary as bytes. `size`: entries of a row of logits; `eos`: ids
+ * that end a text. The tokenizer may be freed. */
+typedef struct mlxlm_vocabulary mlxlm_vocabulary;
+int mlxlm_vocabulary_new(
+    const mlxlm_tokenizer* tokenizer,
+    uint32_t size,
+    const uint32_t* eos,
+    size_t eos_count,
+    mlxlm_vocabulary** out,
+    mlxlm_buffer* error);
+void mlxlm_vocabulary_free(mlxlm_vocabulary* vocabulary);
+
+enum {
+  MLXLM_JSON_SCHEMA = 0,
+  MLXLM_REGEX = 1, /* the whole text */
+  MLXLM_LARK = 2,
+  MLXLM_CHOICE = 3 /* a JSON list of strings, one of which is the whole text */
+};
+
+typedef struct {
+  size_t source_bytes; /* longest source */
+  size_t memory_bytes; /* most that compiling allocates */
+  uint64_t steps;      /* of building the lexer; about 50 in a microsecond */
+} mlxlm_grammar_limits;
+
+/* A grammar and a place in it. One thread at a time. */
+typedef struct mlxlm_matcher mlxlm_matcher;
+int mlxlm_matcher_new(
+    const mlxlm_vocabulary* vocabulary,
+    int32_t kind,
+    mlxlm_slice source,
+    const mlxlm_grammar_limits* limits,
+    mlxlm_matcher** out,
+    mlxlm_buffer* error);
+/* Another place, the same for now. */
+int mlxlm_matcher_copy(
+    const mlxlm_matcher* matcher, mlxlm_matcher** out, mlxlm_buffer* error);
+void mlxlm_matcher_free(mlxlm_matcher* matcher);
+
+/* One bit a token, lowest first; `words` of 32 bits are written. At the end of the
+ * text only the tokens that end it are allowed. */
+int mlxlm_matcher_mask(
+    mlxlm_matcher* matcher, uint32_t* mask, size_t words, mlxlm_buffer* error);
+/* Goes on behind these tokens; `accepted`: how many of them fit. */
+int mlxlm_matcher_accept(
+    mlxlm_matcher* matcher,
+    const uint32_t* ids,
+    size_t count,
+    size_t* accepted,
+    mlxlm_buffer* error);
+/* Takes back the last `count` tokens. */
+int mlxlm_matcher_rollback(
+    mlxlm_matcher* matcher, size_t count, mlxlm_buffer* error);
+/* Tokens that can only come next, as uint32_t values; none when there is a choice. */
+int mlxlm_matcher_forced(
+    mlxlm_matcher* matcher, mlxlm_buffer* ids, mlxlm_buffer* error);
+enum { MLXLM_OPEN = 0, MLXLM_MAY_END = 1, MLXLM_ENDED = 2 };
+int mlxlm_matcher_state(
+    mlxlm_matcher* matcher, int32_t* state, mlxlm_buffer* error);
 
 /* ---- lines typed on a terminal ---------------------------------------------- */
 

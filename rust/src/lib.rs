@@ -4,6 +4,7 @@
 
 mod bpe;
 mod ffi;
+mod grammar;
 mod line;
 mod meter;
 mod model;

@@ -14,7 +14,7 @@ use tokenizers::{
 const ADD_SPECIAL: u32 = 1;
 const SPECIAL_AS_TEXT: u32 = 2;
 
-type Inner = TokenizerImpl<
+pub type Inner = TokenizerImpl<
     Model,
     NormalizerWrapper,
     PreTokenizerWrapper,
@@ -86,6 +86,15 @@ impl Tokenizer {
             literal.set_encode_special_tokens(true);
             literal
         })
+    }
+
+    /// Takes every text literally.
+    pub fn literal(&self) -> &Inner {
+        self.inner(SPECIAL_AS_TEXT)
+    }
+
+    pub fn parsing(&self) -> &Inner {
+        &self.parsing
     }
 
     fn encode(&self, text: &str, flags: u32) -> Result<Vec<u8>, String> {

@@ -57,6 +57,7 @@ class Chat {
     ChatOptions out;
     out.instructions = values.text("system-prompt");
     out.template_kwargs = values.text("chat-template-config");
+    out.tools = tools_text(values);
     out.keep_cancelled = true;
     return out;
   }
@@ -103,10 +104,20 @@ class Chat {
     if (!valid_utf8(text))
       fail(ErrorKind::request, "message", "expected UTF-8 text");
     auto generation = session_.stream(text);
-    stream(*generation);
+    stream(*generation, *model_, rendered());
     print("\n");
     if (generation->info().finish_reason == FinishReason::cancelled)
       note("stopped");
+  }
+
+  // The conversation as the model reads it, for where reasoning begins.
+  std::string rendered() {
+    const auto& options = session_.options();
+    return model_->codec().render(
+        {.messages = to_json(session_.transcript()),
+         .tools = options.tools,
+         .kwargs = options.template_kwargs,
+         .add_generation_prompt = true});
   }
 
   // False when the line is not for the program.

@@ -10,13 +10,20 @@
 namespace mlxlm::cli {
 namespace {
 
-std::vector<int> prompt_ids(const Values& values, const TextCodec& codec) {
+// The text that the model reads and goes on from.
+struct Prompt {
+  std::string text = {};
+  bool special =
+      false; // whether the tokenizer adds what it adds to plain texts
+};
+
+Prompt prompt_of(const Values& values, const TextCodec& codec) {
   auto prompt = values.text("prompt");
   if (prompt == "-") prompt = read_stdin();
   if (!valid_utf8(prompt))
     fail(ErrorKind::request, "--prompt", "expected UTF-8 text");
   if (values.flag("ignore-chat-template") || !codec.has_chat_template())
-    return codec.encode(prompt + values.text("prefill-response"));
+    return {prompt + values.text("prefill-response"), true};
 
   std::vector<Message> messages;
   if (values.has("system-prompt"))
@@ -26,10 +33,10 @@ std::vector<int> prompt_ids(const Values& values, const TextCodec& codec) {
       .messages = to_json(messages),
       .kwargs = values.text("chat-template-config"),
       .add_generation_prompt = true};
+  if (values.text("tool-choice") != "none") input.tools = tools_text(values);
   // The start of the answer continues the rendered text, so that it is
   // tokenized together with it.
-  return codec.encode(
-      codec.render(input) + values.text("prefill-response"), false);
+  return {codec.render(input) + values.text("prefill-response"), false};
 }
 
 // The template's text before and behind where the prompt stands.
@@ -95,12 +102,16 @@ int run_cache_prompt(const Values& values) {
 
 int run_generate(const Values& values) {
   auto model = load_model(values);
+  bool cached = values.has("prompt-cache-file");
+  auto prompt = cached ? Prompt{} : prompt_of(values, model->codec());
   auto how = parameters(values, model->codec());
-  auto generation = values.has("prompt-cache-file")
+  how.response_format = response_format(values, *model);
+  auto generation = cached
       ? behind_cache(values, *model, how)
-      : model->generate(prompt_ids(values, model->codec()), how);
+      : model->generate(
+            model->codec().encode(prompt.text, prompt.special), how);
   if (values.has("prefill-response")) print(values.text("prefill-response"));
-  stream(*generation);
+  stream(*generation, *model, prompt.text);
   print("\n");
   bool cancelled = generation->info().finish_reason == FinishReason::cancelled;
   if (values.flag("verbose")) print_statistics(generation->info());

@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "cli/terminal.h"
 #include "core/check.h"
 #include "core/env.h"
+#include "core/files.h"
+#include "core/json.h"
 #include "core/strings.h"
+#include "generate/codec.h"
 
 namespace mlxlm::cli {
 namespace {
@@ -54,6 +58,54 @@ std::string detail(const DownloadProgress& p) {
   if (p.done >= p.total) return rate;
   return fmt::format("{}, {} left", rate, duration(p.seconds_left));
 }
+
+// Writes an answer. On a terminal reasoning is dim and its marks are not shown;
+// elsewhere the text goes out as it is.
+class AnswerPrinter {
+ public:
+  AnswerPrinter(const ModelContainer& model, std::string_view prompt) {
+    if (!stdout_is_terminal() || !colourful()) return;
+    auto format = output_format(model);
+    if (!format.reasoning) return;
+    format.tools = nullptr;
+    parser_.emplace(format, OutputOptions{.prompt = std::string(prompt)});
+  }
+
+  void write(const std::string& text) {
+    if (!parser_) {
+      print(text);
+      return;
+    }
+    for (const auto& item : parser_->feed(text))
+      show(item);
+  }
+  void finish() {
+    if (!parser_) return;
+    for (const auto& item : parser_->finish())
+      show(item);
+    dim(false);
+  }
+
+ private:
+  void show(const OutputItem& item) {
+    if (auto* thought = std::get_if<ReasoningDelta>(&item)) {
+      dim(true);
+      print(thought->text);
+    } else if (auto* content = std::get_if<ContentDelta>(&item)) {
+      dim(false);
+      print(content->text);
+    }
+  }
+
+  void dim(bool on) {
+    if (on == dim_) return;
+    print(on ? "\x1b[2m" : "\x1b[0m\n\n");
+    dim_ = on;
+  }
+
+  std::optional<OutputParser> parser_;
+  bool dim_ = false;
+};
 
 } // namespace
 
@@ -112,12 +164,51 @@ GenerateParameters parameters(const Values& values, const TextCodec& codec) {
           token);
     out.extra_eos_tokens.push_back(id);
   }
+  if (values.given("reasoning-budget"))
+    out.reasoning_budget = values.integer("reasoning-budget");
   validate(out);
   return out;
 }
 
-std::string stream(Generation& generation) {
+std::string tools_text(const Values& values) {
+  return values.has("tools") ? read_text(values.text("tools")) : "";
+}
+
+ResponseFormat response_format(
+    const Values& values,
+    const ModelContainer& model) {
+  using Type = ResponseFormat::Type;
+  std::vector<ResponseFormat> asked;
+  if (values.has("json-schema")) {
+    auto schema = values.text("json-schema");
+    if (!starts_with(schema, "{")) schema = read_text(schema);
+    asked.push_back({Type::json_schema, schema});
+  }
+  if (values.has("regex")) asked.push_back({Type::regex, values.text("regex")});
+  if (auto choices = values.list("choice"); !choices.empty())
+    asked.push_back({Type::choice, Json(choices).dump()});
+  if (values.has("grammar"))
+    asked.push_back({Type::grammar, read_text(values.text("grammar"))});
+  auto choice = values.text("tool-choice");
+  if (!choice.empty() && choice != "auto" && choice != "none")
+    asked.push_back(forced_call(
+        model, tools_text(values), choice == "required" ? "" : choice));
+  if (asked.size() > 1)
+    fail(
+        ErrorKind::request,
+        "",
+        "expected at most one of --json-schema, --regex, --choice, --grammar "
+        "and --tool-choice, found {}",
+        asked.size());
+  return asked.empty() ? ResponseFormat{} : asked[0];
+}
+
+std::string stream(
+    Generation& generation,
+    const ModelContainer& model,
+    std::string_view prompt) {
   Cancellable guard;
+  AnswerPrinter answer(model, prompt);
   Progress prefill("reading the prompt");
   std::string out;
   bool cancelled = false;
@@ -130,10 +221,11 @@ std::string stream(Generation& generation) {
       prefill.update(std::size_t(p->processed), std::size_t(p->total));
     } else if (auto& text = std::get<TextChunk>(*event).text; !text.empty()) {
       prefill.finish();
-      print(text);
+      answer.write(text);
       out += text;
     }
   }
+  answer.finish();
   if (generation.info().finish_reason == FinishReason::error)
     fail(ErrorKind::request, "", "{}", generation.info().error);
   return out;

@@ -19,10 +19,22 @@ DownloadControl download_control(class Progress& progress);
 std::shared_ptr<ModelContainer> load_model(const Values& values);
 GenerateParameters parameters(const Values& values, const TextCodec& codec);
 
+// The list of --tools as JSON text, or empty.
+std::string tools_text(const Values& values);
+// What --json-schema and its kin, or --tool-choice, ask for.
+ResponseFormat response_format(
+    const Values& values,
+    const ModelContainer& model);
+
 // Reads a generation, printing its text as it comes and prefill progress;
 // Ctrl-C cancels it. Returns the text. Throws Error for a generation that
 // failed.
-std::string stream(Generation& generation);
+// `model`: reasoning is dimmed where standard output is a terminal; `prompt`:
+// the rendered conversation.
+std::string stream(
+    Generation& generation,
+    const ModelContainer& model,
+    std::string_view prompt);
 
 // What mlx-lm prints after an answer, on standard error.
 void print_statistics(const GenerateInfo& info);

@@ -1,11 +1,13 @@
 #include "generate/codec.h"
 
 #include "checkpoint/gguf.h"
+#include "core/check.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/strings.h"
 #include "text/chat_template.h"
 #include "text/gguf_vocabulary.h"
+#include "text/tools/grammar.h"
 
 namespace mlxlm {
 namespace {
@@ -92,6 +94,41 @@ std::string render_template(
   if (!bos.empty()) all.special_tokens["bos_token"] = bos;
   if (!eos.empty()) all.special_tokens["eos_token"] = eos;
   return ChatTemplate(source).render(all, local_time_now());
+}
+
+namespace {
+
+const Tokenizer& tokenizer_of(const ModelContainer& model) {
+  const auto* codec = dynamic_cast<const Codec*>(&model.codec());
+  MLXLM_CHECK(codec, "a model of this library");
+  return *codec->tokenizer();
+}
+
+} // namespace
+
+OutputFormat output_format(const ModelContainer& model) {
+  return output_format(tokenizer_of(model), model.model_type());
+}
+
+ResponseFormat forced_call(
+    const ModelContainer& model,
+    std::string_view tools,
+    std::string_view name,
+    bool several) {
+  auto format = output_format(model);
+  if (!format.tools)
+    fail(
+        ErrorKind::request,
+        "tool_choice",
+        "expected a model that calls tools, found {}",
+        model.model_type());
+  auto source = tool_call_grammar(
+      *format.tools,
+      parse_json(tools, "tools", ErrorKind::request),
+      tokenizer_of(model),
+      name,
+      several);
+  return {ResponseFormat::Type::grammar, std::move(source.text)};
 }
 
 } // namespace mlxlm

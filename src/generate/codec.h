@@ -5,6 +5,7 @@
 #include <string>
 
 #include "mlxlm/model.h"
+#include "text/output_parser.h"
 #include "text/prompt.h"
 #include "text/tokenizer.h"
 
@@ -39,5 +40,16 @@ class Codec final : public TextCodec {
   Prompter prompter_;
   std::set<int> eos_;
 };
+
+// How a loaded model writes reasoning and tool calls.
+OutputFormat output_format(const ModelContainer& model);
+// A tool_choice as a format: an answer that is a call of one of `tools` (JSON
+// text), or of the one that is named. Throws Error(request) where that cannot
+// be forced.
+ResponseFormat forced_call(
+    const ModelContainer& model,
+    std::string_view tools,
+    std::string_view name = {},
+    bool several = false);
 
 } // namespace mlxlm

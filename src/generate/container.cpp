@@ -117,6 +117,8 @@ Container::Container(
   for (int id : codec_->encode("\n", false))
     xtc_special_.push_back(id);
   stop_tokens_ = std::make_shared<const std::set<int>>(std::move(stops));
+  constraints_ = std::make_unique<ConstraintMaker>(
+      codec_->tokenizer(), loaded.model->vocab(), stop_tokens_);
   context_ = loaded.max_positions > 0 ? loaded.max_positions : 1 << 20;
   if (options.context_length > 0)
     context_ = std::min(context_, options.context_length);
@@ -299,8 +301,10 @@ Request Container::request(
     request.sampling.xtc_special_tokens = xtc_special_;
   request.seed = parameters.seed ? *parameters.seed : entropy();
   request.logprobs = parameters.logprobs;
+  request.constraint = constraints_->make(parameters, prompt);
   auto stops = std::make_shared<std::set<int>>();
-  if (!parameters.ignore_eos) {
+  // What a grammar ends, ends.
+  if (!parameters.ignore_eos || request.constraint) {
     *stops = *stop_tokens_;
     stops->insert(
         parameters.extra_eos_tokens.begin(), parameters.extra_eos_tokens.end());

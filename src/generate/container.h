@@ -7,6 +7,7 @@
 
 #include "cache/footprint.h"
 #include "generate/codec.h"
+#include "generate/constraint_maker.h"
 #include "generate/engine.h"
 #include "generate/model_runner.h"
 #include "mlxlm/model.h"
@@ -89,6 +90,7 @@ class Container final : public ModelContainer {
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<const std::set<int>> stop_tokens_;
   std::vector<int> xtc_special_;
+  std::unique_ptr<ConstraintMaker> constraints_;
   int context_ = 0;
   int step_size_ = 0; // tokens of one pass
   double load_seconds_ = 0;

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "core/check.h"
+#include "generate/constraint.h"
 
 namespace mlxlm {
 
@@ -96,6 +97,8 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
       prompt,
       request->logprobs,
       request->sample);
+  if (request->constraint)
+    sequence->sampler->constrain(Constraint(*request->constraint));
   auto cached = static_cast<int>(sequence->tokens.size());
   sequences_[id] = std::move(sequence);
   return cached;
@@ -325,8 +328,12 @@ std::vector<Drawn> ModelRunner::finish() {
   for (std::size_t row = 0; row < pass.rows.size(); ++row) {
     auto [token, logprob] = (*pass.sampled)[row];
     drawn.push_back({pass.row_ids[row], token, logprob, {}});
-    if (token < 0)
-      drawn.back().error = "logits: expected finite values, found none to draw";
+    if (token < 0) {
+      const auto& failure = pass.rows[row]->sampler->failure();
+      drawn.back().error = failure.empty()
+          ? "logits: expected finite values, found none to draw"
+          : failure;
+    }
     pass.rows[row]->tokens.push_back(token);
   }
   // What the array engine holds back would only grow (mlx-lm: every 512 steps).

@@ -14,6 +14,7 @@
 
 namespace mlxlm {
 
+class Constraint;
 class SequenceCache; // runner.h: what a PromptCache is inside
 
 struct TokenEvent {
@@ -39,6 +40,8 @@ struct Request {
   std::uint64_t seed = 0;
   std::uint32_t sample = 0; // which answer of several to the same prompt
   bool logprobs = false;
+  std::shared_ptr<const Constraint> constraint =
+      {}; // at its beginning, or null
   int max_tokens = 1; // within the context
   // How long the answer gets is not known: memory for it is taken step by step.
   bool open_ended = false;

@@ -44,6 +44,8 @@ struct TokenizerInfo {
   std::map<std::string, std::string> special_tokens;
   // "default", "tool_use" ...: sources of the chat templates.
   std::map<std::string, std::string> chat_templates;
+  // How the model writes tool calls, where its files name it.
+  std::string tool_parser_type;
   std::set<int> eos_ids; // tokens that end an answer
   // A rendered chat prompt that does not begin with BOS gets one.
   bool bos_before_chat = false;
@@ -96,6 +98,10 @@ class Tokenizer {
   }
   // The string of bos_token, eos_token ...; empty when there is none.
   std::string_view special_token(std::string_view name) const;
+  // The Rust tokenizer, which lives as long as this.
+  const mlxlm_tokenizer* handle() const {
+    return handle_.get();
+  }
   // How ids become text: the "decoder" of a tokenizer.json.
   const Json& decoder() const {
     return decoder_;

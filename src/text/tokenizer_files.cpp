@@ -102,6 +102,9 @@ void read_templates(
     const std::string& directory,
     const Json& config,
     TokenizerInfo& info) {
+  if (auto type = config.find("tool_parser_type");
+      type != config.end() && type->is_string())
+    info.tool_parser_type = type->get<std::string>();
   read_template_field(config, "tokenizer_config.json", info);
   read_template_field(
       read_optional(directory, "chat_template.json"),

@@ -68,6 +68,7 @@ Outcome sampler_case(const Case&);
 Outcome template_case(const Case&);
 Outcome text_case(const Case&);
 Outcome tokenizer_case(const Case&);
+Outcome tool_case(const Case&);
 Outcome turboquant_case(const Case&);
 
 } // namespace mlxlm::conformance

@@ -15,6 +15,7 @@ std::span<const Family> families() {
       {"samplers", sampler_case},
       {"text", text_case},
       {"tokenizer", tokenizer_case},
+      {"tool_parsers", tool_case},
       {"turboquant", turboquant_case},
   };
   return table;

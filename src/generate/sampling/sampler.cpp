@@ -1,6 +1,7 @@
 #include "generate/sampling/sampler.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/check.h"
 #include "generate/sampling/fast_exp.h"
@@ -56,13 +57,46 @@ Sampler::Sampler(
 }
 
 std::span<const float> Sampler::process(std::span<const float> row) {
-  if (!processes_) return row;
+  if (!processes_ && !constraint_) return row;
   row_.assign(row.begin(), row.end());
   StageContext context{history_, seed_, sample_, position_};
   for (const auto& processor : processors())
     if (processor.active(parameters_))
       processor.apply(row_, parameters_, context);
+  if (constraint_) allow();
   return row_;
+}
+
+// Tokens without a bit cannot be drawn, nor those beyond the mask; none at all
+// once the constraint has failed.
+void Sampler::allow() {
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  std::span<const std::uint32_t> mask;
+  try {
+    if (failure_.empty()) mask = constraint_->mask();
+  } catch (const Error& error) {
+    failure_ = error.what();
+  }
+  if (!failure_.empty()) {
+    std::fill(row_.begin(), row_.end(), never);
+    return;
+  }
+  if (mask.empty()) return;
+  for (std::size_t word = 0; word * 32 < row_.size(); ++word) {
+    auto bits = word < mask.size() ? mask[word] : 0;
+    if (bits == ~std::uint32_t{0}) continue;
+    auto begin = word * 32, end = std::min(begin + 32, row_.size());
+    for (auto token = begin; token < end; ++token)
+      if (!(bits >> (token - begin) & 1)) row_[token] = never;
+  }
+}
+
+void Sampler::follow(int token) {
+  try {
+    constraint_->accept(token);
+  } catch (const Error& error) {
+    failure_ = error.what();
+  }
 }
 
 Sampled Sampler::next(std::span<const float> row) {
@@ -137,6 +171,7 @@ int Sampler::draw() {
 
 void Sampler::remember(int token) {
   ++position_;
+  if (constraint_) follow(token);
   if (window_ == 0) return;
   // Trimmed now and then, so that a step costs nothing.
   if (history_.size() >= 2 * window_ + 64)

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "generate/constraint.h"
 #include "generate/sampling/distribution.h"
 #include "mlxlm/sampling.h"
 
@@ -32,6 +35,15 @@ class Sampler {
       bool logprobs = false,
       std::uint32_t sample = 0);
 
+  // From now on only tokens that `constraint` allows are drawn.
+  void constrain(Constraint constraint) {
+    constraint_ = std::move(constraint);
+  }
+  // Why the constraint could not go on; `next` draws nothing any more.
+  const std::string& failure() const {
+    return failure_;
+  }
+
   // Draws from logits [vocab] and takes the token into the history.
   Sampled next(std::span<const float> row);
   // What `next` draws from, without drawing; most likely or not, every token
@@ -42,11 +54,13 @@ class Sampler {
 
   // Whether `next` is the largest logit and nothing else.
   bool plain_argmax() const {
-    return parameters_.greedy() && !processes_ && !logprobs_;
+    return parameters_.greedy() && !processes_ && !logprobs_ && !constraint_;
   }
 
  private:
   std::span<const float> process(std::span<const float> row);
+  void allow(); // masks row_
+  void follow(int token); // tells the constraint
   void narrow(); // runs the filters
   double weigh();
   int draw();
@@ -58,6 +72,8 @@ class Sampler {
   bool logprobs_, processes_;
   std::size_t window_; // history that the penalties may look at
   std::vector<int> history_;
+  std::optional<Constraint> constraint_;
+  std::string failure_;
   // Scratch.
   std::vector<float> row_, weights_;
   std::vector<double> block_sums_;

@@ -1,0 +1,73 @@
+// The ways in which models write tool calls: one file a format in this folder,
+// one row in table.cpp.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+
+namespace mlxlm {
+
+struct ParsedCall {
+  std::string name;
+  Json arguments = nullptr; // nearly always an object; null: none were given
+  std::string id = {}; // empty: the model gave none
+};
+
+// Where a call's JSON arguments begin in a payload.
+struct CallHead {
+  std::string name, id;
+  std::size_t arguments; // offset of the "{"
+};
+
+// The text around a call, for grammars that force calls: before the name,
+// between name and arguments, after them.
+struct CallSyntax {
+  std::string_view begin, middle, end;
+};
+
+// Arguments that stand one after another: around each key and each value.
+struct ArgumentSyntax {
+  std::string_view key_begin, key_end, value_end;
+};
+
+struct ToolFormat {
+  std::string_view name; // as mlx-lm names its parsers, where it has one
+  // Around a payload, which has one call or several. An empty `close`: to the
+  // end of the answer. An empty `open`: calls are JSON without marks, where the
+  // content begins with it.
+  std::string_view open, close;
+  // The calls of a payload (without its markers). `tools` is the request's list
+  // or null. Throws Error(text) when there are none.
+  std::vector<ParsedCall> (
+      *parse)(std::string_view payload, const Json& tools) = nullptr;
+  // The next call whose arguments are JSON text, from `from` on, as soon as a
+  // beginning of the payload shows it; more text never changes the answer.
+  // Null: arguments are not JSON text, calls come whole.
+  std::optional<CallHead> (*head)(std::string_view payload, std::size_t from) =
+      nullptr;
+  // Calls may stand without marks where the content begins with JSON.
+  enum class Bare { never, listed, any } bare = Bare::never;
+  // How one call is written, with JSON arguments or, where `arguments` is set,
+  // with marked ones. Null: calls cannot be forced.
+  const CallSyntax* syntax = nullptr;
+  const ArgumentSyntax* arguments = nullptr;
+  int id_length =
+      0; // 0: "call_" and 32 hex digits; else that many of [a-zA-Z0-9]
+};
+
+std::span<const ToolFormat* const> tool_formats();
+// By name or one of its aliases ("hermes", "laguna", "atem" ...); null: none.
+const ToolFormat* find_tool_format(std::string_view name);
+// As mlx-lm's _infer_tool_parser, then formats it does not know; null: none.
+const ToolFormat* detect_tool_format(
+    std::string_view chat_template,
+    const std::function<bool(std::string_view)>& has_token = {},
+    std::string_view model_type = {});
+
+} // namespace mlxlm
