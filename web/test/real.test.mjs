@@ -1,0 +1,88 @@
+// The page as the program serves it, with a small model. MLXLM names the program.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { answer, executablePath, openPage, send, startBrowser } from './browser.mjs';
+
+const program = process.env.MLXLM;
+const skip = executablePath === undefined || program === undefined;
+const shots = process.env.SHOTS;
+
+let server, url, folder, browser;
+
+async function start() {
+  const child = spawn(program, ['serve', '--port', '0', '--no-access-log', '--max-tokens', '60', '--conversations', join(folder, 'kept.db')], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  const at = await new Promise((resolve, reject) => {
+    child.stderr.on('data', (data) => {
+      said += data;
+      const found = /serving .* at (http:\S+)/.exec(said);
+      if (found) resolve(found[1].replace(/\/?$/, '/'));
+    });
+    child.on('exit', (code) => reject(new Error(`ended with ${code}: ${said}`)));
+  });
+  return { child, at };
+}
+
+before(async () => {
+  if (skip) return;
+  folder = await mkdtemp(join(tmpdir(), 'mlxlm-page-'));
+  ({ child: server, at: url } = await start());
+  browser = await startBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  if (server) {
+    server.kill('SIGTERM');
+    await new Promise((ended) => server.once('exit', ended));
+  }
+  if (folder) await rm(folder, { recursive: true });
+});
+
+test('real: headers, and files that are not sent twice', { skip }, async () => {
+  const page = await fetch(url);
+  assert.equal(page.status, 200);
+  assert.match(page.headers.get('content-type'), /^text\/html/);
+  const policy = page.headers.get('content-security-policy');
+  assert.match(policy, /default-src 'none'.*frame-ancestors 'none'/);
+  assert.ok((await page.text()).includes(policy.replace("; frame-ancestors 'none'", '')));
+  const again = await fetch(`${url}page/app.js`, { headers: { 'if-none-match': (await fetch(`${url}page/app.js`)).headers.get('etag') } });
+  assert.equal(again.status, 304);
+  assert.equal((await fetch(`${url}page/none.js`)).status, 404);
+});
+
+test('real: send, stream, stop, edit, reload', { skip }, async () => {
+  const { page, context, seen } = await openPage(browser, url);
+  await page.getByText('Kept on this server.').waitFor();
+  await send(page, 'What is the capital of France?');
+  const first = await answer(page);
+  assert.match(await first.innerText(), /Paris/);
+  assert.match(await first.locator('.stats').innerText(), /tokens.*tok\/s.*prompt \d+/s);
+  await send(page, 'And now tell me a very long story about it.');
+  await page.locator('article').nth(3).locator('.markdown p').first().waitFor();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  const stopped = await answer(page);
+  assert.match(await stopped.innerText(), /Stopped/);
+  await page.locator('article.user').first().hover();
+  await page.getByRole('button', { name: 'Edit and send again' }).first().click();
+  await page.getByLabel('Edit the message').fill('What is the capital of Italy?');
+  await page.keyboard.press('Control+Enter');
+  await page.locator('article.assistant').first().getByText(/Rome/).waitFor();
+  await answer(page);
+  if (shots) await page.screenshot({ path: `${shots}/real-desktop.png` });
+  await page.waitForTimeout(300);
+  await page.reload();
+  await page.locator('article.assistant').first().getByText(/Rome/).waitFor();
+  await page.getByRole('link', { name: 'Live view' }).click();
+  await page.getByRole('region', { name: 'Memory' }).waitFor();
+  await page.waitForTimeout(2500);
+  assert.match(await page.getByRole('region', { name: 'Memory' }).innerText(), /process\s+[\d.]+ [MG]iB/);
+  assert.match(await page.getByRole('region', { name: 'KV pages' }).innerText(), /\d/);
+  if (shots) await page.screenshot({ path: `${shots}/real-live-desktop.png` });
+  assert.deepEqual(seen, { outside: [], errors: [] });
+  await context.close();
+});
