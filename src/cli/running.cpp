@@ -32,7 +32,7 @@ KvCacheOptions kv_cache(const Values& values) {
   }
   out.group_size = values.integer("kv-group-size");
   out.quantized_start = values.integer("quantized-kv-start");
-  if (values.has("prompt-cache-file") && values.command().name == "generate")
+  if (values.command().name == "generate" && values.has("prompt-cache-file"))
     out.like_file = values.text("prompt-cache-file");
   if (values.given("max-kv-size"))
     out.max_tokens = values.integer("max-kv-size");
