@@ -68,6 +68,52 @@ TEST_F(PrefixStores, OthersAndShortOnesAreNotFound) {
   EXPECT_EQ(store_.size(), 1u);
 }
 
+TEST_F(PrefixStores, AnotherKeyIsAnotherText) {
+  auto s = memory_->sequence();
+  read(*memory_, *s, counted(40));
+  store_.insert(counted(40), std::move(s), 7);
+  EXPECT_FALSE(store_.find(counted(50)));
+  EXPECT_EQ(store_.find(counted(50), 7)->length, 40);
+}
+
+TEST_F(PrefixStores, AgreeWithLookingAtAll) {
+  PrefixStore store(40);
+  unsigned random = 1;
+  auto below = [&](unsigned n) {
+    return int((random = random * 1664525 + 1013904223) >> 8) % int(n);
+  };
+  std::vector<std::vector<int>> texts;
+  for (int i = 0; i < 60; ++i) {
+    // Branches of earlier texts.
+    std::vector<int> text;
+    if (i > 0) {
+      text = texts[below(i)];
+      text.resize(below(text.size() + 1));
+    }
+    for (int n = 1 + below(50); n > 0; --n)
+      text.push_back(below(3));
+    auto found = store.find(text);
+    int most = 0;
+    for (std::size_t k = texts.size() > 40 ? 40 : texts.size(); k > 0; --k) {
+      auto& other = texts[texts.size() - k];
+      auto end =
+          std::mismatch(other.begin(), other.end(), text.begin(), text.end());
+      most = std::max(most, int(end.first - other.begin()));
+    }
+    most = std::min(most, int(text.size()) - 1);
+    if (i < 40) {
+      EXPECT_EQ(found ? found->length : 0, most < 16 ? 0 : most) << i;
+    }
+    auto s = memory_->sequence();
+    read(*memory_, *s, text);
+    store.insert(text, std::move(s));
+    texts.push_back(text);
+  }
+  EXPECT_LE(store.size(), 40u);
+  store.clear();
+  EXPECT_EQ(memory_->bytes(), 0u);
+}
+
 TEST_F(PrefixStores, PagesAreSharedAndTheLeastUsedGoFirst) {
   keep(counted(40));
   auto one = memory_->bytes();

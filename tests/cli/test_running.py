@@ -55,8 +55,9 @@ def test_cached_prompt_goes_on(mlxlm, tmp_path, layout, kind):
     done = mlxlm("cache-prompt", "-p", first, "--prompt-cache-file", file,
                  "--cache-layout", layout, *kind)
     assert done.code == 0 and done.out == b""
+    whole = mlxlm("generate", "-p", first + second, "-m", 32, *kind)
     done = mlxlm("generate", "-p", second, "--prompt-cache-file", file, "-m", 32, *kind)
-    assert done.text == "The capital of France is Paris.\n"
+    assert done.text == whole.text and len(done.text) > 10
     assert re.search(r"^Prompt: 37 tokens", done.err, re.M)
 
 
@@ -71,8 +72,10 @@ def test_foreign_prompt_cache_is_refused(fails, mlxlm, checkpoint, tmp_path):
 @pytest.mark.parametrize("kind", [["--kv-bits", 8], ["--kv-scheme", "turbo4v4"],
                                   ["--kv-scheme", "quality"], ["--max-kv-size", 64]])
 def test_keys_and_values_in_fewer_bits(mlxlm, kind):
-    done = mlxlm("generate", "-p", CAPITAL, "-m", 32, "--quantized-kv-start", 0, *kind)
-    assert done.text == "The capital of France is Paris.\n"
+    count = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+    done = mlxlm("generate", "--ignore-chat-template", "-p", count, "-m", 12,
+                 "--quantized-kv-start", 0, *kind)
+    assert done.text.startswith(" 13, 14, 15,")
 
 
 def test_unknown_kv_scheme(fails):
