@@ -5,7 +5,9 @@ use crate::meter::metered;
 use crate::tokenizer::{Inner, Tokenizer};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
-use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::toktrie::{
+    InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+};
 use llguidance::{Matcher, ParserFactory};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -91,9 +93,11 @@ fn spelled(part: &impl serde::Serialize) -> String {
 impl Vocabulary {
     fn new(tokenizer: &Tokenizer, size: usize, eos: &[u32]) -> Result<Self, String> {
         let size = size.max(tokenizer.parsing().get_vocab_size(true));
-        let bad = eos.iter().find(|&&id| id as usize >= size);
-        if eos.is_empty() || bad.is_some() {
-            return Err(format!("expected ids below {size} that end a text, found {bad:?}"));
+        if let Some(bad) = eos.iter().find(|&&id| id as usize >= size) {
+            return Err(format!("expected ids below {size} that end a text, found {bad}"));
+        }
+        if eos.is_empty() {
+            return Err("expected an id that ends a text, found none".into());
         }
         let bytes = spelled(&tokenizer.parsing().get_decoder()).contains("\"ByteLevel\"");
         let prefixed =
@@ -216,8 +220,7 @@ pub unsafe extern "C" fn mlxlm_matcher_new(
     guard(out, error, || {
         let source = source.text()?;
         let limits = &*limits;
-        let matcher =
-            metered(limits.memory_bytes, || (*vocabulary).compile(kind, source, limits))?;
+        let matcher = metered(limits.memory_bytes, || (*vocabulary).compile(kind, source, limits))?;
         Ok(Box::into_raw(Box::new(matcher)))
     })
 }
