@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "mlxlm/error.h"
 #include "mlxlm/sampling.h"
 
 namespace mlxlm {
@@ -124,6 +126,7 @@ struct GenerateInfo {
   FinishReason finish_reason = FinishReason::stop;
   std::string stop_text; // the stop text met, if any
   std::string error; // FinishReason::error: one line
+  ErrorKind error_kind = ErrorKind::internal; // and of which kind
 
   int total_prompt_tokens() const {
     return prompt_tokens + cached_prompt_tokens;
@@ -147,6 +150,13 @@ class Generation {
   // complete then). Never throws for what happens to the request itself: that
   // is finish_reason `error`.
   virtual std::optional<GenerateEvent> next() = 0;
+  // As next(), but nothing also while there is no event yet; ended() tells.
+  virtual std::optional<GenerateEvent> poll() = 0;
+  virtual bool ended() const = 0;
+  // For readers that poll: `wake` is called on the engine's thread (or at once)
+  // whenever there is something new. It must not wait, and ends with the
+  // generation.
+  virtual void notify(std::function<void()> wake) = 0;
   // Honoured at the next step. Safe from any thread and from signal-driven
   // ones.
   virtual void cancel() = 0;

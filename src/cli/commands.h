@@ -7,6 +7,7 @@ namespace mlxlm::cli {
 
 int run_generate(const Values&);
 int run_chat(const Values&);
+int run_serve(const Values&);
 int run_bench(const Values&);
 int run_convert(const Values&);
 int run_cache_prompt(const Values&);

@@ -135,6 +135,10 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   options.threads = values.integer("threads");
   if (values.given("prefill-step-size"))
     options.prefill_step_size = values.integer("prefill-step-size");
+  if (values.command().name == "serve") {
+    options.max_batch = values.integer("decode-concurrency");
+    options.max_queue = 1 << 24; // the server has a queue of its own
+  }
   auto path = fetch_model(values.text("model"));
   options.kv_cache = kv_cache(values);
   Progress progress("loading", true);
@@ -143,7 +147,7 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   });
 }
 
-GenerateParameters parameters(const Values& values, const TextCodec& codec) {
+GenerateParameters sampling_parameters(const Values& values) {
   auto out = program_defaults();
   for (auto& row : generation_settings()) {
     auto name = flag_name(row);
@@ -154,6 +158,12 @@ GenerateParameters parameters(const Values& values, const TextCodec& codec) {
   out.max_tokens.reset();
   if (int limit = values.integer("max-tokens"); limit >= 0)
     out.max_tokens = limit;
+  validate(out);
+  return out;
+}
+
+GenerateParameters parameters(const Values& values, const TextCodec& codec) {
+  auto out = sampling_parameters(values);
   for (auto& token : values.list("extra-eos-token")) {
     int id = codec.token_id(token);
     if (id < 0)
@@ -166,7 +176,6 @@ GenerateParameters parameters(const Values& values, const TextCodec& codec) {
   }
   if (values.given("reasoning-budget"))
     out.reasoning_budget = values.integer("reasoning-budget");
-  validate(out);
   return out;
 }
 

@@ -17,6 +17,8 @@ std::string fetch_model(const std::string& reference, bool weights = true);
 DownloadControl download_control(class Progress& progress);
 
 std::shared_ptr<ModelContainer> load_model(const Values& values);
+// `sampling_parameters`: without what needs the vocabulary.
+GenerateParameters sampling_parameters(const Values& values);
 GenerateParameters parameters(const Values& values, const TextCodec& codec);
 
 // The list of --tools as JSON text, or empty.

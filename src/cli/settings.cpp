@@ -1,11 +1,14 @@
 #include "cli/settings.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <optional>
 
 #include "core/strings.h"
 #include "mlxlm/generate.h"
+#include "serve/limits.h"
 
 namespace mlxlm::cli {
 namespace {
@@ -13,7 +16,7 @@ namespace {
 constexpr auto long_help = Shown::long_help;
 
 // What every command that runs a model takes.
-const std::string running = "generate chat bench perplexity cache-prompt";
+const std::string running = "generate chat serve bench perplexity cache-prompt";
 
 std::vector<Setting> make_settings() {
   return {
@@ -60,7 +63,7 @@ std::vector<Setting> make_settings() {
       {.name = "extra-eos-token",
        .kind = Kind::list,
        .value = "TOKEN",
-       .commands = "generate chat",
+       .commands = "generate chat serve",
        .help = "more tokens that end the answer",
        .shown = long_help},
       {.name = "ignore-chat-template",
@@ -71,7 +74,7 @@ std::vector<Setting> make_settings() {
        .aliases = "--chat-template-args",
        .kind = Kind::json,
        .value = "JSON",
-       .commands = "generate chat",
+       .commands = "generate chat serve",
        .help = "variables for the chat template",
        .shown = long_help},
       {.name = "tools",
@@ -109,7 +112,7 @@ std::vector<Setting> make_settings() {
       {.name = "reasoning-budget",
        .kind = Kind::integer,
        .value = "N",
-       .commands = "generate chat",
+       .commands = "generate chat serve",
        .help = "most tokens of reasoning before the answer",
        .low = 0,
        .high = 1 << 24,
@@ -189,7 +192,7 @@ std::vector<Setting> make_settings() {
        .kind = Kind::integer,
        .value = "N",
        .fallback = "5000",
-       .commands = "generate chat cache-prompt bench=0 perplexity=0",
+       .commands = "generate chat serve cache-prompt bench=0 perplexity=0",
        .help = "tokens remembered before keys and values are quantized",
        .low = 0,
        .high = 1 << 24,
@@ -318,6 +321,90 @@ std::vector<Setting> make_settings() {
        .commands = "perplexity",
        .help = "text to measure; - reads standard input"},
 
+      // serve
+      {.name = "host",
+       .value = "ADDRESS",
+       .fallback = "127.0.0.1",
+       .commands = "serve",
+       .help = "where to listen: an address, or unix:PATH"},
+      {.name = "port",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "8080",
+       .commands = "serve",
+       .help = "0: any free one",
+       .low = 0,
+       .high = 65535},
+      {.name = "api-key",
+       .kind = Kind::list,
+       .value = "KEY",
+       .commands = "serve",
+       .help = "who may ask: KEY or NAME:KEY"},
+      {.name = "api-key-file",
+       .value = "FILE",
+       .commands = "serve",
+       .help = "a file of keys, one a line; SIGHUP reads it again"},
+      {.name = "insecure",
+       .kind = Kind::flag,
+       .commands = "serve",
+       .help = "let other machines ask without a key"},
+      {.name = "alias",
+       .value = "NAME",
+       .commands = "serve",
+       .help = "what clients call the model"},
+      {.name = "any-model",
+       .kind = Kind::flag,
+       .commands = "serve",
+       .help = "answer whatever model a request names"},
+      {.name = "decode-concurrency",
+       .aliases = "--parallel -np",
+       .kind = Kind::integer,
+       .value = "N",
+       .fallback = "32",
+       .commands = "serve",
+       .help = "answers made together",
+       .low = 1,
+       .high = 4096},
+      {.name = "allowed-origins",
+       .kind = Kind::list,
+       .value = "ORIGIN",
+       .commands = "serve",
+       .help = "web pages that may ask, besides its own; *: all",
+       .shown = long_help},
+      {.name = "allowed-hosts",
+       .kind = Kind::list,
+       .value = "NAME",
+       .commands = "serve",
+       .help = "names in the Host header, besides localhost; *: all",
+       .shown = long_help},
+      {.name = "ssl-cert-file",
+       .value = "FILE",
+       .commands = "serve",
+       .help = "PEM certificates: serve https",
+       .shown = long_help},
+      {.name = "ssl-key-file",
+       .value = "FILE",
+       .commands = "serve",
+       .help = "their PEM key",
+       .shown = long_help},
+      {.name = "reasoning-field",
+       .value = "NAME",
+       .fallback = "reasoning_content",
+       .commands = "serve",
+       .help = "what answers call reasoning",
+       .choices = "reasoning_content reasoning both",
+       .shown = long_help},
+      {.name = "strict",
+       .kind = Kind::flag,
+       .commands = "serve",
+       .help = "unknown fields of a request are an error",
+       .shown = long_help},
+      {.name = "no-access-log",
+       .kind = Kind::flag,
+       .commands = "serve",
+       .help = "no line for each request",
+       .shown = long_help},
+
       // tokenize, detokenize, template
       {.name = "no-special",
        .kind = Kind::flag,
@@ -406,9 +493,9 @@ struct Dressing {
   bool common;
 };
 constexpr Dressing dressings[] = {
-    {"--max-tokens", "-m", "generate chat=256", -1, true},
-    {"--temp", "--temperature", "generate chat", {}, true},
-    {"--seed", "", "generate chat", {}, true},
+    {"--max-tokens", "-m", "generate chat=256 serve=512", -1, true},
+    {"--temp", "--temperature", "generate chat serve", {}, true},
+    {"--seed", "", "generate chat serve", {}, true},
 };
 
 Kind kind_of(SettingType type) {
@@ -442,7 +529,7 @@ Setting from_library(const mlxlm::Setting& row) {
       : out.kind == Kind::integer    ? "N"
                                      : "X";
   out.fallback = row.program;
-  out.commands = "generate chat";
+  out.commands = "generate chat serve";
   out.help = help_of(row.help);
   if (out.kind == Kind::integer || out.kind == Kind::number) {
     out.low = row.low;
@@ -458,6 +545,19 @@ Setting from_library(const mlxlm::Setting& row) {
   }
   if (out.low < 0 && out.name == "max-tokens") out.help += "; -1 for no limit";
   return out;
+}
+
+Setting from_limit(const serve::LimitRow& row) {
+  return {
+      .name = join(split(row.name, '_'), "-"),
+      .kind = Kind::integer,
+      .value = std::string("N"),
+      .fallback = fmt::format("{}", serve::Limits().*row.member),
+      .commands = std::string("serve"),
+      .help = std::string(row.help),
+      .low = static_cast<double>(row.low),
+      .high = static_cast<double>(row.high),
+      .shown = long_help};
 }
 
 // The default a command gives in `commands`: "chat=256" -> "256"; nothing when
@@ -486,6 +586,8 @@ std::span<const Setting> settings() {
     for (auto& row : generation_settings())
       rows.push_back(from_library(row));
     out.insert(at, rows.begin(), rows.end());
+    for (auto& row : serve::limit_rows())
+      out.push_back(from_limit(row));
     return out;
   }();
   return table;

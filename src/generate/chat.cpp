@@ -50,16 +50,16 @@ class Turn final : public Generation {
     if (!settled_) settle(FinishReason::cancelled);
   }
   std::optional<GenerateEvent> next() override {
-    auto event = inner_->next();
-    if (!event) {
-      if (!settled_) {
-        state_->info = inner_->info();
-        settle(inner_->info().finish_reason);
-      }
-      return event;
-    }
-    if (auto* chunk = std::get_if<TextChunk>(&*event)) answer_ += chunk->text;
-    return event;
+    return note(inner_->next());
+  }
+  std::optional<GenerateEvent> poll() override {
+    return note(inner_->poll());
+  }
+  bool ended() const override {
+    return settled_;
+  }
+  void notify(std::function<void()> wake) override {
+    inner_->notify(std::move(wake));
   }
   void cancel() override {
     inner_->cancel();
@@ -69,6 +69,18 @@ class Turn final : public Generation {
   }
 
  private:
+  std::optional<GenerateEvent> note(std::optional<GenerateEvent> event) {
+    if (!event) {
+      if (!settled_ && inner_->ended()) {
+        state_->info = inner_->info();
+        settle(inner_->info().finish_reason);
+      }
+    } else if (auto* chunk = std::get_if<TextChunk>(&*event)) {
+      answer_ += chunk->text;
+    }
+    return event;
+  }
+
   void settle(FinishReason reason) {
     settled_ = true;
     bool keep = reason == FinishReason::stop || reason == FinishReason::length;

@@ -328,7 +328,7 @@ std::vector<GenerationPtr> Container::submit(
     if (request.max_tokens == 0) {
       GenerateInfo info{.seed = request.seed};
       info.finish_reason = FinishReason::length;
-      request.channel->events.push_last(FinishedEvent{std::move(info)});
+      request.channel->end(FinishedEvent{std::move(info)});
       continue;
     }
     accepted.push_back(std::make_shared<const Request>(std::move(request)));

@@ -180,7 +180,9 @@ void Engine::accept(Incoming incoming) {
   active.reserved = prompt + answer;
   auto refusal = admission_->refusal(active.reserved);
   if (!refusal) refusal = scheduler_.submit(job);
-  if (refusal) end(id, FinishReason::error, *refusal);
+  if (!refusal) return;
+  active.info.error_kind = ErrorKind::resource;
+  end(id, FinishReason::error, *refusal);
 }
 
 void Engine::admit() {
@@ -299,7 +301,7 @@ void Engine::report_progress(const std::vector<Piece>& pieces) {
     auto& active = it->second;
     if (active.info.generation_tokens > 0) continue; // read once more
     active.processed += piece.count;
-    active.request->channel->events.try_push(PrefillProgress{
+    active.request->channel->push(PrefillProgress{
         active.processed, static_cast<int>(active.request->prompt.size())});
   }
 }
@@ -314,7 +316,7 @@ void Engine::handle(const Drawn& drawn) {
   if (active.info.generation_tokens++ == 0) active.first = active.last;
   if (request.stop_tokens->count(drawn.token))
     return end(drawn.id, FinishReason::stop);
-  request.channel->events.try_push(TokenEvent{drawn.token, drawn.logprob});
+  request.channel->push(TokenEvent{drawn.token, drawn.logprob});
   if (active.info.generation_tokens >= request.max_tokens)
     end(drawn.id, FinishReason::length);
 }
@@ -340,7 +342,7 @@ void Engine::end(std::uint64_t id, FinishReason reason, std::string error) {
   info.peak_memory_bytes = peak_memory_();
   auto channel = active.request->channel;
   active.request.reset();
-  channel->events.push_last(FinishedEvent{std::move(info)});
+  channel->end(FinishedEvent{std::move(info)});
 }
 
 void Engine::fail_all(const std::string& what) {

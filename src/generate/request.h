@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <variant>
@@ -28,10 +30,38 @@ using EngineEvent = std::variant<PrefillProgress, TokenEvent, FinishedEvent>;
 
 // Between the engine and the one who reads. Its capacity covers every event
 // that the request can cause, so that the engine never waits for a reader.
-struct Channel {
+class Channel {
+ public:
   explicit Channel(std::size_t capacity) : events(capacity) {}
+  // For the engine.
+  void push(EngineEvent event) {
+    events.try_push(std::move(event));
+    wake();
+  }
+  void end(FinishedEvent event) {
+    events.push_last(std::move(event));
+    wake();
+  }
+  // For a reader that does not wait: called after every event, and now.
+  // Nothing: no longer, and no call is under way afterwards.
+  void notify(std::function<void()> function) {
+    {
+      std::lock_guard lock(mutex_);
+      wake_ = std::move(function);
+    }
+    wake();
+  }
+
   BoundedQueue<EngineEvent> events;
   std::atomic<bool> cancelled{false};
+
+ private:
+  void wake() {
+    std::lock_guard lock(mutex_);
+    if (wake_) wake_();
+  }
+  std::mutex mutex_;
+  std::function<void()> wake_;
 };
 
 struct Request {

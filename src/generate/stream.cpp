@@ -17,11 +17,16 @@ TextStream::TextStream(
 
 TextStream::~TextStream() {
   channel_->cancelled = true;
+  channel_->notify({});
   channel_->events.close();
 }
 
 void TextStream::cancel() {
   channel_->cancelled = true;
+}
+
+void TextStream::notify(std::function<void()> wake) {
+  channel_->notify(std::move(wake));
 }
 
 std::optional<GenerateEvent> TextStream::next() {
@@ -31,14 +36,27 @@ std::optional<GenerateEvent> TextStream::next() {
       ended_ = true;
       break;
     }
-    if (auto* progress = std::get_if<PrefillProgress>(&*event))
-      return *progress;
-    if (auto* finished = std::get_if<FinishedEvent>(&*event))
-      return finish(std::move(*finished));
-    if (stops_.stopped()) continue; // drawn before the engine knew
-    return chunk(std::get<TokenEvent>(*event));
+    if (auto result = read(std::move(*event))) return result;
   }
   return std::nullopt;
+}
+
+std::optional<GenerateEvent> TextStream::poll() {
+  while (!ended_) {
+    auto event = channel_->events.try_pop();
+    if (!event) break;
+    if (auto result = read(std::move(*event))) return result;
+  }
+  return std::nullopt;
+}
+
+// Nothing for what the reader does not see.
+std::optional<GenerateEvent> TextStream::read(EngineEvent event) {
+  if (auto* progress = std::get_if<PrefillProgress>(&event)) return *progress;
+  if (auto* finished = std::get_if<FinishedEvent>(&event))
+    return finish(std::move(*finished));
+  if (stops_.stopped()) return std::nullopt; // drawn before the engine knew
+  return chunk(std::get<TokenEvent>(event));
 }
 
 TextChunk TextStream::chunk(const TokenEvent& event) {

@@ -22,12 +22,18 @@ class TextStream final : public Generation {
   ~TextStream() override;
 
   std::optional<GenerateEvent> next() override;
+  std::optional<GenerateEvent> poll() override;
+  bool ended() const override {
+    return ended_;
+  }
+  void notify(std::function<void()> wake) override;
   void cancel() override;
   const GenerateInfo& info() const override {
     return info_;
   }
 
  private:
+  std::optional<GenerateEvent> read(EngineEvent event);
   TextChunk chunk(const TokenEvent& event);
   std::optional<GenerateEvent> finish(FinishedEvent event);
 

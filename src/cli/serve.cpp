@@ -1,0 +1,325 @@
+// serve: a model behind HTTP. Signals are taken by the main thread alone:
+// SIGTERM and SIGINT end what runs in good order, a second one at once; SIGHUP
+// reads the keys again.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <ctime>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "cli/commands.h"
+#include "cli/running.h"
+#include "cli/terminal.h"
+#include "core/check.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/strings.h"
+#include "generate/codec.h"
+#include "mlxlm/version.h"
+#include "serve/server.h"
+#include "serve/service.h"
+
+namespace mlxlm::cli {
+namespace {
+
+class ModelEngine final : public serve::Engine {
+ public:
+  ModelEngine(
+      std::shared_ptr<ModelContainer> model,
+      serve::EngineFacts facts,
+      std::vector<int> extra_eos_tokens)
+      : model_(std::move(model)),
+        facts_(std::move(facts)),
+        extra_eos_tokens_(std::move(extra_eos_tokens)) {}
+
+  const serve::EngineFacts& facts() const override {
+    return facts_;
+  }
+  const TextCodec& codec() const override {
+    return model_->codec();
+  }
+  GenerationPtr start(serve::Job job, std::function<void()> wake) override {
+    job.parameters.extra_eos_tokens = extra_eos_tokens_;
+    auto generation = model_->generate(std::move(job.prompt), job.parameters);
+    generation->notify(std::move(wake));
+    return generation;
+  }
+  ResponseFormat forced_call(
+      const std::string& tools,
+      const std::string& name,
+      bool several) const override {
+    return mlxlm::forced_call(*model_, tools, name, several);
+  }
+  // The last figures, where the model is in the middle of a long step.
+  MemoryFigures memory() override {
+    using namespace std::chrono_literals;
+    std::lock_guard lock(mutex_);
+    if (!asked_.valid())
+      asked_ = std::async(
+          std::launch::async, [model = model_] { return model->memory(); });
+    if (asked_.wait_for(50ms) == std::future_status::ready)
+      memory_ = asked_.get();
+    return memory_;
+  }
+
+ private:
+  std::shared_ptr<ModelContainer> model_;
+  serve::EngineFacts facts_;
+  std::vector<int> extra_eos_tokens_;
+  std::mutex mutex_; // of what follows
+  std::future<MemoryFigures> asked_;
+  MemoryFigures memory_;
+};
+
+// What clients call it: the reference, but no path of this machine.
+std::string model_name(const Values& values) {
+  if (values.has("alias")) return values.text("alias");
+  auto reference = values.text("model");
+  while (reference.size() > 1 && reference.back() == '/')
+    reference.pop_back();
+  if (!is_file(reference) && !is_directory(reference)) return reference;
+  auto name = file_name(reference);
+  if (ends_with(name, ".gguf")) name.resize(name.size() - 5);
+  return name;
+}
+
+serve::EnginePtr make_engine(
+    const Values& values,
+    const std::shared_ptr<ModelContainer>& model) {
+  serve::EngineFacts facts;
+  facts.model = model_name(values);
+  facts.fingerprint =
+      fmt::format("mlxlm-{}-{}-{}", version(), engine_version(), device());
+  facts.created = std::time(nullptr);
+  facts.context_length = model->context_length();
+  facts.slots = values.integer("decode-concurrency");
+  facts.capabilities = model->capabilities();
+  facts.output = output_format(*model);
+  auto summary = inspect(model->path());
+  facts.family = summary.model_type;
+  facts.format = lower_ascii(summary.container);
+  facts.quantization = summary.quantization;
+  facts.bytes = summary.weight_bytes;
+  facts.parameters = summary.parameters;
+  return std::make_shared<ModelEngine>(
+      model,
+      std::move(facts),
+      parameters(values, model->codec()).extra_eos_tokens);
+}
+
+// Lines of several threads, whole. What cannot be written is left out.
+void log_line(const std::string& line) {
+  static std::mutex mutex;
+  std::lock_guard lock(mutex);
+  note(line);
+}
+
+std::string utc_now() {
+  auto now = std::chrono::system_clock::now();
+  auto time = std::chrono::system_clock::to_time_t(now);
+  std::tm tm{};
+  ::gmtime_r(&time, &tm);
+  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                now.time_since_epoch())
+                .count() %
+      1000;
+  return fmt::format(
+      "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+      tm.tm_year + 1900,
+      tm.tm_mon + 1,
+      tm.tm_mday,
+      tm.tm_hour,
+      tm.tm_min,
+      tm.tm_sec,
+      ms);
+}
+
+void log_access(const serve::AccessRecord& r) {
+  Json line = {
+      {"time", utc_now()},
+      {"id", r.id},
+      {"peer", r.peer},
+      {"client", r.client},
+      {"request", printable(r.method + " " + r.path, 200)},
+      {"status", r.status},
+      {"outcome", r.outcome},
+      {"bytes", r.bytes},
+      {"seconds", std::round(r.seconds * 1e4) / 1e4}};
+  if (!r.note.empty()) line["tokens"] = r.note;
+  log_line(line.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::vector<serve::Key> read_keys(const Values& values) {
+  auto keys = serve::parse_keys(join(values.list("api-key"), "\n"));
+  if (values.has("api-key-file"))
+    for (auto& key : serve::parse_keys(read_file(values.text("api-key-file"))))
+      keys.push_back(std::move(key));
+  return keys;
+}
+
+std::vector<std::string> words(const Values& values, std::string_view name) {
+  std::vector<std::string> out;
+  for (const auto& text : values.list(name))
+    for (auto& word : split(text, ','))
+      if (!word.empty()) out.push_back(word);
+  return out;
+}
+
+serve::Limits read_limits(const Values& values) {
+  serve::Limits limits;
+  for (const auto& row : serve::limit_rows()) {
+    auto name = join(split(row.name, '_'), "-");
+    limits.*row.member = values.integer(name);
+  }
+  return limits;
+}
+
+serve::ServiceOptions service_options(const Values& values) {
+  serve::ServiceOptions out;
+  out.limits = read_limits(values);
+  out.defaults = sampling_parameters(values);
+  if (values.has("chat-template-config"))
+    out.template_kwargs = values.json("chat-template-config").dump();
+  out.keys = read_keys(values);
+  out.origins = words(values, "allowed-origins");
+  out.hosts = words(values, "allowed-hosts");
+  out.strict = values.flag("strict");
+  out.any_model = values.flag("any-model");
+  auto field = values.text("reasoning-field");
+  using Field = serve::ReasoningField;
+  out.reasoning_field = field == "both" ? Field::both
+      : field == "reasoning"            ? Field::plain
+                                        : Field::content;
+  out.log = log_line;
+  auto host = values.text("host");
+  bool open = serve::is_open_bind(host);
+  out.any_host = open ? out.hosts.empty() : !serve::is_loopback_name(host);
+  for (const auto& name : out.hosts)
+    out.any_host = out.any_host || name == "*";
+  if (open && out.keys.empty() && !values.flag("insecure"))
+    throw UsageError(fmt::format(
+        "--host {}: other machines could ask; expected an --api-key (or --insecure)",
+        printable(host)));
+  return out;
+}
+
+serve::ServerOptions server_options(const Values& values) {
+  serve::ServerOptions out;
+  out.host = values.text("host");
+  out.port = values.integer("port");
+  out.limits = read_limits(values);
+  if (values.has("ssl-cert-file") != values.has("ssl-key-file"))
+    throw UsageError("--ssl-cert-file: expected together with --ssl-key-file");
+  if (values.has("ssl-cert-file")) {
+    out.certificate = values.text("ssl-cert-file");
+    out.private_key = values.text("ssl-key-file");
+  }
+  if (!values.flag("no-access-log")) out.access_log = log_access;
+  return out;
+}
+
+// The signals this command waits for, kept from all threads.
+class Signals {
+ public:
+  Signals() {
+    ::sigemptyset(&set_);
+    for (int s : {SIGINT, SIGTERM, SIGHUP})
+      ::sigaddset(&set_, s);
+    ::pthread_sigmask(SIG_BLOCK, &set_, &before_);
+  }
+  ~Signals() {
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  // The one that came within the time, or 0.
+  int wait(std::chrono::milliseconds time) {
+#ifdef __APPLE__ // has no sigtimedwait
+    for (auto left = time;; left -= std::chrono::milliseconds(20)) {
+      ::sigset_t pending;
+      ::sigpending(&pending);
+      for (int s : {SIGINT, SIGTERM, SIGHUP})
+        if (::sigismember(&pending, s)) {
+          int taken = 0;
+          ::sigwait(&set_, &taken);
+          return taken;
+        }
+      if (left.count() <= 0) return 0;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+#else
+    timespec limit{time.count() / 1000, time.count() % 1000 * 1000000};
+    int taken = ::sigtimedwait(&set_, nullptr, &limit);
+    return taken > 0 ? taken : 0;
+#endif
+  }
+
+ private:
+  ::sigset_t set_, before_;
+};
+
+class Serving {
+ public:
+  explicit Serving(const Values& values)
+      : values_(values),
+        service_(service_options(values)),
+        server_(server_options(values), service_) {}
+
+  int run() {
+    using namespace std::chrono_literals;
+    auto loading = std::async(std::launch::async, [this] {
+      service_.set_engine(make_engine(values_, load_model(values_)));
+    });
+    while (loading.wait_for(0s) != std::future_status::ready)
+      if (int signal = signals_.wait(50ms); signal && signal != SIGHUP)
+        std::_Exit(128 + signal); // nothing is under way yet
+    loading.get();
+    note(fmt::format(
+        "serving {} at {}",
+        service_.engine()->facts().model,
+        server_.address()));
+    for (;;) {
+      int signal = signals_.wait(1000ms);
+      if (signal == SIGHUP) reload();
+      if (signal == SIGINT || signal == SIGTERM) return drain(signal);
+    }
+  }
+
+ private:
+  void reload() {
+    try {
+      service_.set_keys(read_keys(values_));
+      log_line("the keys have been read again");
+    } catch (const std::exception& e) {
+      log_line(fmt::format("the old keys stay: {}", e.what()));
+    }
+  }
+
+  int drain(int signal) {
+    using namespace std::chrono_literals;
+    service_.set_draining();
+    bool all = server_.drain([this] {
+      if (int again = signals_.wait(0ms); again && again != SIGHUP)
+        std::_Exit(128 + again);
+      return false;
+    });
+    log_line(all ? "stopped" : "stopped; some answers were cut short");
+    return signal == SIGINT ? 130 : 0;
+  }
+
+  const Values& values_;
+  Signals signals_;
+  serve::Service service_;
+  serve::Server server_;
+};
+
+} // namespace
+
+int run_serve(const Values& values) {
+  return Serving(values).run();
+}
+
+} // namespace mlxlm::cli

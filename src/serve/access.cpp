@@ -1,0 +1,119 @@
+#include "serve/access.h"
+
+#include <array>
+
+#include "core/check.h"
+#include "core/strings.h"
+
+namespace mlxlm::serve {
+namespace {
+
+constexpr std::size_t longest_key = 512;
+using Padded = std::array<unsigned char, longest_key + 1>;
+
+Padded padded(std::string_view text) {
+  Padded out{};
+  for (std::size_t i = 0; i < longest_key; ++i)
+    out[i] = i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+  return out;
+}
+
+// No branch depends on the bytes.
+bool equal(const Padded& a, const Padded& b) {
+  volatile unsigned char difference = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    difference = static_cast<unsigned char>(difference | (a[i] ^ b[i]));
+  return difference == 0;
+}
+
+std::string_view trimmed(std::string_view text) {
+  auto first = text.find_first_not_of(" \t\r");
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+std::string_view secret_of(const HttpRequest& request) {
+  const auto* bearer = request.header("authorization");
+  const auto* plain = request.header("x-api-key");
+  if (request.count("authorization") + request.count("x-api-key") != 1)
+    return {};
+  if (plain) return *plain;
+  auto space = bearer->find(' ');
+  if (space == std::string::npos ||
+      lower_ascii(bearer->substr(0, space)) != "bearer")
+    return {};
+  return trimmed(std::string_view(*bearer).substr(space));
+}
+
+} // namespace
+
+std::vector<Key> parse_keys(std::string_view text) {
+  std::vector<Key> keys;
+  for (const auto& line : split(text, '\n')) {
+    if (starts_with(trimmed(line), "#")) continue;
+    for (const auto& entry : split(line, ',')) {
+      auto word = trimmed(entry);
+      if (word.empty()) continue;
+      auto colon = word.find(':');
+      Key key;
+      if (colon != word.npos) key.name = word.substr(0, colon);
+      key.secret = trimmed(colon == word.npos ? word : word.substr(colon + 1));
+      if (key.name.empty()) key.name = fmt::format("key{}", keys.size() + 1);
+      if (key.secret.empty() || key.secret.size() > longest_key)
+        fail(
+            ErrorKind::request,
+            "API key",
+            "expected 1 to {} bytes, found {}",
+            longest_key,
+            key.secret.size());
+      keys.push_back(std::move(key));
+    }
+  }
+  return keys;
+}
+
+const Key* find_key(const std::vector<Key>& keys, const HttpRequest& request) {
+  auto secret = secret_of(request);
+  bool possible = !secret.empty() && secret.size() <= longest_key;
+  auto given = padded(secret);
+  const Key* found = nullptr;
+  for (const auto& key : keys)
+    if (equal(given, padded(key.secret))) found = &key;
+  return possible ? found : nullptr;
+}
+
+std::string host_name(std::string_view header) {
+  auto text = trimmed(header);
+  std::size_t end;
+  if (starts_with(text, "[")) {
+    end = text.find(']');
+    if (end == text.npos) return {};
+    ++end;
+  } else {
+    end = std::min(text.find(':'), text.size());
+  }
+  auto rest = text.substr(end);
+  if (!rest.empty()) {
+    if (rest[0] != ':' || rest.size() > 6) return {};
+    for (char c : rest.substr(1))
+      if (c < '0' || c > '9') return {};
+  }
+  auto name = lower_ascii(text.substr(0, end));
+  for (char c : name)
+    if (static_cast<unsigned char>(c) <= ' ' || c == '/' || c == '@') return {};
+  if (ends_with(name, ".")) name.pop_back();
+  return name;
+}
+
+bool is_loopback_name(std::string_view host) {
+  if (host == "localhost" || host == "[::1]" || host == "::1") return true;
+  if (!starts_with(host, "127.")) return false;
+  return host.find_first_not_of("0123456789.") == host.npos;
+}
+
+bool is_open_bind(const std::string& host) {
+  return !is_loopback_name(lower_ascii(host)) && !starts_with(host, "unix:") &&
+      !ends_with(host, ".sock");
+}
+
+} // namespace mlxlm::serve

@@ -1,0 +1,32 @@
+// Who may ask: keys, names of the host, origins of web pages.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/http.h"
+
+namespace mlxlm::serve {
+
+struct Key {
+  std::string name; // for logs and queues
+  std::string secret;
+};
+
+// "SECRET" or "NAME:SECRET", one a line or separated by commas; lines that
+// begin with # are comments. Throws Error(request) for a key that is too long.
+std::vector<Key> parse_keys(std::string_view text);
+
+// The key that the request carries (Authorization: Bearer, X-Api-Key), or null.
+// Takes the same time whatever is wrong.
+const Key* find_key(const std::vector<Key>& keys, const HttpRequest& request);
+
+// The name in a Host header, in lower case: "localhost" of "localhost:8080".
+// Empty when it is none.
+std::string host_name(std::string_view header);
+bool is_loopback_name(std::string_view host);
+// Binding to it reaches further than this machine.
+bool is_open_bind(const std::string& host);
+
+} // namespace mlxlm::serve

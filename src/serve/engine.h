@@ -1,0 +1,57 @@
+// What answers: a model, or in tests something that needs none. All that the
+// server knows of it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlxlm/generate.h"
+#include "mlxlm/model.h"
+#include "mlxlm/tokenizer.h"
+#include "text/output_parser.h"
+
+namespace mlxlm::serve {
+
+struct EngineFacts {
+  std::string model; // the name that clients see
+  std::string fingerprint; // of program, engine and device
+  std::int64_t created = 0; // seconds since 1970
+  int context_length = 0;
+  int slots = 1; // sequences that run together
+  Capabilities capabilities;
+  OutputFormat output; // how it writes reasoning and calls
+  // Of the checkpoint.
+  std::string family, format, quantization;
+  std::size_t bytes = 0, parameters = 0;
+};
+
+struct Job {
+  std::vector<int> prompt;
+  GenerateParameters parameters;
+};
+
+// All functions may be called from any thread.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual const EngineFacts& facts() const = 0;
+  virtual const TextCodec& codec() const = 0;
+  // Starts generating; `wake` is called from any thread, also before this
+  // returns, when there is something to poll. Throws Error(request) for what
+  // cannot be run.
+  virtual GenerationPtr start(Job job, std::function<void()> wake) = 0;
+  // An answer that is a call of one of `tools` (JSON text), or of the one that
+  // is named. Throws Error(request) where that cannot be enforced.
+  virtual ResponseFormat forced_call(
+      const std::string& tools,
+      const std::string& name,
+      bool several) const = 0;
+  // May wait for a step of the model.
+  virtual MemoryFigures memory() = 0;
+};
+using EnginePtr = std::shared_ptr<Engine>;
+
+} // namespace mlxlm::serve

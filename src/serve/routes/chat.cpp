@@ -1,0 +1,258 @@
+// POST /v1/chat/completions
+#include <fmt/format.h>
+
+#include "core/strings.h"
+#include "serve/routes/routes.h"
+
+namespace mlxlm::serve {
+namespace {
+
+struct Wishes {
+  StreamWishes stream;
+  bool logprobs = false;
+};
+
+Json bytes_of(const std::string& text) {
+  auto out = Json::array();
+  for (unsigned char c : text)
+    out.push_back(int{c});
+  return out;
+}
+
+class ChatAnswer final : public Answer {
+ public:
+  ChatAnswer(Context& context, Wishes wishes)
+      : Answer(
+            answer_options(context, wishes.stream.stream),
+            context.service.statistics()),
+        wishes_(wishes),
+        field_(context.service.options().reasoning_field),
+        engine_(context.service.engine()),
+        id_(new_id("chatcmpl")),
+        created_(unix_time()) {}
+
+ protected:
+  std::string open() override {
+    std::string out;
+    for (const auto& choice : choices())
+      out += frame(
+          choice.index, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
+    return out;
+  }
+
+  std::string frames(
+      Choice& choice,
+      const OutputItems& items,
+      const std::vector<Token>& tokens) override {
+    std::string out;
+    auto logprobs = logprobs_of(tokens);
+    for (const auto& item : items) {
+      auto delta = delta_of(item);
+      if (delta.is_null()) continue;
+      out += frame(choice.index, delta, nullptr, logprobs);
+      logprobs = {};
+    }
+    // Tokens whose text is still held back.
+    if (!logprobs.is_null())
+      out += frame(choice.index, {{"content", ""}}, nullptr, logprobs);
+    return out;
+  }
+
+  std::string close(Choice& choice) override {
+    auto value = chunk(choice.index, Json::object(), finish_word(choice), {});
+    if (!wishes_.stream.usage || choices().size() == 1)
+      value["timings"] = timings(choice.info);
+    return event(value);
+  }
+
+  std::string done() override {
+    std::string out;
+    if (wishes_.stream.usage) {
+      auto value = head();
+      value["choices"] = Json::array();
+      value["usage"] = usage(
+          prompt_tokens(),
+          cached_tokens(),
+          generated_tokens(),
+          reasoning_tokens());
+      out = event(value);
+    }
+    return out + "data: [DONE]\n\n";
+  }
+
+  Json whole() override {
+    auto out = head();
+    out["object"] = "chat.completion";
+    out["choices"] = Json::array();
+    for (const auto& choice : choices())
+      out["choices"].push_back(
+          {{"index", choice.index},
+           {"message", message_of(choice)},
+           {"logprobs", logprobs_of(choice.tokens)},
+           {"finish_reason", finish_word(choice)}});
+    out["usage"] = usage(
+        prompt_tokens(),
+        cached_tokens(),
+        generated_tokens(),
+        reasoning_tokens());
+    out["timings"] = timings(choices()[0].info);
+    return out;
+  }
+
+ private:
+  Json head() const {
+    return {
+        {"id", id_},
+        {"object", "chat.completion.chunk"},
+        {"created", created_},
+        {"model", engine_->facts().model},
+        {"system_fingerprint", engine_->facts().fingerprint}};
+  }
+
+  Json chunk(int index, Json delta, Json finish, Json logprobs) const {
+    auto out = head();
+    out["choices"] = Json::array();
+    out["choices"].push_back(
+        {{"index", index},
+         {"delta", std::move(delta)},
+         {"logprobs", std::move(logprobs)},
+         {"finish_reason", std::move(finish)}});
+    if (wishes_.stream.usage) out["usage"] = nullptr;
+    return out;
+  }
+
+  static std::string event(const Json& value) {
+    return "data: " +
+        value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n";
+  }
+  std::string frame(int index, Json delta, Json finish, Json logprobs) const {
+    return event(
+        chunk(index, std::move(delta), std::move(finish), std::move(logprobs)));
+  }
+
+  Json delta_of(const OutputItem& item) const {
+    if (auto* content = std::get_if<ContentDelta>(&item))
+      return {{"content", content->text}};
+    if (auto* reasoning = std::get_if<ReasoningDelta>(&item))
+      return reasoning_fields(reasoning->text);
+    if (auto* call = std::get_if<ToolCallDelta>(&item)) {
+      Json function = {{"arguments", call->arguments}};
+      Json out = {{"index", call->index}};
+      if (!call->name.empty()) {
+        out["id"] = call->id;
+        out["type"] = "function";
+        function = {{"name", call->name}, {"arguments", call->arguments}};
+      } else if (call->arguments.empty()) {
+        return nullptr;
+      }
+      out["function"] = std::move(function);
+      return {{"tool_calls", Json::array({std::move(out)})}};
+    }
+    return nullptr;
+  }
+
+  Json reasoning_fields(const std::string& text) const {
+    auto out = Json::object();
+    if (field_ != ReasoningField::plain) out["reasoning_content"] = text;
+    if (field_ != ReasoningField::content) out["reasoning"] = text;
+    return out;
+  }
+
+  Json message_of(const Choice& choice) const {
+    const auto& output = choice.output;
+    Json out = {{"role", "assistant"}, {"content", output.content}};
+    if (!output.reasoning.empty()) out["reasoning_content"] = output.reasoning;
+    if (output.calls.empty()) return out;
+    if (output.content.empty()) out["content"] = nullptr;
+    auto calls = Json::array();
+    for (const auto& call : output.calls)
+      calls.push_back(
+          {{"id", call.id},
+           {"type", "function"},
+           {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    out["tool_calls"] = std::move(calls);
+    return out;
+  }
+
+  Json logprobs_of(const std::vector<Token>& tokens) const {
+    if (!wishes_.logprobs || tokens.empty()) return nullptr;
+    auto content = Json::array();
+    for (const auto& token : tokens) {
+      int ids[] = {token.id};
+      auto text = engine_->codec().decode(ids);
+      content.push_back(
+          {{"token", text},
+           {"logprob", token.logprob},
+           {"bytes", bytes_of(text)},
+           {"top_logprobs", Json::array()}});
+    }
+    return {{"content", std::move(content)}};
+  }
+
+  const Wishes wishes_;
+  const ReasoningField field_;
+  const EnginePtr engine_;
+  const std::string id_;
+  const std::int64_t created_;
+};
+
+Wishes read_wishes(Body& body, const Limits& limits) {
+  Wishes out;
+  out.stream = read_stream(body);
+  out.logprobs = body.boolean("logprobs").value_or(false);
+  auto top = body.integer("top_logprobs", 0, limits.top_logprobs);
+  if (top.value_or(0) > 0)
+    bad_request(
+        "top_logprobs",
+        out.logprobs ? "top_logprobs: alternatives are not served yet"
+                     : "top_logprobs: expected only with logprobs true",
+        "unsupported");
+  return out;
+}
+
+} // namespace
+
+ReplyPtr chat_completions(Context& context) {
+  auto& service = context.service;
+  const auto& limits = service.limits();
+  auto engine = service.engine();
+  auto json = parse_body(
+      context.request.body, static_cast<std::size_t>(limits.json_depth));
+  Body body(json);
+  check_model(context, body.text("model", 4096));
+  auto wishes = read_wishes(body, limits);
+  auto parameters = read_sampling(body, service.options().defaults, limits);
+  parameters.logprobs = wishes.logprobs;
+  int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
+  parameters.response_format = read_response_format(body, limits);
+  for (const char* name :
+       {"audio", "functions", "function_call", "web_search_options"})
+    body.refuse(name, "not served");
+  if (const auto* modalities = body.list("modalities", 8))
+    if (*modalities != Json::array({"text"}))
+      wrong_value("modalities", "[\"text\"]", *modalities);
+  int priority = read_priority(body);
+  accept_remarks(body);
+  auto conversation = read_conversation(body, service.options());
+  context.unknown(body.unknown());
+  context.report_unknown();
+
+  force_call(conversation, *engine, parameters);
+  auto prompt = encode(conversation, *engine);
+  auto places = service.admit(context, n, priority);
+  auto answer = std::make_unique<ChatAnswer>(context, wishes);
+  for (int i = 0; i < n; ++i) {
+    Answer::Choice choice;
+    choice.index = i;
+    choice.parser = parser_for(conversation, prompt, *engine);
+    service.start(
+        context,
+        *answer,
+        std::move(choice),
+        std::move(places[static_cast<std::size_t>(i)]),
+        {prompt, nth(parameters, i)});
+  }
+  return answer;
+}
+
+} // namespace mlxlm::serve

@@ -1,0 +1,348 @@
+// POST /v1/completions
+#include <fmt/format.h>
+
+#include "core/strings.h"
+#include "serve/routes/routes.h"
+
+namespace mlxlm::serve {
+namespace {
+
+struct Wishes {
+  StreamWishes stream;
+  bool echo = false;
+  bool logprobs = false;
+};
+
+class Completion final : public Answer {
+ public:
+  Completion(Context& context, Wishes wishes)
+      : Answer(
+            answer_options(context, wishes.stream.stream),
+            context.service.statistics()),
+        wishes_(wishes),
+        engine_(context.service.engine()),
+        id_(new_id("cmpl")),
+        created_(unix_time()) {}
+
+  // What the choices of one prompt begin with; one entry a choice.
+  std::vector<std::string> echoes;
+
+ protected:
+  std::string open() override {
+    std::string out;
+    if (wishes_.echo)
+      for (const auto& choice : choices())
+        out += event(chunk(choice.index, echo(choice), {}, nullptr));
+    return out;
+  }
+
+  std::string frames(
+      Choice& choice,
+      const OutputItems& items,
+      const std::vector<Token>& tokens) override {
+    std::string text;
+    for (const auto& item : items)
+      if (auto* content = std::get_if<ContentDelta>(&item))
+        text += content->text;
+    if (text.empty() && tokens.empty()) return {};
+    auto& offset = offset_of(choice);
+    auto out =
+        event(chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
+    return out;
+  }
+
+  std::string close(Choice& choice) override {
+    auto value = chunk(choice.index, "", {}, finish_word(choice));
+    value["timings"] = timings(choice.info);
+    return event(value);
+  }
+
+  std::string done() override {
+    std::string out;
+    if (wishes_.stream.usage) {
+      auto value = head();
+      value["choices"] = Json::array();
+      value["usage"] = all_usage();
+      out = event(value);
+    }
+    return out + "data: [DONE]\n\n";
+  }
+
+  Json whole() override {
+    auto out = head();
+    out["choices"] = Json::array();
+    for (const auto& choice : choices()) {
+      auto text = echo(choice) + choice.output.content;
+      auto offset = static_cast<std::int64_t>(echo(choice).size());
+      out["choices"].push_back(
+          {{"index", choice.index},
+           {"text", text},
+           {"logprobs", logprobs_of(choice.tokens, offset)},
+           {"finish_reason", finish_word(choice)}});
+    }
+    out["usage"] = all_usage();
+    out["timings"] = timings(choices()[0].info);
+    return out;
+  }
+
+ private:
+  Json head() const {
+    return {
+        {"id", id_},
+        {"object", "text_completion"},
+        {"created", created_},
+        {"model", engine_->facts().model},
+        {"system_fingerprint", engine_->facts().fingerprint}};
+  }
+
+  Json chunk(int index, std::string text, Json logprobs, Json finish) const {
+    auto out = head();
+    out["choices"] = Json::array();
+    out["choices"].push_back(
+        {{"index", index},
+         {"text", std::move(text)},
+         {"logprobs", std::move(logprobs)},
+         {"finish_reason", std::move(finish)}});
+    return out;
+  }
+
+  static std::string event(const Json& value) {
+    return "data: " +
+        value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n";
+  }
+
+  std::string echo(const Choice& choice) const {
+    if (!wishes_.echo) return {};
+    return echoes[static_cast<std::size_t>(choice.index)];
+  }
+
+  std::int64_t& offset_of(const Choice& choice) {
+    auto index = static_cast<std::size_t>(choice.index);
+    while (offsets_.size() <= index)
+      offsets_.push_back(
+          wishes_.echo
+              ? static_cast<std::int64_t>(echoes[offsets_.size()].size())
+              : 0);
+    return offsets_[index];
+  }
+
+  // Each prompt once, whatever the number of answers to it.
+  Json all_usage() const {
+    int prompts = 0, cached = 0;
+    for (const auto& choice : choices()) {
+      if (choice.index % per_prompt != 0) continue;
+      prompts += choice.prompt_tokens;
+      cached += choice.info.cached_prompt_tokens;
+    }
+    return usage(prompts, cached, generated_tokens());
+  }
+
+  Json logprobs_of(const std::vector<Token>& tokens, std::int64_t& offset)
+      const {
+    if (!wishes_.logprobs || tokens.empty()) return nullptr;
+    Json texts = Json::array(), values = Json::array();
+    Json tops = Json::array(), offsets = Json::array();
+    for (const auto& token : tokens) {
+      int ids[] = {token.id};
+      auto text = engine_->codec().decode(ids);
+      tops.push_back({{text, token.logprob}});
+      offsets.push_back(offset);
+      offset += static_cast<std::int64_t>(text.size());
+      texts.push_back(std::move(text));
+      values.push_back(token.logprob);
+    }
+    return {
+        {"tokens", std::move(texts)},
+        {"token_logprobs", std::move(values)},
+        {"top_logprobs", std::move(tops)},
+        {"text_offset", std::move(offsets)}};
+  }
+
+  const Wishes wishes_;
+  const EnginePtr engine_;
+  const std::string id_;
+  const std::int64_t created_;
+  std::vector<std::int64_t> offsets_; // of the next token, in bytes
+
+ public:
+  int per_prompt = 1; // answers
+};
+
+struct Prompt {
+  std::vector<int> ids;
+  std::string text; // for echo
+};
+
+Prompt prompt_of_ids(
+    const Json& list,
+    const std::string& where,
+    const Engine& engine) {
+  Prompt out;
+  auto vocab = engine.codec().vocab_size();
+  for (const auto& id : list) {
+    bool good = id.is_number_integer();
+    if (good && id.is_number_unsigned())
+      good = id.get<std::uint64_t>() < static_cast<std::uint64_t>(vocab);
+    else if (good)
+      good = id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < vocab;
+    if (!good) wrong_value(where, fmt::format("token ids below {}", vocab), id);
+    out.ids.push_back(id.get<int>());
+  }
+  if (out.ids.empty()) wrong_value(where, "at least one token", list);
+  out.text = engine.codec().decode(out.ids);
+  return out;
+}
+
+Prompt prompt_of_text(
+    const Json& text,
+    const std::string& where,
+    const Engine& engine) {
+  if (!text.is_string()) wrong_value(where, "a text or token ids", text);
+  Prompt out;
+  out.text = text.get<std::string>();
+  out.ids = engine.codec().encode(out.text);
+  if (out.ids.empty()) wrong_value(where, "a text that is not empty", text);
+  return out;
+}
+
+std::vector<Prompt> read_prompts(
+    const Json& prompt,
+    const Engine& engine,
+    const Limits& limits) {
+  if (!prompt.is_array()) return {prompt_of_text(prompt, "prompt", engine)};
+  if (prompt.empty()) wrong_value("prompt", "a prompt", prompt);
+  if (prompt[0].is_number()) return {prompt_of_ids(prompt, "prompt", engine)};
+  if (prompt.size() > static_cast<std::size_t>(limits.prompts))
+    wrong_value(
+        "prompt", fmt::format("at most {} prompts", limits.prompts), prompt);
+  std::vector<Prompt> out;
+  for (const auto& one : prompt) {
+    auto where = fmt::format("prompt[{}]", out.size());
+    out.push_back(
+        one.is_array() ? prompt_of_ids(one, where, engine)
+                       : prompt_of_text(one, where, engine));
+  }
+  return out;
+}
+
+// Fill-in-the-middle tokens as model families spell them.
+struct Infill {
+  const char *prefix, *suffix, *middle;
+};
+constexpr Infill infills[] = {
+    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}, // Qwen
+    {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"}, // StarCoder
+    {"<|fim▁begin|>", "<|fim▁hole|>", "<|fim▁end|>"}, // DeepSeek
+    {"<PRE>", "<SUF>", "<MID>"}, // CodeGemma, Code Llama
+    {"▁<PRE>", "▁<SUF>", "▁<MID>"},
+};
+
+// Prefix and suffix, so that the model writes what is between.
+std::vector<int> infill_prompt(
+    const std::string& before,
+    const std::string& after,
+    const Engine& engine) {
+  const auto& codec = engine.codec();
+  for (const auto& form : infills) {
+    int prefix = codec.token_id(form.prefix);
+    int suffix = codec.token_id(form.suffix);
+    int middle = codec.token_id(form.middle);
+    if (prefix < 0 || suffix < 0 || middle < 0) continue;
+    std::vector<int> ids = {prefix};
+    auto append = [&](const std::string& text) {
+      auto more = codec.encode(text, false);
+      ids.insert(ids.end(), more.begin(), more.end());
+    };
+    append(before);
+    ids.push_back(suffix);
+    append(after);
+    ids.push_back(middle);
+    return ids;
+  }
+  bad_request(
+      "suffix",
+      "suffix: this model's tokens cannot mark a gap to be filled",
+      "unsupported");
+}
+
+Wishes read_wishes(Body& body) {
+  Wishes out;
+  out.stream = read_stream(body);
+  out.echo = body.boolean("echo").value_or(false);
+  if (const auto* value = body.any("logprobs")) {
+    if (value->is_boolean()) { // as mlx-lm has it
+      out.logprobs = value->get<bool>();
+    } else {
+      auto count = body.integer("logprobs", 0, 20).value_or(0);
+      out.logprobs = true;
+      if (count > 1)
+        bad_request(
+            "logprobs",
+            "logprobs: alternatives are not served yet, expected 0 or 1",
+            "unsupported");
+    }
+  }
+  if (out.echo && out.logprobs)
+    bad_request(
+        "echo",
+        "echo: not with logprobs, which the prompt does not have",
+        "unsupported");
+  return out;
+}
+
+} // namespace
+
+ReplyPtr completions(Context& context) {
+  auto& service = context.service;
+  const auto& limits = service.limits();
+  auto engine = service.engine();
+  auto json = parse_body(
+      context.request.body, static_cast<std::size_t>(limits.json_depth));
+  Body body(json);
+  check_model(context, body.text("model", 4096));
+  auto wishes = read_wishes(body);
+  auto parameters = read_sampling(body, service.options().defaults, limits);
+  parameters.logprobs = wishes.logprobs;
+  parameters.response_format = read_response_format(body, limits);
+  int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
+  auto best = body.integer("best_of", 1, limits.choices);
+  if (best && *best != n)
+    bad_request("best_of", "best_of: expected the same as n", "unsupported");
+  int priority = read_priority(body);
+  accept_remarks(body);
+  auto suffix = body.text("suffix");
+  const auto& given = body.needed("prompt", body.any("prompt"));
+  context.unknown(body.unknown());
+  context.report_unknown();
+  std::vector<Prompt> prompts;
+  if (suffix && given.is_string()) {
+    prompts.push_back({{}, given.get<std::string>()});
+    prompts[0].ids = infill_prompt(prompts[0].text, *suffix, *engine);
+  } else if (suffix) {
+    wrong_value("prompt", "a text beside suffix", given);
+  } else {
+    prompts = read_prompts(given, *engine, limits);
+  }
+  for (const auto& prompt : prompts)
+    check_room(prompt.ids.size(), *engine, "prompt");
+
+  int count = n * static_cast<int>(prompts.size());
+  auto places = service.admit(context, count, priority);
+  auto answer = std::make_unique<Completion>(context, wishes);
+  answer->per_prompt = n;
+  for (int i = 0; i < count; ++i)
+    answer->echoes.push_back(prompts[static_cast<std::size_t>(i / n)].text);
+  for (int i = 0; i < count; ++i) {
+    Answer::Choice choice;
+    choice.index = i;
+    service.start(
+        context,
+        *answer,
+        std::move(choice),
+        std::move(places[static_cast<std::size_t>(i)]),
+        {prompts[static_cast<std::size_t>(i / n)].ids, nth(parameters, i % n)});
+  }
+  return answer;
+}
+
+} // namespace mlxlm::serve

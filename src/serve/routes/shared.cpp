@@ -1,0 +1,108 @@
+// What the routes of OpenAI's shape share.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <random>
+
+#include "core/strings.h"
+#include "serve/routes/routes.h"
+
+namespace mlxlm::serve {
+
+void check_model(Context& context, const std::optional<std::string>& model) {
+  const auto& name = context.service.engine()->facts().model;
+  if (!model || *model == name || *model == "default_model" ||
+      *model == "default" || *model == name + ":latest" ||
+      context.service.options().any_model)
+    return;
+  throw ApiError{
+      404,
+      fmt::format(
+          "The model \"{}\" is not served; this is \"{}\" (--any-model takes any name).",
+          printable(*model),
+          name),
+      "model",
+      "model_not_found"};
+}
+
+AnswerOptions answer_options(Context& context, bool stream) {
+  const auto& limits = context.service.limits();
+  AnswerOptions out;
+  out.stream = stream;
+  out.style = style_of(context.request.path);
+  out.ping_seconds = static_cast<int>(limits.ping_seconds);
+  out.deadline_seconds = static_cast<int>(limits.request_seconds);
+  return out;
+}
+
+std::string new_id(std::string_view prefix) {
+  static thread_local std::mt19937_64 random{std::random_device{}()};
+  return fmt::format("{}-{:016x}{:016x}", prefix, random(), random());
+}
+
+std::int64_t unix_time() {
+  using namespace std::chrono;
+  return duration_cast<seconds>(system_clock::now().time_since_epoch()).count();
+}
+
+Json finish_word(const Answer::Choice& choice) {
+  if (!choice.ended) return nullptr;
+  if (choice.calls > 0) return "tool_calls";
+  return choice.info.finish_reason == FinishReason::length ? "length" : "stop";
+}
+
+Json usage(int prompt, int cached, int generated, int reasoning) {
+  return {
+      {"prompt_tokens", prompt},
+      {"completion_tokens", generated},
+      {"total_tokens", prompt + generated},
+      {"prompt_tokens_details", {{"cached_tokens", cached}}},
+      {"completion_tokens_details", {{"reasoning_tokens", reasoning}}}};
+}
+
+GenerateParameters nth(GenerateParameters parameters, int n) {
+  if (parameters.seed) *parameters.seed += static_cast<std::uint64_t>(n);
+  return parameters;
+}
+
+int read_priority(Body& body) {
+  return static_cast<int>(body.integer("priority", -1000, 1000).value_or(0));
+}
+
+StreamWishes read_stream(Body& body) {
+  StreamWishes out;
+  out.stream = body.boolean("stream").value_or(false);
+  if (const auto* options = body.object("stream_options")) {
+    if (!out.stream)
+      bad_request(
+          "stream_options", "stream_options: expected only with stream true");
+    Body inner(*options, "stream_options");
+    out.usage = inner.boolean("include_usage").value_or(false);
+    inner.boolean("include_obfuscation");
+  }
+  return out;
+}
+
+void accept_remarks(Body& body) {
+  body.accept(
+      {"user",
+       "metadata",
+       "store",
+       "service_tier",
+       "verbosity",
+       "safety_identifier",
+       "prompt_cache_key",
+       "prompt_cache_options",
+       "prompt_cache_retention",
+       "prediction",
+       "moderation",
+       "cache_prompt",
+       "return_progress",
+       "timings_per_token"});
+  body.refuse("adapters", "adapters are not served yet");
+  body.refuse("draft_model", "draft models are not served yet");
+  body.accept({"num_draft_tokens"});
+  body.refuse("role_mapping", "expected the model's own chat template");
+}
+
+} // namespace mlxlm::serve

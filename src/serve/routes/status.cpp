@@ -1,0 +1,106 @@
+// How the server is: /health, /metrics, /props, /slots.
+#include "serve/routes/routes.h"
+
+namespace mlxlm::serve {
+namespace {
+
+const char* phase_name(Activity::Phase phase) {
+  switch (phase) {
+    case Activity::Phase::waiting:
+      return "waiting";
+    case Activity::Phase::prompt:
+      return "prompt";
+    case Activity::Phase::answer:
+      return "answer";
+  }
+  return "";
+}
+
+Json default_settings(const GenerateParameters& defaults) {
+  const auto& s = defaults.sampling;
+  auto or_null = [](auto value) { return value ? Json(*value) : Json(); };
+  return {
+      {"max_tokens", or_null(defaults.max_tokens)},
+      {"temperature", s.temperature},
+      {"top_p", s.top_p},
+      {"top_k", s.top_k},
+      {"min_p", s.min_p},
+      {"repetition_penalty", or_null(s.repetition_penalty)},
+      {"presence_penalty", or_null(s.presence_penalty)},
+      {"frequency_penalty", or_null(s.frequency_penalty)},
+      {"seed", or_null(defaults.seed)}};
+}
+
+} // namespace
+
+ReplyPtr health(Context& context) {
+  context.service.engine(); // 503 while it loads
+  if (auto trouble = context.service.trouble(); !trouble.empty())
+    throw ApiError{503, trouble, {}, "unhealthy", 1};
+  return context.json({{"status", "ok"}});
+}
+
+ReplyPtr metrics(Context& context) {
+  auto engine = context.service.engine();
+  auto memory = engine->memory();
+  Response response;
+  response.headers.emplace_back("content-type", "text/plain; version=0.0.4");
+  response.body = context.service.statistics().prometheus(
+      {{"weights_bytes", double(memory.weights)},
+       {"kv_bytes", double(memory.kv)},
+       {"active_bytes", double(memory.active)},
+       {"cache_bytes", double(memory.cache)},
+       {"resident_bytes", double(memory.resident)}},
+      engine->facts().slots);
+  return std::make_unique<Ready>(std::move(response));
+}
+
+ReplyPtr props(Context& context) {
+  auto engine = context.service.engine();
+  const auto& facts = engine->facts();
+  const auto& can = facts.capabilities;
+  auto limits = Json::object();
+  for (const auto& row : limit_rows())
+    limits[std::string(row.name)] = context.service.limits().*row.member;
+  auto names = Json::array();
+  for (const auto& route : routes())
+    names.push_back(std::string(route.method) + " " + std::string(route.path));
+  return context.json(
+      {{"model_alias", facts.model},
+       {"build_info", facts.fingerprint},
+       {"total_slots", facts.slots},
+       {"n_ctx", facts.context_length},
+       {"default_generation_settings",
+        default_settings(context.service.options().defaults)},
+       {"capabilities",
+        {{"chat", can.chat},
+         {"tools", can.tools},
+         {"reasoning", can.reasoning},
+         {"thinking_switch", can.thinking_switch},
+         {"vision", can.vision},
+         {"audio", can.audio}}},
+       {"limits", std::move(limits)},
+       {"routes", std::move(names)}});
+}
+
+ReplyPtr slots(Context& context) {
+  auto engine = context.service.engine();
+  auto out = Json::array();
+  for (const auto& activity : context.service.statistics().activities())
+    out.push_back(
+        {{"id", activity.id},
+         {"request", activity.request},
+         {"client", activity.client},
+         {"is_processing", activity.phase != Activity::Phase::waiting},
+         {"phase", phase_name(activity.phase)},
+         {"n_ctx", engine->facts().context_length},
+         {"n_prompt_tokens", activity.prompt_tokens},
+         {"n_prompt_tokens_processed", activity.prompt_done},
+         {"n_decoded", activity.generated}});
+  if (context.request.query.find("fail_on_no_slot=1") != std::string::npos &&
+      static_cast<int>(out.size()) >= engine->facts().slots)
+    throw ApiError{503, "No slot is free.", {}, "no_slot", 1};
+  return context.json(out);
+}
+
+} // namespace mlxlm::serve

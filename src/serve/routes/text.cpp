@@ -1,0 +1,96 @@
+// What needs the tokenizer alone, and the list of models.
+#include "serve/routes/routes.h"
+
+#include <fmt/format.h>
+
+#include "core/strings.h"
+
+namespace mlxlm::serve {
+namespace {
+
+Json read(Context& context) {
+  return parse_body(
+      context.request.body,
+      static_cast<std::size_t>(context.service.limits().json_depth));
+}
+
+Json model_entry(const EngineFacts& facts) {
+  return {
+      {"id", facts.model},
+      {"object", "model"},
+      {"created", facts.created},
+      {"owned_by", "mlxlm"},
+      {"context_length", facts.context_length}};
+}
+
+} // namespace
+
+ReplyPtr list_models(Context& context) {
+  auto data = Json::array();
+  if (auto engine = context.service.engine_or_null())
+    data.push_back(model_entry(engine->facts()));
+  return context.json({{"object", "list"}, {"data", std::move(data)}});
+}
+
+ReplyPtr show_model(Context& context) {
+  auto engine = context.service.engine();
+  if (context.tail != engine->facts().model)
+    throw ApiError{
+        404,
+        fmt::format("There is no model \"{}\".", printable(context.tail)),
+        "model",
+        "model_not_found"};
+  return context.json(model_entry(engine->facts()));
+}
+
+ReplyPtr tokenize(Context& context) {
+  auto engine = context.service.engine();
+  auto json = read(context);
+  Body body(json);
+  auto text = body.needed("content", body.text("content"));
+  bool special = body.boolean("add_special").value_or(false);
+  bool pieces = body.boolean("with_pieces").value_or(false);
+  body.accept({"parse_special", "model"});
+  context.unknown(body.unknown());
+  context.report_unknown();
+  auto tokens = Json::array();
+  for (int id : engine->codec().encode(text, special)) {
+    if (!pieces) {
+      tokens.push_back(id);
+      continue;
+    }
+    int ids[] = {id};
+    tokens.push_back({{"id", id}, {"piece", engine->codec().decode(ids)}});
+  }
+  return context.json({{"tokens", std::move(tokens)}});
+}
+
+ReplyPtr detokenize(Context& context) {
+  auto engine = context.service.engine();
+  auto json = read(context);
+  Body body(json);
+  const auto& tokens = body.needed("tokens", body.list("tokens", 1 << 20));
+  body.accept({"model"});
+  context.unknown(body.unknown());
+  context.report_unknown();
+  std::vector<int> ids;
+  for (const auto& id : tokens) {
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX)
+      wrong_value("tokens", "token ids", id);
+    ids.push_back(id.get<int>());
+  }
+  return context.json({{"content", engine->codec().decode(ids)}});
+}
+
+ReplyPtr apply_template(Context& context) {
+  auto engine = context.service.engine();
+  auto json = read(context);
+  Body body(json);
+  body.accept({"model", "add_generation_prompt"});
+  auto conversation = read_conversation(body, context.service.options());
+  context.unknown(body.unknown());
+  context.report_unknown();
+  return context.json({{"prompt", render(conversation, *engine)}});
+}
+
+} // namespace mlxlm::serve

@@ -1,0 +1,128 @@
+#include "serve/sampling.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+namespace mlxlm::serve {
+namespace {
+
+constexpr std::int64_t int_max = std::numeric_limits<int>::max();
+
+// Where HTTP allows less than the library.
+struct Narrower {
+  std::string_view name;
+  double low, high;
+};
+constexpr Narrower narrower[] = {
+    {"temperature", 0, 2},
+    {"repetition_penalty", 1e-3, 100},
+    {"presence_penalty", -2, 2},
+    {"frequency_penalty", -2, 2},
+};
+
+void read_row(Body& body, const Setting& row, GenerateParameters& out) {
+  double low = row.low, high = row.high;
+  for (const auto& n : narrower)
+    if (n.name == row.name) low = n.low, high = n.high;
+  if (row.type == SettingType::real) {
+    if (auto value = body.number(row.name, low, high))
+      set(out, row.name, fmt::format("{}", *value));
+  } else if (row.type == SettingType::integer) {
+    auto top = high > double(int_max) ? int_max : std::int64_t(high);
+    if (auto value = body.integer(row.name, std::int64_t(low), top))
+      set(out, row.name, std::to_string(*value));
+  }
+}
+
+void read_bias(Body& body, const Limits& limits, GenerateParameters& out) {
+  const auto* bias = body.object("logit_bias");
+  if (!bias) return;
+  if (bias->size() > static_cast<std::size_t>(limits.logit_bias_entries))
+    wrong_value(
+        "logit_bias",
+        fmt::format("at most {} tokens", limits.logit_bias_entries),
+        Json(bias->size()));
+  out.sampling.logit_bias.clear();
+  for (const auto& [key, value] : bias->items()) {
+    int id = -1;
+    auto [end, error] =
+        std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc{} || end != key.data() + key.size() || id < 0)
+      wrong_value("logit_bias", "token ids as names", Json(key));
+    double x = value.is_number() ? value.get<double>() : NAN;
+    if (!(x >= -100 && x <= 100))
+      wrong_value("logit_bias", "values from -100 to 100", value);
+    out.sampling.logit_bias.emplace_back(id, static_cast<float>(x));
+  }
+}
+
+} // namespace
+
+std::vector<std::string> read_stop(
+    Body& body,
+    std::string_view name,
+    const Limits& limits) {
+  std::vector<std::string> out;
+  const auto* value = body.any(name);
+  if (!value) return out;
+  auto where = body.path(name);
+  auto add = [&](const Json& text) {
+    if (!text.is_string() || text.get_ref<const std::string&>().empty())
+      wrong_value(where, "texts that are not empty", text);
+    out.push_back(text.get<std::string>());
+    if (out.back().size() > static_cast<std::size_t>(limits.stop_bytes))
+      bad_request(
+          where,
+          fmt::format(
+              "{}: expected texts of at most {} bytes, found {}",
+              where,
+              limits.stop_bytes,
+              out.back().size()));
+  };
+  if (!value->is_array()) {
+    add(*value);
+    return out;
+  }
+  if (value->size() > static_cast<std::size_t>(limits.stop_texts))
+    wrong_value(
+        where, fmt::format("at most {} texts", limits.stop_texts), *value);
+  for (const auto& text : *value)
+    add(text);
+  return out;
+}
+
+GenerateParameters read_sampling(
+    Body& body,
+    const GenerateParameters& defaults,
+    const Limits& limits) {
+  auto out = defaults;
+  for (const auto& row : generation_settings()) {
+    if (row.name == "max_tokens" || row.name == "seed") continue;
+    read_row(body, row, out);
+  }
+  // 0 leaves the one best token, as with an infinitely small mass.
+  if (auto p = body.number("top_p", 0, 1); p && *p == 0) out.sampling.top_k = 1;
+  if (auto seed = body.integer(
+          "seed",
+          std::numeric_limits<std::int64_t>::min(),
+          std::numeric_limits<std::int64_t>::max()))
+    out.seed = static_cast<std::uint64_t>(*seed);
+  read_bias(body, limits, out);
+  if (body.has("stop")) out.stop = read_stop(body, "stop", limits);
+  body.accept({"stop"});
+  auto limit = body.integer("max_tokens", 1, std::int64_t{1} << 40);
+  if (auto later =
+          body.integer("max_completion_tokens", 1, std::int64_t{1} << 40))
+    limit = later;
+  if (limit) out.max_tokens = static_cast<int>(std::min(*limit, int_max));
+  for (const char* name : {"reasoning_budget", "thinking_budget"})
+    if (auto budget = body.integer(name, 0, int_max))
+      out.reasoning_budget = static_cast<int>(*budget);
+  out.ignore_eos = body.boolean("ignore_eos").value_or(defaults.ignore_eos);
+  return out;
+}
+
+} // namespace mlxlm::serve

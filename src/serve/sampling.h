@@ -1,0 +1,23 @@
+// The part of a request that says how to generate, the same for every API.
+#pragma once
+
+#include "mlxlm/generate.h"
+#include "serve/body.h"
+#include "serve/limits.h"
+
+namespace mlxlm::serve {
+
+// OpenAI's fields and mlx-lm's and llama-server's extensions of them, over the
+// server's defaults.
+GenerateParameters read_sampling(
+    Body& body,
+    const GenerateParameters& defaults,
+    const Limits& limits);
+
+// `stop` (or another name): a text or a list of texts.
+std::vector<std::string> read_stop(
+    Body& body,
+    std::string_view name,
+    const Limits& limits);
+
+} // namespace mlxlm::serve

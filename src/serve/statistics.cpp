@@ -1,0 +1,222 @@
+#include "serve/statistics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace mlxlm::serve {
+namespace {
+
+const char* name_of(Activity::Phase phase) {
+  switch (phase) {
+    case Activity::Phase::waiting:
+      return "waiting";
+    case Activity::Phase::prompt:
+      return "prompt";
+    case Activity::Phase::answer:
+      return "answer";
+  }
+  return "";
+}
+
+std::string header(
+    std::string_view name,
+    std::string_view type,
+    std::string_view help) {
+  return fmt::format(
+      "# HELP mlxlm:{} {}\n# TYPE mlxlm:{} {}\n", name, help, name, type);
+}
+
+std::string value(
+    std::string_view name,
+    std::string_view type,
+    std::string_view help,
+    double number) {
+  return header(name, type, help) + fmt::format("mlxlm:{} {}\n", name, number);
+}
+
+template <typename Map>
+std::string labelled(
+    std::string_view name,
+    std::string_view label,
+    std::string_view help,
+    const Map& counts) {
+  auto out = header(name, "counter", help);
+  for (const auto& [key, count] : counts)
+    out += fmt::format("mlxlm:{}{{{}=\"{}\"}} {}\n", name, label, key, count);
+  return out;
+}
+
+} // namespace
+
+void Histogram::add(double x) {
+  auto at = std::lower_bound(bounds_.begin(), bounds_.end(), x);
+  ++counts_[static_cast<std::size_t>(at - bounds_.begin())];
+  ++total_;
+  sum_ += x;
+}
+
+std::string Histogram::text(std::string_view name, std::string_view help)
+    const {
+  auto out = header(name, "histogram", help);
+  std::uint64_t below = 0;
+  for (std::size_t i = 0; i < bounds_.size(); ++i) {
+    below += counts_[i];
+    out += fmt::format(
+        "mlxlm:{}_bucket{{le=\"{}\"}} {}\n", name, bounds_[i], below);
+  }
+  return out +
+      fmt::format(
+             "mlxlm:{0}_bucket{{le=\"+Inf\"}} {1}\nmlxlm:{0}_sum {2}\nmlxlm:{0}_count {1}\n",
+             name,
+             total_,
+             sum_);
+}
+
+void Statistics::request(int status) {
+  std::lock_guard lock(mutex_);
+  ++statuses_[status];
+}
+
+void Statistics::refused(std::string_view reason) {
+  std::lock_guard lock(mutex_);
+  ++refusals_[std::string(reason)];
+}
+
+std::uint64_t Statistics::begin(Activity activity) {
+  std::lock_guard lock(mutex_);
+  if (active_.empty()) moved_ = Clock::now();
+  auto id = next_++;
+  activity.id = id;
+  activity.started = Clock::now();
+  active_.emplace(id, std::move(activity));
+  return id;
+}
+
+void Statistics::progress(std::uint64_t id, int done, int total) {
+  std::lock_guard lock(mutex_);
+  moved_ = Clock::now();
+  auto found = active_.find(id);
+  if (found == active_.end()) return;
+  found->second.phase = Activity::Phase::prompt;
+  found->second.prompt_done = done;
+  found->second.prompt_tokens = total;
+}
+
+void Statistics::token(std::uint64_t id, int tokens) {
+  std::lock_guard lock(mutex_);
+  moved_ = Clock::now();
+  auto found = active_.find(id);
+  if (found == active_.end()) return;
+  found->second.phase = Activity::Phase::answer;
+  found->second.generated += tokens;
+}
+
+void Statistics::end(std::uint64_t id, const GenerateInfo& info) {
+  std::lock_guard lock(mutex_);
+  moved_ = Clock::now();
+  active_.erase(id);
+  ++finishes_[std::string(
+      info.finish_reason == FinishReason::length          ? "length"
+          : info.finish_reason == FinishReason::stop      ? "stop"
+          : info.finish_reason == FinishReason::cancelled ? "cancelled"
+                                                          : "error")];
+  prompt_tokens_ += static_cast<std::uint64_t>(info.prompt_tokens);
+  cached_tokens_ += static_cast<std::uint64_t>(info.cached_prompt_tokens);
+  generated_ += static_cast<std::uint64_t>(info.generation_tokens);
+  prompt_seconds_ += info.prompt_time;
+  generated_seconds_ += info.generate_time;
+  queued_.add(info.queue_time);
+  if (info.generation_tokens == 0) return;
+  first_.add(info.queue_time + info.prompt_time);
+  whole_.add(info.queue_time + info.prompt_time + info.generate_time);
+  if (info.generation_tokens > 1)
+    between_.add(info.generate_time / (info.generation_tokens - 1));
+}
+
+void Statistics::abandoned(std::uint64_t id) {
+  std::lock_guard lock(mutex_);
+  auto found = active_.find(id);
+  if (found == active_.end()) return;
+  ++cancels_[name_of(found->second.phase)];
+  active_.erase(found);
+}
+
+std::vector<Activity> Statistics::activities() const {
+  std::lock_guard lock(mutex_);
+  std::vector<Activity> out;
+  for (const auto& [id, activity] : active_)
+    out.push_back(activity);
+  return out;
+}
+
+double Statistics::stalled_seconds() const {
+  std::lock_guard lock(mutex_);
+  if (active_.empty()) return 0;
+  return std::chrono::duration<double>(Clock::now() - moved_).count();
+}
+
+std::string Statistics::prometheus(
+    const std::map<std::string, double>& gauges,
+    int slots) const {
+  std::lock_guard lock(mutex_);
+  auto waiting = std::count_if(active_.begin(), active_.end(), [](auto& a) {
+    return a.second.phase == Activity::Phase::waiting;
+  });
+  auto rate = [](std::uint64_t n, double seconds) {
+    return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+  };
+  auto counter = [](auto name, auto help, double x) {
+    return value(name, "counter", help, x);
+  };
+  auto out = counter(
+      "prompt_tokens_total", "Prompt tokens read.", double(prompt_tokens_));
+  out += counter(
+      "prompt_cached_tokens_total",
+      "Prompt tokens found in a cache.",
+      double(cached_tokens_));
+  out += counter(
+      "prompt_seconds_total", "Time spent on prompts.", prompt_seconds_);
+  out += counter(
+      "tokens_predicted_total", "Tokens generated.", double(generated_));
+  out += counter(
+      "tokens_predicted_seconds_total",
+      "Time spent on generating.",
+      generated_seconds_);
+  out += value(
+      "prompt_tokens_seconds",
+      "gauge",
+      "Prompt tokens a second, of one answer on average.",
+      rate(prompt_tokens_, prompt_seconds_));
+  out += value(
+      "predicted_tokens_seconds",
+      "gauge",
+      "Tokens generated a second, of one answer on average.",
+      rate(generated_, generated_seconds_));
+  out += value(
+      "requests_processing",
+      "gauge",
+      "Answers being made.",
+      double(active_.size()) - double(waiting));
+  out += value(
+      "requests_deferred", "gauge", "Answers that wait.", double(waiting));
+  out += value("slots", "gauge", "Answers that can be made together.", slots);
+  for (const auto& [name, number] : gauges)
+    out += value(name, "gauge", "See the name.", number);
+  out += labelled(
+      "request_success_total", "finished_reason", "Answers by end.", finishes_);
+  out += labelled(
+      "requests_cancelled_total", "phase", "Clients gone, by phase.", cancels_);
+  out += labelled(
+      "requests_refused_total", "reason", "Requests not taken.", refusals_);
+  out += labelled(
+      "http_responses_total", "status", "Responses by status.", statuses_);
+  out += first_.text("time_to_first_token_seconds", "Until the first token.");
+  out += between_.text(
+      "time_per_output_token_seconds", "Between tokens, mean of an answer.");
+  out += whole_.text("e2e_request_latency_seconds", "Until the last token.");
+  out += queued_.text("request_queue_time_seconds", "Until admission.");
+  return out;
+}
+
+} // namespace mlxlm::serve

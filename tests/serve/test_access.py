@@ -1,0 +1,120 @@
+"""Who may ask (cases A of the test catalogue)."""
+
+import pytest
+
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 1}
+KEY = "sk-something-secret"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    import conftest
+    folder = tmp_path_factory.mktemp("locked")
+    keys = folder / "keys.txt"
+    keys.write_text(f"# ours\nann:{KEY}\nbob:another-secret\n")
+    server = conftest.Server("--model", "smollm2", "--api-key-file", keys)
+    server.keys = keys
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("headers", [
+    {}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {KEY[:-1]}"},
+    {"Authorization": f"Bearer {KEY}x"}, {"Authorization": "Bearer "},
+    {"Authorization": "Bearer " + "x" * 10000}, {"Authorization": f"Basic {KEY}"},
+    {"Authorization": KEY}, {"X-Api-Key": "wrong"},
+    {"Authorization": f"Bearer {KEY}", "X-Api-Key": KEY}])
+def test_no_entry(locked, headers):
+    answer = locked.post(CHAT, HELLO, headers=headers)
+    assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert answer.error["type"] == "authentication_error"
+    assert KEY not in answer.raw.decode()
+
+
+@pytest.mark.parametrize("headers", [
+    {"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"},
+    {"X-Api-Key": "another-secret"}])
+def test_entry(locked, headers):
+    assert locked.post(CHAT, HELLO, headers=headers).status == 200
+
+
+def test_every_route_asks_for_a_key(locked):
+    routes = locked.get("/props", headers={"X-Api-Key": KEY}).json["routes"]
+    assert len(routes) > 10
+    for route in [*routes, "GET /nothing", "POST /v1/nothing"]:
+        method, path = route.split()
+        answer = locked.ask(method, path.replace("*", "x"), {} if method == "POST" else None)
+        assert answer.status == (200 if path.endswith("health") or path == "/" else 401), route
+    assert locked.get(f"/v1/models?api_key={KEY}").status == 401
+
+
+def test_keys_are_read_again(locked):
+    import signal
+    old = locked.keys.read_text()
+    locked.keys.write_text("cat:fresh-secret\n")
+    locked.process.send_signal(signal.SIGHUP)
+    locked.wait_for("keys have been read again")
+    assert locked.get("/v1/models", headers={"X-Api-Key": KEY}).status == 401
+    assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
+    locked.keys.write_text(":\n")
+    locked.process.send_signal(signal.SIGHUP)
+    locked.wait_for("old keys stay")
+    assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
+    locked.keys.write_text(old)
+    locked.process.send_signal(signal.SIGHUP)
+
+
+def test_log_has_no_secrets(locked):
+    locked.post(CHAT, HELLO, headers={"X-Api-Key": KEY})
+    locked.get(f"/v1/models?api_key={KEY}")
+    assert any(r["client"] == "ann" for r in locked.log())
+    assert KEY not in "\n".join(locked.lines)
+
+
+@pytest.mark.parametrize("host,status", [
+    ("localhost", 200), ("LOCALHOST:8080", 200), ("127.0.0.1", 200), ("[::1]:80", 200),
+    ("evil.com", 403), ("127.0.0.1.nip.io", 403), ("localhost.evil.com", 403),
+    ("localhost:x", 403), ("", 403), (None, 400)])
+def test_hosts(server, host, status):
+    answer = server.get("/v1/models", headers={"Host": host})
+    assert answer.status == status
+
+
+def test_two_hosts(server):
+    raw = server.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: x\r\n"
+                     b"Connection: close\r\n\r\n")
+    assert raw.startswith(b"HTTP/1.1 400 ")
+
+
+def test_origins(server):
+    def ask(origin):
+        return server.post(CHAT, HELLO, headers={"Origin": origin})
+    assert ask(server.url).headers["access-control-allow-origin"] == server.url
+    for origin in ("http://evil.com", "null", "http://localhost:3000"):
+        answer = ask(origin)
+        assert answer.status == 403 and "access-control-allow-origin" not in answer.headers
+        answer = server.get("/v1/models", headers={"Origin": origin})
+        assert answer.status == 200 and "access-control-allow-origin" not in answer.headers
+
+
+def test_preflight(server):
+    own = server.ask("OPTIONS", CHAT, headers={"Origin": server.url})
+    assert own.status == 204 and "POST" in own.headers["access-control-allow-methods"]
+    other = server.ask("OPTIONS", CHAT, headers={"Origin": "http://evil.com"})
+    assert other.status == 204 and "access-control-allow-methods" not in other.headers
+
+
+def test_allowed_names(serve, checkpoint):
+    server = serve("--model", checkpoint(), "--allowed-hosts", "box.lan", "--allowed-origins",
+                   "http://page.lan")
+    answer = server.post(CHAT, HELLO, headers={"Host": "box.lan", "Origin": "http://page.lan"})
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "http://page.lan"
+    assert server.get("/health", headers={"Host": "other.lan"}).status == 403
+
+
+def test_open_bind_needs_a_key(serve, checkpoint):
+    closed = serve("--model", checkpoint(), "--host", "0.0.0.0", ready=False)
+    assert closed.process.wait(20) == 2 and "--api-key" in "".join(closed.lines)
+    serve("--model", checkpoint("b"), "--host", "0.0.0.0", "--insecure", host="127.0.0.1")

@@ -1,0 +1,270 @@
+"""HTTP framing (cases H of the test catalogue): what is no proper request is
+answered or closed, and never harms the next one."""
+
+import json
+import socket
+import struct
+import time
+
+import pytest
+
+from conftest import Response
+
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+
+
+def request(server, body=b"", path=CHAT, method="POST", headers=(), host=True):
+    lines = [f"{method} {path} HTTP/1.1"]
+    if host:
+        lines.append("Host: localhost")
+    lines += headers
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@pytest.fixture(autouse=True)
+def still_well(server):
+    yield
+    assert server.get("/health").json == {"status": "ok"}
+
+
+@pytest.mark.parametrize("body", [
+    "", "{", "[]", "null", '"x"', "{}}", '{"messages": [}', "[" * 100000,
+    '{"a":' * 100000, '{"n":1,"n":9}', '{"temperature": NaN}', '{"temperature": 1e999}',
+    '{"messages":"' + chr(0xD800).encode("utf-8", "surrogatepass").decode("latin-1") + '"}'])
+def test_bad_json(server, body):
+    answer = server.ask("POST", CHAT, raw_body=body.encode("latin-1"))
+    assert answer.status == 400, answer.raw
+    assert answer.error["type"] == "invalid_request_error"
+    assert len(answer.error["message"]) < 1000
+
+
+def test_position_of_a_syntax_error(server):
+    answer = server.ask("POST", CHAT, raw_body=b'{"messages": [}')
+    assert "byte 15" in answer.error["message"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+def test_other_encodings(server, encoding):
+    body = json.dumps({"messages": [{"role": "user", "content": "ä"}]}, ensure_ascii=False)
+    assert server.ask("POST", CHAT, raw_body=body.encode(encoding)).status == 400
+
+
+def test_byte_order_mark(server):
+    body = b"\xef\xbb\xbf" + json.dumps(HELLO).encode()
+    assert server.ask("POST", CHAT, raw_body=body).status == 200
+
+
+@pytest.mark.parametrize("length", [
+    "-1", "+5", "5,5", "99999999999999999999", "0x5", "5 5", ""])
+def test_content_lengths(server, length):
+    raw = server.raw(request(server, b"hello", headers=[f"Content-Length: {length}"]), shut=True)
+    assert b" 400 " in raw.split(b"\r\n")[0] or b" 413 " in raw.split(b"\r\n")[0]
+
+
+def test_two_lengths_and_chunks(server):
+    for headers in (["Content-Length: 5", "Content-Length: 6"],
+                    ["Content-Length: 5", "Transfer-Encoding: chunked"]):
+        raw = server.raw(request(server, b"0\r\n\r\n", headers=headers), shut=True)
+        assert raw.startswith(b"HTTP/1.1 400 ")
+        assert raw.count(b"HTTP/1.1") == 1  # what follows is no second request
+
+
+def test_no_length(server):
+    assert server.raw(request(server)).startswith(b"HTTP/1.1 411 ")
+
+
+@pytest.mark.parametrize("chunks", [
+    b"FFFFFFFFFFFFFFFF\r\nx\r\n0\r\n\r\n", b"zz\r\n\r\n", b"-1\r\n\r\n"])
+def test_bad_chunks(server, chunks):
+    raw = server.raw(request(server, chunks, headers=["Transfer-Encoding: chunked"]), shut=True)
+    assert raw.split(b" ")[1] in (b"400", b"413")
+
+
+def test_chunks_of_one_byte(server):
+    body = json.dumps(HELLO).encode()
+    chunks = b"".join(b"1;a=b\r\n%c\r\n" % c for c in body) + b"0\r\nX-Trailer: 1\r\n\r\n"
+    raw = server.raw(request(server, chunks, headers=["Transfer-Encoding: chunked",
+                                                      "Connection: close"]))
+    assert Response(raw).status == 200
+
+
+@pytest.mark.parametrize("raw", [
+    b"GET /health HTTP/1.1\nHost: localhost\n\n",
+    b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+    b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /health HTTP/3.0\r\nHost: localhost\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+    bytes(range(256)) * 4])
+def test_not_http(server, raw):
+    answer = server.raw(raw, shut=True)
+    assert answer == b"" or answer.split(b" ")[1] == b"400"
+
+
+def test_too_much_head(server):
+    long = "a" * 17000
+    assert Response(server.raw(request(server, headers=["X: " + long]))).status == 431
+    many = [f"X{i}: 1" for i in range(101)]
+    assert Response(server.raw(request(server, headers=many))).status == 431
+    assert Response(server.raw(request(server, path="/" + long))).status == 414
+
+
+def test_too_much_body(server):
+    head = request(server, headers=["Content-Length: 1073741824", "Expect: 100-continue"])
+    raw = server.raw(head)
+    assert raw.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in raw
+    with server.connect() as s:  # a body that never says its length
+        s.sendall(request(server, headers=["Transfer-Encoding: chunked"]))
+        piece, sent = b"10000\r\n" + b" " * 65536 + b"\r\n", 0
+        try:
+            while sent < 64 << 20:
+                s.sendall(piece)
+                sent += 65536
+        except OSError:
+            pass
+        assert sent < 60 << 20
+
+
+def test_continue(server):
+    body = json.dumps(HELLO).encode()
+    with server.connect() as s:
+        s.sendall(request(server, headers=[f"Content-Length: {len(body)}",
+                                           "Expect: 100-continue", "Connection: close"]))
+        assert s.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        s.sendall(body)
+        assert b" 200 " in s.recv(1000)
+
+
+def test_pipelined(server):
+    good = request(server, method="GET", path="/health")
+    raw = server.raw(good * 3 + b"GET bad\r\n\r\n" + good)
+    assert raw.count(b"HTTP/1.1 200 ") == 3 and raw.count(b"HTTP/1.1 400 ") == 1
+    assert raw.index(b" 400 ") > raw.rindex(b" 200 ")
+
+
+def test_keep_alive(server):
+    with server.connect() as s:
+        for _ in range(3):
+            s.sendall(request(server, method="GET", path="/v1/models"))
+            got = b""
+            while not got.endswith(b"]}\n"):
+                got += s.recv(4096)
+            assert b"content-length" in got and b"connection: close" not in got
+
+
+def test_methods(server):
+    for method in ("GET", "PUT", "DELETE", "PATCH"):
+        answer = server.ask(method, CHAT, {} if method in ("PUT", "PATCH") else None)
+        assert answer.status == 405 and answer.headers["allow"] == "POST"
+    for path in ("/health", "/v1/models"):
+        answer = server.ask("HEAD", path)
+        assert answer.status == 200 and answer.body == b""
+        assert int(answer.headers["content-length"]) == len(server.get(path).body)
+
+
+@pytest.mark.parametrize("path,status", [
+    ("/nothing", 404), ("//v1//models", 200), ("/v1/models/", 200), ("/v1/../admin", 400),
+    ("/%2e%2e/x", 400), ("/v1/%00models", 400), ("/V1/models", 404), ("/v1/models%2", 400),
+    ("/v1/%6dodels", 200), ("*", 400), ("http://localhost/health", 400)])
+def test_paths(server, path, status):
+    assert server.get(path).status == status
+
+
+def test_encodings_and_types(server):
+    body = json.dumps(HELLO).encode()
+    assert server.ask("POST", CHAT, raw_body=body,
+                      headers={"Content-Encoding": "gzip"}).status == 415
+    plain = {"Content-Type": "text/plain"}
+    assert server.ask("POST", CHAT, raw_body=body, headers=plain).status == 200
+    origin = {**plain, "Origin": server.url}
+    assert server.ask("POST", CHAT, raw_body=body, headers=origin).status == 415
+
+
+def test_http10(server):
+    raw = server.raw(b"GET /health HTTP/1.0\r\n\r\n")
+    assert b" 200 " in raw and b"connection: close" in raw
+    body = json.dumps({**HELLO, "stream": True}).encode()
+    raw = server.raw(b"POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (
+        CHAT.encode(), len(body), body))
+    assert b"chunked" not in raw and raw.endswith(b"data: [DONE]\n\n")
+
+
+def test_upgrade_is_ignored(server):
+    answer = server.get("/health", headers={"Connection": "Upgrade, close", "Upgrade": "h2c"})
+    assert answer.status == 200
+
+
+def test_no_injection(server):
+    answer = server.post(CHAT, {"model": "a\r\nSet-Cookie: x=1", **HELLO})
+    assert answer.status == 404 and "set-cookie" not in answer.headers
+    answer = server.post(CHAT, {"x\r\nSet-Cookie: y": 1, **HELLO})
+    assert answer.status == 200 and "set-cookie" not in answer.headers
+    assert "x??Set-Cookie: y" in answer.headers["x-unknown-fields"]
+
+
+def test_half_closed_is_served(server):
+    body = json.dumps({**HELLO, "max_tokens": 4}).encode()
+    raw = server.raw(request(server, body, headers=[f"Content-Length: {len(body)}"]), shut=True)
+    assert Response(raw).status == 200
+
+
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+def settled(server, seconds=3):
+    """Nothing runs any more."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.get("/slots").json == []:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+LONG = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 4000,
+        "ignore_eos": True}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("leave", ["reset", "close"])
+def test_client_leaves(server, stream, leave):
+    body = json.dumps({**LONG, "stream": stream}).encode()
+    s = server.connect()
+    s.sendall(request(server, body, headers=[f"Content-Length: {len(body)}"]))
+    if stream:
+        s.recv(1000)
+    time.sleep(0.5)
+    assert len(server.get("/slots").json) == 1
+    reset(s) if leave == "reset" else s.close()
+    assert settled(server)
+
+
+def test_client_leaves_while_the_prompt_is_read(server):
+    body = json.dumps({"prompt": "long " * 8000, "max_tokens": 5}).encode()
+    s = server.connect()
+    s.sendall(request(server, body, path="/v1/completions",
+                      headers=[f"Content-Length: {len(body)}"]))
+    time.sleep(0.4)
+    reset(s)
+    assert settled(server, 5)
+
+
+def test_slow_headers_and_bodies(serve, checkpoint):
+    quick = serve("--model", checkpoint(), "--header-seconds", 1, "--body-seconds", 1,
+                  "--idle-seconds", 1)
+    t = time.monotonic()
+    with quick.connect() as s:
+        s.sendall(b"GET /hea")
+        assert s.recv(100) == b"" and time.monotonic() - t < 3
+    with quick.connect() as s:
+        s.sendall(request(quick, b"{", headers=["Content-Length: 10"]))
+        assert s.recv(1000).startswith(b"HTTP/1.1 408 ")
+    with quick.connect() as s:
+        s.sendall(request(quick, method="GET", path="/health"))
+        assert b" 200 " in s.recv(1000)
+        assert s.recv(100) == b"" and time.monotonic() - t < 8

@@ -1,0 +1,204 @@
+"""Begin and end of the server (cases F, L and P of the test catalogue), its logs
+and figures."""
+
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import PROGRAM, Response, environment
+
+CHAT = "/v1/chat/completions"
+LONG = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 4000,
+        "ignore_eos": True, "stream": True}
+
+
+def begin(server, body=LONG):
+    """A request whose answer has begun."""
+    data = json.dumps(body).encode()
+    s = server.connect()
+    s.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+              b"Content-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(data), data))
+    return s, s.recv(1000)
+
+
+def rest(s, first):
+    while piece := s.recv(65536):
+        first += piece
+    return Response(first)
+
+
+def test_drain_lets_answers_end(serve):
+    server = serve("--model", "smollm2")
+    s, first = begin(server, {**LONG, "max_tokens": 150})
+    idle = server.connect()
+    server.process.send_signal(signal.SIGTERM)
+    answer = rest(s, first)
+    assert answer.events()[-1] == "[DONE]"
+    assert '"finish_reason":"length"' in answer.events()[-2]
+    assert server.process.wait(20) == 0
+    assert idle.recv(10) == b""
+
+
+def test_drain_ends_what_takes_too_long(serve):
+    server = serve("--model", "smollm2", "--drain-seconds", 1)
+    s, first = begin(server)
+    server.process.send_signal(signal.SIGTERM)
+    answer = rest(s, first)
+    assert answer.events()[-1] == "[DONE]"
+    assert "shutting down" in json.loads(answer.events()[-2])["error"]["message"]
+    assert server.process.wait(20) == 0
+
+
+def test_second_signal_ends_at_once(serve):
+    server = serve("--model", "smollm2")
+    s, first = begin(server)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(5) == 130
+
+
+def test_port_in_use(server, serve, checkpoint):
+    done = subprocess.run(
+        [PROGRAM, "serve", "--model", checkpoint(), "--port", str(server.port)],
+        capture_output=True, env=environment({}), timeout=60)
+    assert done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1 and f"127.0.0.1:{server.port}" in lines[0]
+
+
+def test_model_that_is_not_there(serve, tmp_path):
+    server = serve("--model", tmp_path / "nothing", ready=False)
+    assert server.process.wait(20) == 1
+
+
+def test_unix_socket(serve, checkpoint, tmp_path):
+    path = tmp_path / "s.sock"
+    server = serve("--model", checkpoint(), "--host", f"unix:{path}")
+    assert oct(os.stat(path).st_mode)[-3:] == "600"
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(path))
+        s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert s.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert server.stop() == 0 and not path.exists()
+
+
+def test_tls(serve, checkpoint, tmp_path):
+    key, cert = tmp_path / "k.pem", tmp_path / "c.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2",
+         "-keyout", key, "-out", cert], capture_output=True)
+    if made.returncode:
+        pytest.skip("no openssl to make a certificate with")
+    server = serve("--model", checkpoint(), "--ssl-cert-file", cert, "--ssl-key-file", key,
+                   ready=False)
+    line = server.wait_for(r"serving .* at|without")
+    if "without" in line:
+        pytest.skip("built without OpenSSL")
+    server.port = int(line.rsplit(":", 1)[1])
+    context = ssl.create_default_context(cafile=cert)
+    for _ in range(2):
+        with context.wrap_socket(server.connect(), server_hostname="localhost") as s:
+            for _ in range(2):
+                s.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert s.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert server.raw(b"GET /health HTTP/1.1\r\n\r\n")[:8] != b"HTTP/1.1"
+    assert server.stop() == 0
+
+
+def test_queue_that_is_full(serve):
+    server = serve("--model", "smollm2", "--decode-concurrency", 1, "--queue", 1)
+    first, _ = begin(server)
+    second, = [server.connect()]
+    data = json.dumps(LONG).encode()
+    second.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
+        CHAT.encode(), len(data), data))
+    time.sleep(0.3)
+    t = time.monotonic()
+    third = server.post(CHAT, LONG)
+    assert third.status == 429 and int(third.headers["retry-after"]) > 0
+    assert third.error["type"] == "rate_limit_error" and time.monotonic() - t < 1
+    assert {s["phase"] for s in server.get("/slots").json} == {"answer", "waiting"}
+    first.close()
+    assert second.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_deadline(serve):
+    server = serve("--model", "smollm2", "--request-seconds", 1)
+    answer = server.post(CHAT, {**LONG, "stream": False})
+    assert answer.status == 504 and answer.error["type"] == "timeout_error"
+    answer = server.post(CHAT, LONG)
+    assert answer.events()[-1] == "[DONE]" and "request_seconds" in answer.events()[-2]
+    assert server.get("/slots").json == []
+
+
+def test_reader_that_stops_reading(serve):
+    server = serve("--model", "smollm2", "--write-seconds", 1, "--stream-buffer", 1024)
+    s = server.connect()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    data = json.dumps({**LONG, "n": 8}).encode()
+    s.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
+        CHAT.encode(), len(data), data))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if any(r["outcome"] == "slow reader" for r in server.log()):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError(server.lines)
+    assert server.get("/slots").json == []
+
+
+def test_prefill_is_told(server):
+    answer = server.post("/v1/completions", {
+        "prompt": "tale " * 7000, "max_tokens": 1, "stream": True})
+    pings = re.findall(r"^: keepalive (\d+)/(\d+)$", answer.text, re.M)
+    assert pings and all(int(a) <= int(b) for a, b in pings)
+    assert answer.events()[-1] == "[DONE]"
+
+
+def test_access_log(server):
+    server.post(CHAT, {**LONG, "max_tokens": 3}, headers={"X-Request-Id": "abc-1"})
+    server.get("/nothing\x7f?secret=1")
+    time.sleep(0.2)
+    record = next(r for r in server.log() if r["id"] == "abc-1")
+    assert record["request"] == f"POST {CHAT}" and record["status"] == 200
+    assert record["outcome"] == "ok" and "generated=3" in record["tokens"]
+    assert not any("secret" in line for line in server.lines)
+
+
+def test_props_and_metrics(server):
+    props = server.get("/props").json
+    assert props["limits"]["header_bytes"] == 16384 and props["n_ctx"] == 8192
+    before = server.metric("tokens_predicted_total")
+    server.post(CHAT, {**LONG, "max_tokens": 7, "stream": False})
+    assert server.metric("tokens_predicted_total") == before + 7
+    text = server.get("/metrics").text
+    for name in ("prompt_tokens_total", "requests_processing", "kv_bytes",
+                 "time_to_first_token_seconds_bucket", "http_responses_total"):
+        assert f"mlxlm:{name}" in text
+    for line in text.splitlines():
+        assert re.match(r"^(# (HELP|TYPE) \S+ .+|[\w:]+(\{[^}]*\})? [-+\d.e]+(inf)?)$", line), line
+
+
+def test_memory_comes_back(server):
+    for _ in range(2):
+        server.post(CHAT, {**LONG, "max_tokens": 4, "stream": False})
+    sockets = [begin(server)[0] for _ in range(6)]
+    for s in sockets:
+        s.close()
+    end = time.monotonic() + 5
+    while server.get("/slots").json and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.get("/slots").json == []
+    assert server.metric("requests_processing") == 0
+
