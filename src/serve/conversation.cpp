@@ -131,10 +131,9 @@ Json read_messages(const Json& messages, const Limits& limits) {
     message.text("tool_call_id", 1024);
     if (role == "developer") out[i]["role"] = "system";
     if (role == "function") out[i]["role"] = "tool";
-    if (out[i].contains("content"))
-      plain_parts(out[i]["content"]);
-    else
-      out[i]["content"] = "";
+    auto& content = out[i]["content"];
+    if (content.is_null()) content = "";
+    plain_parts(content);
   }
   return joined_text_parts(parsed_tool_arguments(std::move(out)));
 }

@@ -61,8 +61,9 @@ struct Route {
   std::string_view method, path; // a path may end in "*"
   bool open; // without a key
   ReplyPtr (*run)(Context&);
+  std::string_view about;
 };
-// All of them; serve/routes.cpp.
+// All of them: routes/table.cpp.
 std::span<const Route> routes();
 
 class Service final : public Handler {

@@ -39,6 +39,7 @@ ReplyPtr health(Context& context);
 ReplyPtr metrics(Context& context);
 ReplyPtr props(Context& context);
 ReplyPtr slots(Context& context);
+ReplyPtr openapi(Context& context);
 
 // What the routes of OpenAI's shape share.
 // Throws ApiError 404 for a model that is not served.
