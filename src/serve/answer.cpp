@@ -151,6 +151,7 @@ void Answer::finish(Choice& choice, std::string& body) {
     auto error = from_error(Error(info.error_kind, info.error));
     if (info.error_kind == ErrorKind::resource)
       error.code = "insufficient_memory";
+    if (options_.log && error.status >= 500) options_.log(info.error);
     throw error;
   }
   if (info.finish_reason == FinishReason::cancelled)

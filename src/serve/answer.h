@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct AnswerOptions {
   Headers headers = {};
   int ping_seconds = 10;
   int deadline_seconds = 0; // 0: none
+  // Told what a client is not: why a model failed.
+  std::function<void(const std::string&)> log = {};
 };
 
 class Answer : public Reply {

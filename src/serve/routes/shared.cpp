@@ -32,6 +32,10 @@ AnswerOptions answer_options(Context& context, bool stream) {
   out.style = style_of(context.request.path);
   out.ping_seconds = static_cast<int>(limits.ping_seconds);
   out.deadline_seconds = static_cast<int>(limits.request_seconds);
+  if (const auto& log = context.service.options().log)
+    out.log = [log, id = context.request.id](const std::string& what) {
+      log(fmt::format("request {}: {}", id, what));
+    };
   return out;
 }
 
