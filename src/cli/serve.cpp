@@ -21,6 +21,7 @@
 #include "core/strings.h"
 #include "generate/codec.h"
 #include "mlxlm/version.h"
+#include "page/conversations.h"
 #include "serve/server.h"
 #include "serve/service.h"
 
@@ -162,6 +163,20 @@ std::vector<serve::Key> read_keys(const Values& values) {
   return keys;
 }
 
+// The page's; it keeps them in the browser where this machine cannot.
+std::shared_ptr<page::Conversations> open_conversations(const Values& values) {
+  bool asked = values.has("conversations");
+  auto path = asked ? values.text("conversations") : page::default_database();
+  if (path.empty() || path == "none") return nullptr;
+  try {
+    return std::make_shared<page::Conversations>(path);
+  } catch (const Error& error) {
+    if (asked) throw;
+    log_line(fmt::format("conversations are not kept: {}", error.what()));
+    return nullptr;
+  }
+}
+
 std::vector<std::string> words(const Values& values, std::string_view name) {
   std::vector<std::string> out;
   for (const auto& text : values.list(name))
@@ -196,6 +211,7 @@ serve::ServiceOptions service_options(const Values& values) {
       : field == "reasoning"            ? Field::plain
                                         : Field::content;
   out.log = log_line;
+  out.conversations = open_conversations(values);
   auto host = values.text("host");
   bool open = serve::is_open_bind(host);
   out.any_host = open ? out.hosts.empty() : !serve::is_loopback_name(host);

@@ -37,6 +37,8 @@ std::string_view reason_phrase(int status) {
       return "OK";
     case 204:
       return "No Content";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:
@@ -102,7 +104,7 @@ std::string format_head(
       "HTTP/1.1 {} {}\r\n", head.status, reason_phrase(head.status));
   for (const auto& [name, value] : head.headers)
     out += fmt::format("{}: {}\r\n", name, value);
-  if (length && head.status != 204)
+  if (length && head.status != 204 && head.status != 304)
     out += fmt::format("content-length: {}\r\n", *length);
   else if (!length && !http10)
     out += "transfer-encoding: chunked\r\n";

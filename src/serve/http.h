@@ -25,6 +25,7 @@ struct HttpRequest {
 
   std::string peer; // address, or "unix"
   std::string id; // x-request-id
+  std::string owner; // name of the key, or empty: whose is what is kept
   std::string client; // name of the key, or the peer: who shares a queue
 
   // The first header of this (lower-case) name, or nothing.

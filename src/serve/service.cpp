@@ -271,7 +271,7 @@ ReplyPtr Service::preflight(Context& context) {
       });
   if (allowed) {
     response.headers = {
-        {"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
+        {"access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"},
         {"access-control-allow-headers",
          "authorization, content-type, x-api-key, x-request-id"},
         {"access-control-max-age", "600"}};
@@ -288,7 +288,7 @@ void Service::check_key(HttpRequest& request, bool open) {
   if (keys->empty()) return;
   const auto* key = find_key(*keys, request);
   if (key) {
-    request.client = key->name;
+    request.client = request.owner = key->name;
     return;
   }
   if (open) return;

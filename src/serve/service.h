@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "page/conversations.h"
 #include "serve/access.h"
 #include "serve/answer.h"
 #include "serve/engine.h"
@@ -34,6 +35,8 @@ struct ServiceOptions {
   bool strict = false; // unknown fields are an error
   ReasoningField reasoning_field = ReasoningField::content;
   bool any_model = false; // whatever name a request gives
+  // Of the web page; null: it keeps them itself.
+  std::shared_ptr<page::Conversations> conversations;
   // Where errors go that clients do not see.
   std::function<void(const std::string&)> log;
 };

@@ -25,7 +25,8 @@ class Server:
     def __init__(self, *arguments, ready=True, host="127.0.0.1"):
         self.host = host
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--port", "0", *map(str, arguments)],
+            [PROGRAM, "serve", "--port", "0", "--conversations", "none",
+             *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, env=environment({}))
         self.lines, self.port = [], None

@@ -190,6 +190,38 @@ def test_props_and_metrics(server):
         assert re.match(r"^(# (HELP|TYPE) \S+ .+|[\w:]+(\{[^}]*\})? [-+\d.e]+(inf)?)$", line), line
 
 
+def test_page(server):
+    page = server.get("/")
+    assert page.headers["content-type"].startswith("text/html") and b"<script" in page.body
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    again = server.get("/", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status == 304 and again.body == b""
+    assert server.get("/page/app.js").headers["content-type"].startswith("text/javascript")
+    assert server.get("/page/nothing.js").status == 404
+    assert server.get("/conversations").status == 404
+
+
+def test_conversations(serve, checkpoint, tmp_path):
+    keys = {"X-Api-Key": "one"}, {"X-Api-Key": "two"}
+    options = ["--model", checkpoint(), "--conversations", tmp_path / "c.db", "--api-key",
+               "ann:one", "--api-key", "bob:two"]
+    server = serve(*options)
+    kept = {"id": "c1", "title": "Hi", "updated": 5, "messages": {}}
+    assert server.ask("PUT", "/conversations/c1", kept, headers=keys[0]).status == 200
+    assert server.stop() == 0
+    server = serve(*options)
+    listed = server.get("/conversations", headers=keys[0]).json["data"]
+    assert listed == [{"id": "c1", "title": "Hi", "updated": 5}]
+    assert server.get("/conversations/c1", headers=keys[0]).json == kept
+    assert server.get("/conversations", headers=keys[1]).json["data"] == []
+    assert server.get("/conversations/c1", headers=keys[1]).status == 404
+    assert server.ask("PUT", "/conversations/c1", {"id": "x"}, headers=keys[0]).status == 400
+    assert server.get("/conversations").status == 401
+    assert server.ask("DELETE", "/conversations/c1", headers=keys[1]).status == 404
+    assert server.ask("DELETE", "/conversations/c1", headers=keys[0]).status == 200
+    assert server.get("/conversations", headers=keys[0]).json["data"] == []
+
+
 def test_openapi(server):
     document = server.get("/openapi.json").json
     chat = document["paths"]["/v1/chat/completions"]["post"]

@@ -369,11 +369,4 @@ ReplyPtr ollama_version(Context& context) {
   return context.json({{"version", "0.0.0-mlxlm"}});
 }
 
-ReplyPtr ollama_root(Context&) {
-  Response response;
-  response.headers.emplace_back("content-type", "text/plain");
-  response.body = "Ollama is running";
-  return std::make_unique<Ready>(std::move(response));
-}
-
 } // namespace mlxlm::serve

@@ -30,7 +30,12 @@ ReplyPtr ollama_tags(Context& context);
 ReplyPtr ollama_ps(Context& context);
 ReplyPtr ollama_show(Context& context);
 ReplyPtr ollama_version(Context& context);
-ReplyPtr ollama_root(Context& context);
+// the web page
+ReplyPtr page_file(Context& context);
+ReplyPtr list_conversations(Context& context);
+ReplyPtr get_conversation(Context& context);
+ReplyPtr put_conversation(Context& context);
+ReplyPtr delete_conversation(Context& context);
 // llama-server
 ReplyPtr tokenize(Context& context);
 ReplyPtr detokenize(Context& context);
