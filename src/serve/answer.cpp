@@ -7,10 +7,23 @@
 
 namespace mlxlm::serve {
 
-if (choice.parser.reasoning())
-  choice.reasoning += static_cast<int>(chunk.tokens.size());
-for (auto& item : choice.parser.feed(chunk.text))
-  append(items, std::move(item), tokens.empty());
+namespace {
+
+// Pieces that came together go out together, unless each is accounted for.
+void append(OutputItems& items, OutputItem item, bool joined) {
+  auto* more = std::get_if<ContentDelta>(&item);
+  auto* last =
+      items.empty() ? nullptr : std::get_if<ContentDelta>(&items.back());
+  if (joined && more && last)
+    last->text += more->text;
+  else
+    items.push_back(std::move(item));
+}
+
+} // namespace
+
+Answer::Answer(AnswerOptions options, Statistics& statistics)
+    : options_(std::move(options)), statistics_(statistics) {}
 
 Answer::~Answer() {
   for (auto& choice : choices_)

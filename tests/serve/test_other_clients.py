@@ -25,7 +25,7 @@ def user(content):
 
 def test_message(claude):
     answer = claude.messages.create(
-        model="smollm2", max_tokens=32, messages=user(QUESTION), temperature=0)
+        model="smollm2", max_tokens=32, messages=user(QUESTION))
     assert answer.type == "message" and answer.role == "assistant"
     assert [b.type for b in answer.content] == ["text"] and answer.content[0].text == PARIS
     assert answer.stop_reason == "end_turn" and answer.stop_sequence is None

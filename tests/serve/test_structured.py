@@ -75,7 +75,7 @@ def test_other_apis(server):
 
 @pytest.mark.parametrize("more", [
     {"json_schema": {"type": "frog"}}, {"json_schema": 5}, {"regex": "["}, {"regex": 5},
-    {"guided_choice": []}, {"guided_choice": [5]}, {"grammar": "start:"},
+    {"guided_choice": []}, {"guided_choice": [5]}, {"grammar": "start: \"a"},
     {"json_schema": PERSON, "regex": "x"},
     {"response_format": {"type": "json_schema"}},
     {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},

@@ -179,7 +179,9 @@ class ResponseAnswer final : public Answer {
 
  protected:
   std::string open() override {
-    return event("response.created", {{"response", response("in_progress")}}) +
+    auto out =
+        event("response.created", {{"response", response("in_progress")}});
+    return out +
         event("response.in_progress", {{"response", response("in_progress")}});
   }
 
