@@ -128,10 +128,8 @@ std::string program_help() {
   for (auto& command : commands())
     out += entry(command.name, command.summary, 16);
   out +=
-      "\n`mlxlm COMMAND --help` explains a command, --version the program.\n\n"
-      "Examples:\n"
-      "  mlxlm generate --prompt \"Why is the sky blue?\"\n"
-      "  mlxlm chat\n";
+      "\n`mlxlm COMMAND --help` explains a command, --version the program.\n"
+      "Example: mlxlm generate --prompt \"Why is the sky blue?\"\n";
   return out;
 }
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-COMMANDS = ["generate", "chat", "convert", "cache-prompt", "bench", "perplexity", "inspect", "models", "tokenize",
+COMMANDS = ["generate", "chat", "serve", "convert", "cache-prompt", "bench", "perplexity", "inspect", "models", "tokenize",
             "detokenize", "template", "settings", "completion", "man"]
 
 
