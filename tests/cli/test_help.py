@@ -98,7 +98,7 @@ def test_completion(mlxlm, shell):
 def test_bash_completes(mlxlm, tmp_path):
     script = tmp_path / "completion"
     script.write_bytes(mlxlm("completion", "bash").out)
-    ask = ("source %s; COMP_WORDS=(mlxlm generate --max); COMP_CWORD=2; _mlxlm; "
+    ask = ("source %s; COMP_WORDS=(mlxlm generate --max-t); COMP_CWORD=2; _mlxlm; "
            "echo ${COMPREPLY[@]}" % script)
     done = subprocess.run(["bash", "-c", ask], capture_output=True, check=True)
     assert done.stdout.split() == [b"--max-tokens"]
