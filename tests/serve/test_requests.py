@@ -72,7 +72,7 @@ def test_wrong_values(server, field, value):
     assert error["type"] == "invalid_request_error" and error["message"]
     named = error["param"] or ""
     assert named.split("[")[0].split(".")[0] == field, error
-    assert "0x" not in error["message"] and "/work" not in error["message"]
+    assert "0x" not in error["message"]
 
 
 @pytest.mark.parametrize("field", [*WRONG, "user", "service_tier"])
