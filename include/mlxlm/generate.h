@@ -37,8 +37,50 @@ struct ResponseFormat {
   std::string source = {};
 };
 
+// ---- drafting
+// ----------------------------------------------------------------- Tokens
+// guessed ahead, which the model then reads in one pass and keeps as far as it
+// would have drawn them: an answer comes faster and stays what it would be.
+enum class DraftKind {
+  automatic, // the draft model where one is loaded, else none
+  none,
+  prompt_lookup, // what followed when the text went like this before
+  model, // LoadOptions::draft_model
+};
+enum class DraftAcceptance {
+  // A guess drawn by the draft model is taken with the probability
+  // min(1, p / q): as many as can be, and the answer is distributed as without
+  // drafting. Greedy answers and guesses that were not drawn: as `equality`.
+  rejection,
+  // Taken where the model draws the same token: with a seed the answer is the
+  // one without drafting, token by token.
+  equality,
+};
+struct DraftParameters {
+  DraftKind kind = DraftKind::automatic;
+  // Most tokens guessed at once; how many it is follows from how many of the
+  // earlier ones were taken. Nothing: 3 for a model, 8 for prompt lookup.
+  std::optional<int> num_tokens = {};
+  DraftAcceptance acceptance = DraftAcceptance::rejection;
+};
+// What became of it.
+struct DraftCounts {
+  int guessed = 0, taken = 0; // tokens
+  int target_calls = 0; // passes of the model that drew tokens
+  DraftCounts& operator+=(const DraftCounts& other) {
+    guessed += other.guessed;
+    taken += other.taken;
+    target_calls += other.target_calls;
+    return *this;
+  }
+  double acceptance_rate() const {
+    return guessed > 0 ? double(taken) / guessed : 0;
+  }
+};
+
 struct GenerateParameters {
   SamplingParameters sampling;
+  DraftParameters draft = {};
   // Nothing or -1: until the model stops or its context is full.
   std::optional<int> max_tokens = {};
   // Nothing: taken from the system's entropy (reported in GenerateInfo).
@@ -67,6 +109,7 @@ enum class SettingType {
   real,
   list, // may be repeated; each `set` appends
   map, // "id:value" or "id:value,id:value"; each `set` appends
+  choice, // one of Setting::choices
 };
 
 struct Setting {
@@ -77,6 +120,7 @@ struct Setting {
   std::string_view program; // default of the command line (mlx-lm's)
   double low, high; // inclusive range of numbers
   std::string_view help; // one line
+  std::string_view choices = {}; // separated by spaces
 };
 
 std::span<const Setting> generation_settings();
@@ -121,6 +165,7 @@ struct GenerateInfo {
   double queue_time = 0; // waiting for admission
   double prompt_time = 0; // from admission to the first token
   double generate_time = 0; // from the first token to the last
+  DraftCounts draft;
   std::size_t peak_memory_bytes = 0; // of the process (resident), or of the GPU
   std::uint64_t seed = 0;
   FinishReason finish_reason = FinishReason::stop;

@@ -115,6 +115,18 @@ inline std::string turbo_quant(int key_bits, int value_bits) {
   return "turbo" + std::to_string(key_bits) + "v" + std::to_string(value_bits);
 }
 
+// What to do where a draft model's weights need more than the memory there is.
+struct DraftPolicy {
+  enum class Action {
+    allow, // load it all the same
+    fall_back, // do without it; see ModelContainer::draft_obstacle
+    fail, // throw Error(resource)
+  };
+  Action action = Action::fall_back;
+  std::size_t limit_bytes = 0; // 0: what is free once the model is loaded
+  std::size_t additional_bytes = 0; // to be left besides
+};
+
 struct LoadOptions {
   ComputeType dtype = ComputeType::automatic;
   // 8-bit activations in CPU matrix products: faster, less exact.
@@ -133,6 +145,10 @@ struct LoadOptions {
   // once the weights are loaded.
   std::size_t max_kv_bytes = 0;
   WiredMemoryPtr wired_memory; // admits requests; null: the process's
+  // A smaller model of the same vocabulary that guesses tokens ahead; a
+  // reference, as the model's. Empty: none.
+  std::string draft_model = {};
+  DraftPolicy draft_policy = {};
   DownloaderPtr downloader; // null: the hub of the environment
   // Asked while a model is downloaded; true ends that with Interrupted.
   std::function<bool()> cancelled;
@@ -181,6 +197,7 @@ struct BenchTrial {
   double generation_tps = 0; // all sequences together
   std::size_t peak_memory_bytes = 0;
   double prompt_seconds = 0, generation_seconds = 0;
+  DraftCounts draft; // of all sequences
 };
 
 // What a prompt takes, measured; bytes. Of a GPU, or of what a CPU's array
@@ -209,6 +226,10 @@ class ModelContainer {
   virtual const TextCodec& codec() const = 0;
   virtual MemoryFigures memory() = 0;
   virtual double load_seconds() const = 0;
+  // Why LoadOptions::draft_model is not used; empty: it is, or there is none.
+  virtual std::string draft_obstacle() const {
+    return {};
+  }
 
   std::vector<int> encode(std::string_view text, bool special = true) const {
     return codec().encode(text, special);
@@ -246,7 +267,11 @@ class ModelContainer {
 
   // One trial: `batch` prompts of random tokens together, then `generation`
   // tokens each at the depth the prompts left, EOS ignored, greedy.
-  virtual BenchTrial bench(int prompt, int generation, int batch) = 0;
+  virtual BenchTrial bench(
+      int prompt,
+      int generation,
+      int batch,
+      const DraftParameters& draft = {}) = 0;
 
   // Reads a prompt of `tokens` random tokens and says what that took: for
   // budget_policy and the sizes of tickets. Throws Error(request) where they do

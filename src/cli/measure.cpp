@@ -26,6 +26,10 @@ Json to_json(const BenchTrial& t) {
   return {
       {"prompt_tps", t.prompt_tps},
       {"generation_tps", t.generation_tps},
+      {"draft",
+       {{"proposed", t.draft.guessed},
+        {"accepted", t.draft.taken},
+        {"target_calls", t.draft.target_calls}}},
       {"peak_memory_bytes", t.peak_memory_bytes}};
 }
 
@@ -40,6 +44,7 @@ BenchTrial median(const std::vector<BenchTrial>& trials) {
   out.prompt_tps = of(&BenchTrial::prompt_tps);
   out.generation_tps = of(&BenchTrial::generation_tps);
   out.peak_memory_bytes = std::size_t(of(&BenchTrial::peak_memory_bytes));
+  out.draft = trials.back().draft;
   return out;
 }
 
@@ -60,12 +65,13 @@ int run_bench(const Values& values) {
   int batch = values.integer("batch-size");
   bool json = values.flag("json");
   auto model = load_model(values);
-  model->bench(prompt, generation, batch);
+  auto draft = draft_parameters(values);
+  model->bench(prompt, generation, batch, draft);
   std::vector<BenchTrial> trials;
   for (int i = 0; i < values.integer("num-trials"); ++i) {
     std::this_thread::sleep_for(
         std::chrono::duration<double>(values.number("delay")));
-    trials.push_back(model->bench(prompt, generation, batch));
+    trials.push_back(model->bench(prompt, generation, batch, draft));
     if (!json) print(line(fmt::format("Trial {}", i + 1), trials.back()));
   }
   if (!json) {

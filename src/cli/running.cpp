@@ -141,10 +141,25 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   }
   auto path = fetch_model(values.text("model"));
   options.kv_cache = kv_cache(values);
+  if (values.has("draft-model"))
+    options.draft_model = fetch_model(values.text("draft-model"));
   Progress progress("loading", true);
-  return load(path, options, [&](const LoadProgress& p) {
+  auto model = load(path, options, [&](const LoadProgress& p) {
     progress.update(p.done, p.total);
   });
+  progress.finish();
+  if (auto obstacle = model->draft_obstacle(); !obstacle.empty())
+    note("without the draft model: " + obstacle);
+  return model;
+}
+
+DraftParameters draft_parameters(const Values& values) {
+  GenerateParameters out;
+  for (auto* name : {"draft", "num_draft_tokens"})
+    for (auto& row : generation_settings())
+      if (row.name == name && values.given(flag_name(row)))
+        set(out, name, values.text(flag_name(row)));
+  return out.draft;
 }
 
 GenerateParameters sampling_parameters(const Values& values) {
@@ -251,6 +266,13 @@ void print_statistics(const GenerateInfo& info) {
       "Generation: {} tokens, {:.3f} tokens-per-sec",
       info.generation_tokens,
       info.generation_tps()));
+  if (auto& d = info.draft; d.guessed > 0)
+    note(fmt::format(
+        "Drafted: {} tokens, {} taken ({:.0f} %), {} passes",
+        d.guessed,
+        d.taken,
+        100 * d.acceptance_rate(),
+        d.target_calls));
   note(fmt::format(
       "Peak memory: {:.3f} GB{}", double(info.peak_memory_bytes) / 1e9, plain));
 }

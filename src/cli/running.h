@@ -19,6 +19,7 @@ DownloadControl download_control(class Progress& progress);
 std::shared_ptr<ModelContainer> load_model(const Values& values);
 // `sampling_parameters`: without what needs the vocabulary.
 GenerateParameters sampling_parameters(const Values& values);
+DraftParameters draft_parameters(const Values& values);
 GenerateParameters parameters(const Values& values, const TextCodec& codec);
 
 // The list of --tools as JSON text, or empty.

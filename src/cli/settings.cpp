@@ -197,6 +197,11 @@ std::vector<Setting> make_settings() {
        .low = 0,
        .high = 1 << 24,
        .shown = long_help},
+      {.name = "draft-model",
+       .value = "MODEL",
+       .commands = "generate chat bench",
+       .help = "a smaller model of the same vocabulary that guesses ahead",
+       .shown = long_help},
       {.name = "verbose",
        .kind = Kind::boolean,
        .value = "BOOL",
@@ -504,6 +509,8 @@ constexpr Dressing dressings[] = {
     {"--max-tokens", "-m", "generate chat=256 serve=512", -1, true},
     {"--temp", "--temperature", "generate chat serve", {}, true},
     {"--seed", "", "generate chat serve", {}, true},
+    {"--draft", "", "generate chat bench serve", {}, false},
+    {"--num-draft-tokens", "", "generate chat bench serve", {}, false},
 };
 
 Kind kind_of(SettingType type) {
@@ -515,6 +522,7 @@ Kind kind_of(SettingType type) {
     case SettingType::list:
       return Kind::list;
     case SettingType::map:
+    case SettingType::choice:
       return Kind::text;
   }
   return Kind::text;
@@ -532,10 +540,11 @@ Setting from_library(const mlxlm::Setting& row) {
   Setting out;
   out.name = row.flag.substr(2);
   out.kind = kind_of(row.type);
-  out.value = out.kind == Kind::list ? "TEXT"
-      : row.type == SettingType::map ? "ID:VALUE"
-      : out.kind == Kind::integer    ? "N"
-                                     : "X";
+  out.value = out.kind == Kind::list    ? "TEXT"
+      : row.type == SettingType::map    ? "ID:VALUE"
+      : row.type == SettingType::choice ? "WORD"
+      : out.kind == Kind::integer       ? "N"
+                                        : "X";
   out.fallback = row.program;
   out.commands = "generate chat serve";
   out.help = help_of(row.help);
@@ -543,6 +552,7 @@ Setting from_library(const mlxlm::Setting& row) {
     out.low = row.low;
     out.high = row.high;
   }
+  out.choices = row.choices;
   out.shown = long_help;
   for (auto& d : dressings) {
     if (d.flag != row.flag) continue;

@@ -106,6 +106,9 @@ Container::Container(
       [&] { return make_runner(options, progress); },
       peak_memory);
   codec_ = codec.get();
+  if (state_->draft)
+    check_vocabularies(
+        *codec_->tokenizer(), *Codec(options.draft_model).tokenizer());
 
   auto stops = codec_->eos_tokens();
   const auto& loaded = state_->loaded;
@@ -153,19 +156,55 @@ std::unique_ptr<Runner> Container::make_runner(
   how.max_bytes = budget;
   auto memory = make_memory(specs, how);
   auto bytes = loaded.parameters->bytes();
-  Footprint footprint(
-      specs,
-      {.dtype = kv,
-       .step_tokens = limits(options).step_tokens,
-       .storage = how.storage,
-       .max_tokens = how.max_tokens,
-       .keep_tokens = how.keep_tokens});
+  FootprintOptions kept{
+      .dtype = kv,
+      .step_tokens = limits(options).step_tokens,
+      .storage = how.storage,
+      .max_tokens = how.max_tokens,
+      .keep_tokens = how.keep_tokens};
+  Footprint footprint(specs, kept);
   state_ = std::make_shared<LoadedState>(LoadedState{
       std::move(loaded), std::move(memory), bytes, footprint, budget, how});
-  return std::make_unique<ModelRunner>(
+  std::unique_ptr<Drafter> drafter;
+  if (!options.draft_model.empty())
+    drafter = make_drafter(
+        options, model_options, {.dtype = kv, .step_tokens = kept.step_tokens});
+  auto runner = std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
       std::shared_ptr<Memory>(state_, state_->memory.get()),
       reserve_weights(options, budget));
+  if (drafter) runner->use_draft_model(std::move(drafter));
+  return runner;
+}
+
+std::unique_ptr<Drafter> Container::make_drafter(
+    const LoadOptions& options,
+    ModelOptions model_options,
+    const FootprintOptions& kv) {
+  auto& state = *state_;
+  state.draft_obstacle = obstacle_to_draft(
+      options.draft_model, options.draft_policy, free_memory());
+  if (!state.draft_obstacle.empty()) return nullptr;
+  model_options.progress = {};
+  state.draft =
+      load_draft(options.draft_model, model_options, kv, state.sequence_bytes);
+  return make_draft_model(
+      state.draft, *state.loaded.model, state.weight_bytes, kv.step_tokens);
+}
+
+// What is used: a draft model that there was no room for is done without.
+DraftKind Container::draft_kind(const GenerateParameters& parameters) const {
+  auto kind = parameters.draft.kind;
+  bool model = state_->draft != nullptr;
+  if (kind == DraftKind::automatic)
+    return model ? DraftKind::model : DraftKind::none;
+  if (kind != DraftKind::model || model) return kind;
+  if (state_->draft_obstacle.empty())
+    fail(
+        ErrorKind::request,
+        "draft",
+        "expected a draft model to be loaded, found none");
+  return DraftKind::none;
 }
 
 // The weights are there for as long as the container is; what is left of the
@@ -174,7 +213,9 @@ SequenceBudget Container::reserve_weights(
     const LoadOptions& options,
     std::size_t budget) {
   constexpr std::size_t most = std::numeric_limits<std::int64_t>::max();
-  auto weights = std::min(state_->weight_bytes, most);
+  const auto& draft = state_->draft;
+  auto weights = state_->weight_bytes + (draft ? draft->weight_bytes : 0);
+  weights = std::min(weights, most);
   auto cap = std::min(budget, most - weights) + weights;
   auto wired = options.wired_memory ? options.wired_memory : wired_memory();
   auto policy = budget_policy({.cap = static_cast<std::int64_t>(cap)});
@@ -182,9 +223,20 @@ SequenceBudget Container::reserve_weights(
       wired,
       make_ticket(
           static_cast<std::int64_t>(weights), policy, WiredKind::reservation));
-  return {wired, policy, budget, [need = state_->footprint](int tokens) {
-            return need.bytes_for(tokens);
-          }};
+  if (!draft)
+    return {wired, policy, budget, [need = state_->footprint](int tokens) {
+              return need.bytes_for(tokens);
+            }};
+  // A draft model that finds no room guesses nothing: no reason to refuse.
+  return {
+      wired,
+      policy,
+      budget,
+      [need = state_->footprint, also = draft->footprint, budget](int tokens) {
+        auto bytes = need.bytes_for(tokens);
+        return std::min(
+            bytes + also.bytes_for(tokens), std::max(bytes, budget));
+      }};
 }
 
 Container::~Container() {
@@ -286,6 +338,8 @@ Request Container::request(
           token);
 
   Request request;
+  request.draft = parameters.draft;
+  request.draft.kind = draft_kind(parameters);
   int room = context_ - static_cast<int>(prompt.size());
   int asked = parameters.max_tokens.value_or(-1);
   request.open_ended = asked < 0;
@@ -377,7 +431,11 @@ Score Container::score(
   return score;
 }
 
-BenchTrial Container::bench(int prompt, int generation, int batch) {
+BenchTrial Container::bench(
+    int prompt,
+    int generation,
+    int batch,
+    const DraftParameters& draft) {
   if (prompt < 1 || generation < 1 || batch < 1)
     fail(
         ErrorKind::request,
@@ -389,6 +447,7 @@ BenchTrial Container::bench(int prompt, int generation, int batch) {
   GenerateParameters parameters{.sampling = {.temperature = 0}};
   parameters.max_tokens = generation + 1; // the prompt's pass draws the first
   parameters.ignore_eos = true;
+  parameters.draft = draft;
   std::mt19937 random(0);
   std::uniform_int_distribution<int> any(0, state_->loaded.model->vocab() - 1);
   std::vector<Request> requests;
@@ -415,6 +474,7 @@ BenchTrial Container::bench(int prompt, int generation, int batch) {
     double begins = info.queue_time + info.prompt_time;
     first = std::max(first, begins);
     last = std::max(last, begins + info.generate_time);
+    trial.draft += info.draft;
     trial.peak_memory_bytes =
         std::max(trial.peak_memory_bytes, info.peak_memory_bytes);
   }
@@ -442,8 +502,11 @@ std::shared_ptr<ModelContainer> load(
            .seconds_left = p.seconds_left,
            .note = p.note});
     };
+  auto with_draft = options;
+  if (!options.draft_model.empty())
+    with_draft.draft_model = fetch(options.draft_model, fetching);
   return std::make_shared<Container>(
-      fetch(reference, fetching), options, progress);
+      fetch(reference, fetching), with_draft, progress);
 }
 
 } // namespace mlxlm

@@ -8,6 +8,7 @@
 #include "cache/footprint.h"
 #include "generate/codec.h"
 #include "generate/constraint_maker.h"
+#include "generate/drafting/load_draft.h"
 #include "generate/engine.h"
 #include "generate/model_runner.h"
 #include "mlxlm/model.h"
@@ -23,6 +24,8 @@ struct LoadedState {
   Footprint footprint;
   std::size_t sequence_bytes; // what all of them together may take
   MemoryOptions memory_options;
+  std::shared_ptr<LoadedDraft> draft = {}; // null: none
+  std::string draft_obstacle = {};
 };
 
 class Container final : public ModelContainer {
@@ -51,6 +54,10 @@ class Container final : public ModelContainer {
     return load_seconds_;
   }
 
+  std::string draft_obstacle() const override {
+    return state_->draft_obstacle;
+  }
+
   GenerationPtr generate(
       std::vector<int> prompt,
       const GenerateParameters& parameters,
@@ -64,7 +71,11 @@ class Container final : public ModelContainer {
   Score score(
       std::span<const int> ids,
       const std::function<void(int done, int total)>& progress) override;
-  BenchTrial bench(int prompt, int generation, int batch) override;
+  BenchTrial bench(
+      int prompt,
+      int generation,
+      int batch,
+      const DraftParameters& draft) override;
   MeasuredBudget measure(int tokens) override;
   void perform(const std::function<void()>& work) override;
 
@@ -76,6 +87,11 @@ class Container final : public ModelContainer {
   SequenceBudget reserve_weights(
       const LoadOptions& options,
       std::size_t budget);
+  std::unique_ptr<Drafter> make_drafter(
+      const LoadOptions& options,
+      ModelOptions model_options,
+      const FootprintOptions& kv);
+  DraftKind draft_kind(const GenerateParameters& parameters) const;
   void check_prompt(const std::vector<int>& prompt) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)
       const;

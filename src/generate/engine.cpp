@@ -265,7 +265,20 @@ void Engine::drop_cancelled() {
   }
 }
 
+// Whether a sequence that has been admitted has tokens guessed.
+bool Engine::drafts() const {
+  return std::any_of(active_.begin(), active_.end(), [](const auto& entry) {
+    const auto& active = entry.second;
+    return active.request->draft.kind != DraftKind::none &&
+        active.admitted != Clock::time_point{};
+  });
+}
+
 void Engine::step() {
+  // Guesses follow what has been drawn, so no pass is started ahead of it.
+  if (drafts())
+    while (!passes_.empty())
+      finish_pass();
   auto pieces = scheduler_.plan();
   bool started = !pieces.empty();
   if (!started && passes_.empty() && standing_ > 0) return make_way();
@@ -312,6 +325,8 @@ void Engine::handle(const Drawn& drawn) {
   auto& active = it->second;
   const auto& request = *active.request;
   if (drawn.token < 0) return end(drawn.id, FinishReason::error, drawn.error);
+  if (!drawn.first) ++active.planned; // one that had been guessed
+  active.info.draft += {drawn.guessed, drawn.taken, drawn.first ? 1 : 0};
   active.last = Clock::now();
   if (active.info.generation_tokens++ == 0) active.first = active.last;
   if (request.stop_tokens->count(drawn.token))

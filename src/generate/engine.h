@@ -68,6 +68,7 @@ class Engine {
   void make_way();
   void rewind(std::uint64_t id);
   void drop_cancelled();
+  bool drafts() const;
   void step();
   void finish_pass();
   void give_back(const Pass& pass);

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "generate/constraint.h"
+#include "generate/drafting/prompt_lookup.h"
 
 namespace mlxlm {
 
@@ -17,7 +18,11 @@ struct ModelRunner::Sequence {
   std::unique_ptr<SequenceMemory> memory;
   std::vector<int> tokens; // of the prompt, once read, then the drawn ones
   std::vector<int> again; // what a rewound one reads instead of the prompt
+  int drawn = 0; // how many those are
   SamplerPtr sampler;
+  Drafter* drafter = nullptr; // null: decoded token by token, a pass ahead
+  std::unique_ptr<DraftState> guesses;
+  std::optional<DraftLength> draft_length;
   std::uint64_t drawn_in = 0; // number of the pass that drew the last token
   int row = 0; // and its row there
   bool broken = false;
@@ -25,6 +30,12 @@ struct ModelRunner::Sequence {
 
   const std::vector<int>& script() const { // what it reads
     return again.empty() ? request->prompt : again;
+  }
+
+  // Tokens that are known and not read. Without a drafter: once the pass under
+  // way is over.
+  int unread() const {
+    return static_cast<int>(tokens.size()) - memory->length();
   }
 
   // Gives back to the cache, or leaves to others, what the model has really
@@ -37,6 +48,7 @@ struct ModelRunner::Sequence {
     tokens.resize(std::min(known, memory->length()));
     memory->mark();
     if (cache) {
+      if (guesses) cache->guesses = std::move(guesses);
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
     } else {
@@ -53,13 +65,23 @@ ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
     std::shared_ptr<Memory> memory,
     SequenceBudget budget)
-    : model_(std::move(model)),
-      memory_(std::move(memory)),
+    : forward_(std::move(model), std::move(memory)),
+      prompt_lookup_(std::make_unique<PromptLookup>()),
       budget_(std::move(budget)) {}
 
 ModelRunner::~ModelRunner() = default;
 
+void ModelRunner::use_draft_model(std::unique_ptr<Drafter> drafter) {
+  draft_model_ = std::move(drafter);
+}
+
 namespace {
+
+// What a row more costs in a decode pass, measured in passes of one row: little
+// where reading the weights is what takes the time.
+double row_cost() {
+  return mx::default_device() == mx::Device::cpu ? 0.2 : 0.05;
+}
 
 int common_prefix(const std::vector<int>& a, const std::vector<int>& b) {
   auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
@@ -90,7 +112,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
     sequence->prefixes = prefixes_;
     find_prefix(*sequence);
   }
-  if (!sequence->memory) sequence->memory = memory_->sequence();
+  if (!sequence->memory) sequence->memory = forward_.memory().sequence();
   sequence->sampler = std::make_shared<Sampler>(
       request->sampling,
       request->seed,
@@ -99,6 +121,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
       request->sample);
   if (request->constraint)
     sequence->sampler->constrain(Constraint(*request->constraint));
+  open_drafter(*sequence);
   auto cached = static_cast<int>(sequence->tokens.size());
   sequences_[id] = std::move(sequence);
   return cached;
@@ -127,7 +150,7 @@ void ModelRunner::make_room(SequenceMemory& memory, int tokens) {
 }
 
 int ModelRunner::state_tokens() const {
-  return memory_->partial_commit() ? 0 : page_tokens;
+  return forward_.memory().partial_commit() ? 0 : page_tokens;
 }
 
 // Once a prompt is read others may begin with it: whole pages, as a page that
@@ -146,6 +169,22 @@ void ModelRunner::leave_prompt(Sequence& sequence) {
   sequence.prefixes->insert(std::move(tokens), std::move(copy));
 }
 
+void ModelRunner::open_drafter(Sequence& sequence) const {
+  const auto& request = *sequence.request;
+  const auto& draft = request.draft;
+  if (draft.kind == DraftKind::none) return;
+  bool model = draft.kind == DraftKind::model;
+  sequence.drafter = model ? draft_model_.get() : prompt_lookup_.get();
+  MLXLM_CHECK(
+      sequence.drafter, "a request for a draft model that is not there");
+  if (model && request.cache)
+    sequence.guesses = std::move(request.cache->guesses);
+  if (!sequence.guesses) sequence.guesses = sequence.drafter->open();
+  sequence.draft_length.emplace(
+      draft.num_tokens.value_or(model ? 3 : 8),
+      DraftCosts{.guess = sequence.drafter->cost(), .row = row_cost()});
+}
+
 void ModelRunner::close(std::uint64_t id) {
   // Passes under way keep it alive: pages are not reused before they are done.
   sequences_.erase(id);
@@ -160,7 +199,7 @@ void ModelRunner::rewind(std::uint64_t id) {
     prefixes_->insert(std::move(sequence.tokens), std::move(sequence.memory));
   }
   sequence.tokens.clear();
-  sequence.memory = memory_->sequence();
+  sequence.memory = forward_.memory().sequence();
 }
 
 int ModelRunner::resume(std::uint64_t id) {
@@ -169,19 +208,73 @@ int ModelRunner::resume(std::uint64_t id) {
   return static_cast<int>(sequence.tokens.size());
 }
 
-// The pieces that have room, those whose token the pass before draws first.
-void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
+std::vector<ModelRunner::Part> ModelRunner::parts_of(
+    const std::vector<Piece>& pieces) const {
+  std::vector<Part> parts;
   for (const auto& piece : pieces) {
     auto it = sequences_.find(piece.id);
     if (it == sequences_.end()) continue;
-    try {
-      make_room(*it->second->memory, piece.count);
-    } catch (const std::exception& error) {
-      pass.left_out.push_back({piece.id, -1, 0, error.what()});
-      continue;
-    }
-    pass.parts.push_back({it->second, piece});
+    bool ahead = piece.decode && it->second->drafter;
+    parts.push_back(
+        {it->second, piece, ahead ? it->second->unread() : piece.count});
   }
+  return parts;
+}
+
+// Has tokens guessed where that is wanted.
+void ModelRunner::draft(std::vector<Part>& parts) const {
+  std::map<Drafter*, std::vector<DraftTask>> tasks;
+  std::map<Drafter*, std::vector<Part*>> owners;
+  for (auto& part : parts) {
+    auto& s = *part.sequence;
+    if (!part.piece.decode || !s.drafter) continue;
+    // What recurrent layers had to forget is read again alone: guesses after it
+    // could make it forgotten once more.
+    if (part.count > 1) continue;
+    int most = s.request->max_tokens - s.drawn - 1;
+    most = std::min(most, s.draft_length->next());
+    if (most < 1) continue;
+    bool chances = s.request->draft.acceptance == DraftAcceptance::rejection &&
+        !s.request->sampling.greedy();
+    tasks[s.drafter].push_back(
+        {s.guesses.get(), s.tokens, most, s.sampler.get(), chances});
+    owners[s.drafter].push_back(&part);
+  }
+  for (auto& [drafter, list] : tasks) {
+    drafter->propose(list);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      auto& part = *owners[drafter][i];
+      part.draft = std::move(list[i].draft);
+      part.draft.cut(list[i].most);
+      part.count += part.draft.count();
+    }
+  }
+}
+
+// Begins what the part reads; false: there is no room, not even without
+// guesses.
+bool ModelRunner::reserve(Part& part, std::vector<Drawn>& left_out) {
+  auto& memory = *part.sequence->memory;
+  try {
+    make_room(memory, part.count);
+    return true;
+  } catch (const std::exception& error) {
+    if (part.draft.tokens.empty()) {
+      left_out.push_back({part.piece.id, -1, 0, error.what()});
+      return false;
+    }
+  }
+  part.count -= part.draft.count();
+  part.draft = {};
+  return reserve(part, left_out);
+}
+
+// The pieces that have room, those whose token the pass before draws first.
+void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
+  auto parts = parts_of(pieces);
+  draft(parts);
+  for (auto& part : parts)
+    if (reserve(part, pass.left_out)) pass.parts.push_back(std::move(part));
   std::stable_partition(
       pass.parts.begin(), pass.parts.end(), [&](const Part& part) {
         return part.piece.decode && part.sequence->drawn_in == started_;
@@ -191,90 +284,55 @@ void ModelRunner::take_parts(const std::vector<Piece>& pieces, Pass& pass) {
 // The ids that pass `number` draws, if they have not been read back yet.
 const mx::array* ModelRunner::ids_under_way(std::uint64_t number) const {
   for (const auto& pass : passes_)
-    if (pass.number == number && !pass.rows.empty()) return &*pass.result;
+    if (pass.number == number && !pass.drawing.empty())
+      return &pass.running->result();
   return nullptr;
 }
 
 // Tokens that are being drawn are taken from the pass before, unread.
 TokenJob ModelRunner::tokens_of(const Pass& pass) const {
   TokenJob job;
+  auto& list = job.known;
   bool under_way = ids_under_way(started_) != nullptr;
-  for (const auto& [sequence, piece] : pass.parts) {
+  for (const auto& [sequence, piece, count, draft] : pass.parts) {
     const auto& known = sequence->tokens;
     if (!piece.decode) {
       auto begin = sequence->script().begin() +
           static_cast<std::ptrdiff_t>(known.size());
-      job.known.insert(job.known.end(), begin, begin + piece.count);
+      list.insert(list.end(), begin, begin + count);
     } else if (under_way && sequence->drawn_in == started_) {
       job.rows.push_back(sequence->row);
     } else {
-      job.known.push_back(known.back());
+      list.insert(
+          list.end(), known.end() - (count - draft.count()), known.end());
+      list.insert(list.end(), draft.tokens.begin(), draft.tokens.end());
     }
   }
   return job;
 }
 
-// The segments; `rows`: those that draw, in the order of `samples`.
-Step ModelRunner::step_of(
-    Pass& pass,
-    std::vector<int>& rows,
-    SampleJob& samples) const {
-  std::vector<Segment> segments;
-  int first = 0;
-  for (const auto& [sequence, piece] : pass.parts) {
-    segments.push_back(
+PassPlan ModelRunner::plan_of(Pass& pass) const {
+  PassPlan plan{.tokens = tokens_of(pass)};
+  if (!plan.tokens.rows.empty()) plan.drawn = *ids_under_way(started_);
+  int first = 0, index = 0;
+  for (auto& [sequence, piece, count, draft] : pass.parts) {
+    plan.segments.push_back(
         {.sequence = sequence->memory.get(),
          .first = first,
-         .count = piece.count,
+         .count = count,
          .offset = sequence->memory->length(),
          .goal =
              piece.decode ? 0 : static_cast<int>(sequence->script().size())});
-    first += piece.count;
-    if (!piece.samples) continue;
-    rows.push_back(first - 1);
-    samples.samplers.push_back(sequence->sampler);
-    pass.rows.push_back(sequence);
-    pass.row_ids.push_back(piece.id);
+    first += count;
+    if (piece.samples) {
+      for (int row = first - 1 - draft.count(); row < first; ++row)
+        plan.rows.push_back(row);
+      plan.draws.push_back({.sampler = sequence->sampler, .draft = draft});
+      pass.drawing.push_back(index);
+    }
+    ++index;
   }
-  return Step(std::move(segments));
-}
-
-bool ModelRunner::Pass::decodes() const {
-  return std::all_of(parts.begin(), parts.end(), [](const Part& part) {
-    return part.piece.decode && part.piece.samples && part.piece.count == 1;
-  });
-}
-
-// Builds the pass and starts it, or starts a recording of one like it.
-void ModelRunner::begin(Pass& pass) {
-  std::vector<int> rows;
-  auto samples = std::make_shared<SampleJob>();
-  auto tokens = std::make_shared<TokenJob>(tokens_of(pass));
-  auto step = step_of(pass, rows, *samples);
-  pass.sampled = std::make_shared<std::vector<Sampled>>(rows.size());
-  samples->out = pass.sampled;
-  std::optional<mx::array> drawn;
-  if (!tokens->rows.empty()) drawn = *ids_under_way(started_);
-  bool decodes = pass.decodes();
-  PassInputs inputs{
-      .tokens = tokens,
-      .drawn = drawn,
-      .tables = decodes ? memory_->tables(step) : nullptr,
-      .samples = samples,
-      .positions = step.recorded_positions(),
-      .position_array = step.positions};
-  if (decodes && recordings_.holds(step.tokens)) {
-    pass.replay = recordings_.run(step.tokens, std::move(inputs));
-    pass.result = recordings_.ids(step.tokens);
-    return;
-  }
-  auto ids = pass_tokens(tokens, drawn);
-  auto logits = (*model_)({.tokens = ids}, step, *memory_, rows);
-  pass.result = rows.empty() ? logits : sample(logits, samples);
-  if (decodes)
-    recordings_.evaluate(*pass.result, std::move(inputs), step);
-  else
-    mx::async_eval(*pass.result);
+  return plan;
 }
 
 void ModelRunner::start(const std::vector<Piece>& pieces) {
@@ -282,7 +340,7 @@ void ModelRunner::start(const std::vector<Piece>& pieces) {
   take_parts(pieces, pass);
   if (!pass.parts.empty()) {
     try {
-      begin(pass);
+      pass.running = forward_.start(plan_of(pass));
     } catch (...) {
       for (auto& part : pass.parts)
         part.sequence->memory->rollback();
@@ -299,42 +357,76 @@ bool ModelRunner::ends_message(const Sequence& sequence) {
   return stops && stops->count(sequence.tokens.back());
 }
 
+// What is certain to be read counts as read.
 void ModelRunner::commit(Pass& pass) {
-  int row = 0;
-  for (auto& [sequence, piece] : pass.parts) {
-    sequence->memory->commit(piece.count);
+  int row = -1;
+  for (auto& [sequence, piece, count, draft] : pass.parts) {
+    if (piece.samples) row += 1 + draft.count();
+    if (piece.decode && sequence->drafter) continue; // settled when it is over
+    sequence->memory->commit(count);
     if (!piece.decode) {
       const auto& script = sequence->script();
       auto& read = sequence->tokens;
       auto begin = script.begin() + static_cast<std::ptrdiff_t>(read.size());
-      read.insert(read.end(), begin, begin + piece.count);
+      read.insert(read.end(), begin, begin + count);
       if (ends_message(*sequence)) sequence->memory->mark();
       if (piece.samples) leave_prompt(*sequence);
+      if (sequence->drafter) sequence->drafter->read(*sequence->guesses, read);
     }
     if (!piece.samples) continue;
     sequence->drawn_in = pass.number;
-    sequence->row = row++;
+    sequence->row = row;
   }
+}
+
+// Takes over what was drawn after a part, and keeps of what it read what led
+// there.
+void ModelRunner::settle(
+    Part& part,
+    DrawnTokens& drawn,
+    std::vector<Drawn>& out) const {
+  auto& s = *part.sequence;
+  // What was guessed on past the end of the answer does not belong to it.
+  auto& list = drawn.tokens;
+  auto end = std::find_if(list.begin(), list.end(), [&](const Sampled& d) {
+    return s.request->stop_tokens->count(d.token) > 0;
+  });
+  if (end != list.end()) list.erase(end + 1, list.end());
+  int guessed = part.draft.count(), taken = static_cast<int>(list.size()) - 1;
+  auto begin = out.size();
+  for (auto [token, logprob] : list) {
+    out.push_back({part.piece.id, token, logprob, {}, out.size() == begin});
+    s.broken = s.broken || token < 0;
+    if (token < 0) {
+      const auto& failure = s.sampler->failure();
+      out.back().error = failure.empty()
+          ? "logits: expected finite values, found none to draw"
+          : failure;
+    } else {
+      s.tokens.push_back(token);
+    }
+    ++s.drawn;
+  }
+  if (!part.piece.decode || !s.drafter) return;
+  out[begin].guessed = guessed;
+  out[begin].taken = taken;
+  s.draft_length->learn(guessed, taken);
+  int read = part.count - guessed + taken;
+  if (read == part.count || forward_.memory().partial_commit())
+    s.memory->commit(read);
+  else
+    s.memory->rollback();
 }
 
 std::vector<Drawn> ModelRunner::finish() {
   auto pass = std::move(passes_.front());
   passes_.pop_front();
-  if (pass.replay)
-    pass.replay->finish();
-  else if (pass.result)
-    mx::eval(*pass.result);
   auto drawn = std::move(pass.left_out);
-  for (std::size_t row = 0; row < pass.rows.size(); ++row) {
-    auto [token, logprob] = (*pass.sampled)[row];
-    drawn.push_back({pass.row_ids[row], token, logprob, {}});
-    if (token < 0) {
-      const auto& failure = pass.rows[row]->sampler->failure();
-      drawn.back().error = failure.empty()
-          ? "logits: expected finite values, found none to draw"
-          : failure;
-    }
-    pass.rows[row]->tokens.push_back(token);
+  if (pass.running) {
+    pass.running->finish();
+    auto& all = pass.running->drawn();
+    for (std::size_t i = 0; i < all.size(); ++i)
+      settle(pass.parts[pass.drawing[i]], all[i], drawn);
   }
   // What the array engine holds back would only grow (mlx-lm: every 512 steps).
   if (started_ % 512 == 0) mx::clear_cache();
@@ -354,13 +446,15 @@ void ModelRunner::abandon() {
 }
 
 void ModelRunner::changed() {
-  recordings_.forget();
+  forward_.forget();
+  if (draft_model_) draft_model_->changed();
 }
 
 void ModelRunner::rest() {
-  recordings_.forget();
+  forward_.forget();
+  if (draft_model_) draft_model_->rest();
   mx::clear_cache();
-  memory_->release_unused();
+  forward_.memory().release_unused();
 }
 
 } // namespace mlxlm

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "cache/memory.h"
+#include "generate/drafting/draft_length.h"
+#include "generate/drafting/drafter.h"
+#include "generate/forward.h"
 #include "generate/prefix_store.h"
-#include "generate/recordings.h"
 #include "generate/runner.h"
-#include "generate/sample_op.h"
-#include "nn/model.h"
 
 namespace mlxlm {
 
@@ -25,6 +25,7 @@ class SequenceCache {
  public:
   std::vector<int> tokens; // read, as far as `memory` goes
   std::unique_ptr<SequenceMemory> memory;
+  std::unique_ptr<DraftState> guesses; // of the draft model
 };
 
 class ModelRunner final : public Runner {
@@ -34,6 +35,9 @@ class ModelRunner final : public Runner {
       std::shared_ptr<Memory> memory,
       SequenceBudget budget = {});
   ~ModelRunner() override;
+
+  // What DraftKind::model uses; requests of that kind come only then.
+  void use_draft_model(std::unique_ptr<Drafter> drafter);
 
   int open(std::uint64_t id, const RequestPtr& request) override;
   void close(std::uint64_t id) override;
@@ -50,7 +54,7 @@ class ModelRunner final : public Runner {
   }
 
   const Recordings& recordings() const {
-    return recordings_;
+    return forward_.recordings();
   }
 
  private:
@@ -59,41 +63,40 @@ class ModelRunner final : public Runner {
   struct Part { // a piece that joined a pass
     SequencePtr sequence;
     Piece piece;
+    int count = 0; // tokens read: the piece's, and those drafted after it
+    Draft draft = {};
   };
   struct Pass {
     std::uint64_t number = 0;
     std::vector<Part> parts;
-    std::vector<SequencePtr> rows; // that draw, in the order of `sampled`
-    std::vector<std::uint64_t> row_ids;
+    std::vector<int> drawing; // parts that draw, as `running` has them
     std::vector<Drawn> left_out;
-    std::optional<mx::array> result; // ids [S], or an empty row of logits
-    std::optional<Replay> replay; // how it runs, where it is a recorded one
-    SampledRows sampled;
-
-    // Whether every part reads one token and draws the next.
-    bool decodes() const;
+    std::optional<Running> running;
   };
 
   void find_prefix(Sequence& sequence) const;
   void make_room(SequenceMemory& memory, int tokens);
   void leave_prompt(Sequence& sequence);
   static bool ends_message(const Sequence& sequence);
+  void open_drafter(Sequence& sequence) const;
+  std::vector<Part> parts_of(const std::vector<Piece>& pieces) const;
+  void draft(std::vector<Part>& parts) const;
+  bool reserve(Part& part, std::vector<Drawn>& left_out);
   void take_parts(const std::vector<Piece>& pieces, Pass& pass);
   const mx::array* ids_under_way(std::uint64_t number) const;
   TokenJob tokens_of(const Pass& pass) const;
-  Step step_of(Pass& pass, std::vector<int>& rows, SampleJob& samples) const;
-  void begin(Pass& pass);
+  PassPlan plan_of(Pass& pass) const;
   void commit(Pass& pass);
+  void settle(Part& part, DrawnTokens& drawn, std::vector<Drawn>& out) const;
 
   // Before the sequences, which die first.
-  std::shared_ptr<const Model> model_;
-  std::shared_ptr<Memory> memory_;
+  Forward forward_;
+  std::unique_ptr<Drafter> draft_model_, prompt_lookup_;
   std::shared_ptr<PrefixStore> prefixes_ = std::make_shared<PrefixStore>();
   SequenceBudget budget_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first
   std::uint64_t started_ = 0; // passes so far
-  Recordings recordings_;
 };
 
 } // namespace mlxlm

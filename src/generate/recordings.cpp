@@ -10,8 +10,9 @@ namespace mlxlm {
 namespace {
 
 constexpr int most_tries = 4; // passes looked at before giving up
-constexpr std::size_t most_recordings = 4; // each keeps a pass' buffers
-constexpr int most_rows = 64;
+constexpr std::size_t most_recordings = 12;
+constexpr int most_rows = 64; // of one
+constexpr int most_rows_together = 160; // each keeps a pass' buffers
 
 using kernels::same_buffer;
 
@@ -126,7 +127,7 @@ void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
     entry.tries = most_tries;
     return;
   }
-  make_room();
+  make_room(ids.shape(0));
   entry.recording =
       std::make_shared<Recording>(Recording{tape, std::move(inputs), ids});
   entry.recording->live.drawn.reset();
@@ -142,18 +143,21 @@ void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
   ++recorded_;
 }
 
-void Recordings::make_room() {
-  auto recorded = [](const auto& item) {
-    return item.second.recording != nullptr;
-  };
-  while (std::count_if(entries_.begin(), entries_.end(), recorded) >=
-         static_cast<std::ptrdiff_t>(most_recordings)) {
+void Recordings::make_room(int rows) {
+  for (;;) {
+    std::size_t count = 0;
+    int together = rows;
     auto oldest = entries_.end();
     for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      if (!it->second.recording) continue;
+      ++count;
+      together += it->first;
       bool older = oldest == entries_.end() ||
           it->second.last_use < oldest->second.last_use;
-      if (it->second.recording && older) oldest = it;
+      if (older) oldest = it;
     }
+    if (count < most_recordings && together <= most_rows_together) return;
+    if (oldest == entries_.end()) return;
     oldest->second = {};
   }
 }

@@ -88,7 +88,7 @@ class Recordings {
   };
 
   void look(Entry& entry, const mx::array& ids, PassInputs inputs);
-  void make_room();
+  void make_room(int rows);
 
   std::map<int, Entry> entries_; // by rows
   int clock_ = 0, recorded_ = 0, replayed_ = 0;

@@ -75,7 +75,10 @@ struct Request {
   int max_tokens = 1; // within the context
   // How long the answer gets is not known: memory for it is taken step by step.
   bool open_ended = false;
-  std::shared_ptr<const std::set<int>> stop_tokens; // never null
+  DraftParameters draft = {.kind = DraftKind::none}; // never automatic
+  // Never null.
+  std::shared_ptr<const std::set<int>> stop_tokens =
+      std::make_shared<const std::set<int>>();
   std::uint64_t group = 0; // see Job::group
   std::shared_ptr<SequenceCache> cache; // may be null
   // Begins with what others have read of the same text, and leaves its own.

@@ -19,6 +19,8 @@ struct Drawn {
   int token = -1; // -1: none; `error` says why
   float logprob = 0;
   std::string error;
+  bool first = true; // of what its pass drew for the sequence
+  int guessed = 0, taken = 0; // by it: zero but in the first
 };
 
 class Runner {
@@ -33,7 +35,8 @@ class Runner {
   // Starts a pass. A sequence that finds no room is left out and its Drawn says
   // so.
   virtual void start(const std::vector<Piece>& pieces) = 0;
-  // Waits for the oldest pass: its sampling pieces, and those left out.
+  // Waits for the oldest pass: its sampling pieces, and those left out. A piece
+  // that was drafted ahead gives several, in order.
   virtual std::vector<Drawn> finish() = 0;
   // Forgets the passes under way, after an error.
   virtual void abandon() = 0;

@@ -1,6 +1,7 @@
 // Every setting of a generation, once: name, flag, type, defaults, range, help.
 // A sampler's parameters are rows here; its stage is a row of
 // generate/sampling/table.cpp.
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -145,6 +146,25 @@ void check_stop(const GenerateParameters& p, const Setting& s) {
     if (text.empty()) wrong(s, "a text", text);
 }
 
+int place_of(std::string_view word, const Setting& s) {
+  auto words = split(s.choices, ' ');
+  auto at = std::find(words.begin(), words.end(), word);
+  return at == words.end() ? -1 : static_cast<int>(at - words.begin());
+}
+
+// An enum of DraftParameters, whose values are in the order of the choices.
+template <auto Member>
+Access drafting() {
+  return {
+      [](GenerateParameters& p, const Setting& s, std::string_view text) {
+        int place = place_of(text, s);
+        if (place < 0) wrong(s, fmt::format("one of {}", s.choices), text);
+        auto& value = p.draft.*Member;
+        value = static_cast<std::remove_reference_t<decltype(value)>>(place);
+      },
+      [](const GenerateParameters&, const Setting&) {}};
+}
+
 struct Row {
   Setting setting;
   Access access;
@@ -158,7 +178,7 @@ using enum SettingType;
 
 // clang-format off
 // name, flag, type, default, the program's default, range; help
-const std::array<Row, 17> rows{{
+const std::array<Row, 20> rows{{
     {{"max_tokens", "--max-tokens", integer, "", "100", -1, unlimited,
       "Most tokens of the answer; -1 is no limit"},
      general<&G::max_tokens>()},
@@ -210,6 +230,20 @@ const std::array<Row, 17> rows{{
     {{"stop", "--stop", list, "", "", 0, 0,
       "Text that ends the answer"},
      {set_stop, check_stop}},
+    {{"draft", "--draft", choice, "auto", "auto", 0, 0,
+      "What guesses tokens ahead; auto is the draft model if there is one",
+      "auto none prompt-lookup model"},
+     drafting<&DraftParameters::kind>()},
+    {{"num_draft_tokens", "--num-draft-tokens", integer, "", "", 0, 64,
+      "Most tokens guessed at once; 3 for a model, 8 for prompt lookup"},
+     {[](G& p, const Setting& s, std::string_view text) {
+        p.draft.num_tokens = parse_in_range<int>(s, text);
+      },
+      [](const G& p, const Setting& s) { check_value(s, p.draft.num_tokens); }}},
+    {{"draft_acceptance", "--draft-acceptance", choice, "rejection", "rejection", 0, 0,
+      "Which guesses are taken: by chance, or where the model draws the same",
+      "rejection equality"},
+     drafting<&DraftParameters::acceptance>()},
 }};
 // clang-format on
 

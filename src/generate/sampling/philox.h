@@ -13,7 +13,13 @@ std::array<std::uint32_t, 4> philox(
     std::array<std::uint32_t, 2> key);
 
 // What a draw is for; streams never overlap.
-enum class RandomStream : std::uint32_t { token, xtc };
+enum class RandomStream : std::uint32_t {
+  token,
+  xtc,
+  guess, // what a drafter draws
+  accept, // whether it is taken
+  residual, // what is drawn instead
+};
 
 // Uniform in [0, 1), 53 bits. `sample` numbers the answers drawn for one
 // request.

@@ -101,19 +101,25 @@ void Sampler::follow(int token) {
 
 Sampled Sampler::next(std::span<const float> row) {
   auto logits = process(row);
-  Sampled result;
+  int token = -1;
   if (parameters_.greedy()) {
-    result.token = argmax(logits);
+    token = argmax(logits);
     if (logprobs_) distribution_.reset(logits);
   } else {
     distribution_.reset(logits);
-    if (distribution_.finite()) result.token = draw();
+    if (distribution_.finite()) token = draw();
   }
-  if (result.token < 0) return result;
+  return finish(token, logits);
+}
+
+// The token joins the history. The distribution was made of `logits`.
+Sampled Sampler::finish(int token, std::span<const float> logits) {
+  Sampled result{token};
+  if (token < 0) return result;
   if (logprobs_)
-    result.logprob = static_cast<float>(
-        logits[result.token] - distribution_.log_normalizer());
-  remember(result.token);
+    result.logprob =
+        static_cast<float>(logits[token] - distribution_.log_normalizer());
+  remember(token);
   return result;
 }
 
@@ -186,19 +192,84 @@ std::vector<float> Sampler::processed(std::span<const float> row) {
   return {result.begin(), result.end()};
 }
 
-std::vector<TokenProbability> Sampler::probabilities(
-    std::span<const float> row) {
+Probabilities Sampler::probabilities(std::span<const float> row) {
   auto logits = process(row);
   distribution_.reset(logits);
   if (!distribution_.finite()) return {};
   if (parameters_.greedy()) return {{argmax(logits), 1.0}};
   narrow();
   double total = weigh();
-  std::vector<TokenProbability> result;
+  Probabilities result;
   for (std::size_t i = 0; i < weights_.size(); ++i)
     if (weights_[i] > 0)
       result.push_back({distribution_.token(i), weights_[i] / total});
   return result;
+}
+
+namespace {
+
+double probability_of(int token, const Probabilities& p) {
+  auto at = std::lower_bound(
+      p.begin(), p.end(), token, [](const TokenProbability& entry, int t) {
+        return entry.token < t;
+      });
+  return at != p.end() && at->token == token ? at->probability : 0;
+}
+
+// The token at which the sum of probabilities passes `part` of their total.
+int token_at(const Probabilities& p, double part) {
+  double left = 0;
+  for (const auto& entry : p)
+    left += entry.probability;
+  left *= part;
+  for (const auto& entry : p) {
+    left -= entry.probability;
+    if (left < 0) return entry.token;
+  }
+  return p.back().token; // rounding may leave a little beyond the end
+}
+
+// What p has more of than q.
+Probabilities residual(const Probabilities& p, const Probabilities& q) {
+  Probabilities result;
+  auto other = q.begin();
+  for (const auto& [token, probability] : p) {
+    while (other != q.end() && other->token < token)
+      ++other;
+    bool both = other != q.end() && other->token == token;
+    double more = probability - (both ? other->probability : 0);
+    if (more > 0) result.push_back({token, more});
+  }
+  return result;
+}
+
+} // namespace
+
+Guess Sampler::guess(std::span<const float> row) {
+  Guess result;
+  result.from = probabilities(row);
+  if (result.from.empty()) return result;
+  result.token = token_at(
+      result.from, uniform(seed_, sample_, position_, RandomStream::guess));
+  remember(result.token);
+  return result;
+}
+
+Sampled Sampler::accept(std::span<const float> row, const Guess& guess) {
+  auto p = probabilities(row);
+  std::span<const float> logits =
+      processes_ || constraint_ ? std::span<const float>(row_) : row;
+  if (p.empty()) return {};
+  double draw = uniform(seed_, sample_, position_, RandomStream::accept);
+  double mine = probability_of(guess.token, p);
+  if (draw * probability_of(guess.token, guess.from) < mine)
+    return finish(guess.token, logits);
+  auto rest = residual(p, guess.from);
+  // Nothing is left only where rounding made p and q differ.
+  int token = token_at(
+      rest.empty() ? p : rest,
+      uniform(seed_, sample_, position_, RandomStream::residual));
+  return finish(token, logits);
 }
 
 } // namespace mlxlm

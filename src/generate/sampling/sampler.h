@@ -1,6 +1,6 @@
 // One sequence's sampler: processors, filters, temperature, draw, with the
 // history and position that they need. Pure host code on one row of logits; a
-// copy goes on as the original would.
+// copy goes on as the original would, and is cheap.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,29 @@ struct TokenProbability {
   int token;
   double probability;
 };
+// What a token is drawn from: tokens ascending, probabilities that sum to one.
+using Probabilities = std::vector<TokenProbability>;
 
-class Sampler {
+// A token drawn ahead for another model's sampler, and what it was drawn from.
+struct Guess {
+  int token = -1;
+  Probabilities from;
+};
+
+// Only of use within one call: a copy has its own, empty.
+struct SamplerScratch {
+  std::vector<float> row_, weights_;
+  std::vector<double> block_sums_;
+  Distribution distribution_;
+
+  SamplerScratch() = default;
+  SamplerScratch(const SamplerScratch&) {}
+  SamplerScratch& operator=(const SamplerScratch&) {
+    return *this;
+  }
+};
+
+class Sampler : private SamplerScratch {
  public:
   // `prompt`: the tokens read before the first draw. Parameters are valid.
   Sampler(
@@ -48,7 +69,13 @@ class Sampler {
   Sampled next(std::span<const float> row);
   // What `next` draws from, without drawing; most likely or not, every token
   // that may come. Empty when nothing can be drawn.
-  std::vector<TokenProbability> probabilities(std::span<const float> row);
+  Probabilities probabilities(std::span<const float> row);
+  // Draws as `next` does, but from random numbers of its own.
+  Guess guess(std::span<const float> row);
+  // Takes the guess with the probability min(1, p / q), else draws from what p
+  // has more of than q (Leviathan et al. 2023; Chen et al. 2023): the result is
+  // distributed as that of `next`, whatever the guess was drawn from.
+  Sampled accept(std::span<const float> row, const Guess& guess);
   // The row after logit_bias and the penalties.
   std::vector<float> processed(std::span<const float> row);
 
@@ -65,6 +92,7 @@ class Sampler {
   double weigh();
   int draw();
   void remember(int token);
+  Sampled finish(int token, std::span<const float> logits);
 
   SamplingParameters parameters_;
   std::uint64_t seed_;
@@ -74,10 +102,6 @@ class Sampler {
   std::vector<int> history_;
   std::optional<Constraint> constraint_;
   std::string failure_;
-  // Scratch.
-  std::vector<float> row_, weights_;
-  std::vector<double> block_sums_;
-  Distribution distribution_;
 };
 
 } // namespace mlxlm

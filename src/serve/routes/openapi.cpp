@@ -24,6 +24,10 @@ Json schema_of(const Setting& row) {
       out["type"] = "object";
       out["additionalProperties"] = {{"type", "number"}};
       return out;
+    case SettingType::choice:
+      out["type"] = "string";
+      out["enum"] = split(row.choices, ' ');
+      return out;
   }
   out["minimum"] = row.low;
   out["maximum"] = row.high;
