@@ -23,14 +23,16 @@ double median(std::vector<double> values) {
 }
 
 Json to_json(const BenchTrial& t) {
-  return {
+  Json out = {
       {"prompt_tps", t.prompt_tps},
       {"generation_tps", t.generation_tps},
-      {"draft",
-       {{"proposed", t.draft.guessed},
-        {"accepted", t.draft.taken},
-        {"target_calls", t.draft.target_calls}}},
       {"peak_memory_bytes", t.peak_memory_bytes}};
+  if (t.draft.guessed > 0)
+    out["draft"] = {
+        {"proposed", t.draft.guessed},
+        {"accepted", t.draft.taken},
+        {"target_calls", t.draft.target_calls}};
+  return out;
 }
 
 BenchTrial median(const std::vector<BenchTrial>& trials) {
