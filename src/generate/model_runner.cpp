@@ -48,7 +48,8 @@ struct ModelRunner::Sequence {
     tokens.resize(std::min(known, memory->length()));
     memory->mark();
     if (cache) {
-      if (guesses) cache->guesses = std::move(guesses);
+      if (request->draft.kind == DraftKind::model)
+        cache->guesses = std::move(guesses);
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
     } else {
