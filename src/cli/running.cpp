@@ -128,6 +128,17 @@ std::string fetch_model(const std::string& reference, bool weights) {
   return fetch(reference, options);
 }
 
+namespace {
+
+bool takes_draft_model(const Values& values) {
+  auto settings = settings_of(values.command().name);
+  return std::any_of(settings.begin(), settings.end(), [](const auto& s) {
+    return s.name == "draft-model";
+  });
+}
+
+} // namespace
+
 std::shared_ptr<ModelContainer> load_model(const Values& values) {
   LoadOptions options;
   options.dtype = compute_type(values.text("dtype"));
@@ -141,7 +152,7 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   }
   auto path = fetch_model(values.text("model"));
   options.kv_cache = kv_cache(values);
-  if (values.has("draft-model"))
+  if (takes_draft_model(values) && values.has("draft-model"))
     options.draft_model = fetch_model(values.text("draft-model"));
   Progress progress("loading", true);
   auto model = load(path, options, [&](const LoadProgress& p) {
