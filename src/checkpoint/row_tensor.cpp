@@ -182,6 +182,14 @@ void RowTensor::drop(std::int64_t begin, std::int64_t end) const {
   }
 }
 
+RowTensor::Place RowTensor::place() const {
+  if (segments_.empty()) return {};
+  const auto& first = segments_.front();
+  return {
+      first.view->file.get(),
+      first.view->offset + static_cast<std::size_t>(first.offset)};
+}
+
 RowTensor RowTensor::slice(
     int axis,
     std::int64_t begin,

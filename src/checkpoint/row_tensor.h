@@ -67,6 +67,12 @@ class RowTensor {
       std::span<std::byte> scratch) const;
   // Rows [begin, end) are not needed any more: their pages may go.
   void drop(std::int64_t begin, std::int64_t end) const;
+  // Where its first element lies; no file: in memory.
+  struct Place {
+    const MappedFile* file = nullptr;
+    std::size_t offset = 0;
+  };
+  Place place() const;
 
   // Views; negative axes count from the end. Each throws Error(weights) naming
   // the tensor when the storage or shape does not allow it.

@@ -14,13 +14,18 @@ using kernels::Codes;
 using kernels::MatrixSpec;
 using kernels::Params;
 using Byte = std::uint8_t;
+using Words = std::uint32_t;
 
 // One block -> its codes and parameters.
 using Decode = void (*)(const Byte* block, Byte* codes, Byte* params);
 
+// The same with the words of kernels::RowSource::words.
+using DecodeWords = void (*)(const Byte* block, Words* words, Byte* params);
+
 struct BlockFormat {
   MatrixSpec spec;
   Decode decode;
+  DecodeWords words = nullptr; // 4-bit codes
 };
 
 // Low nibbles are the first half of 2 * n codes, high nibbles the second.
@@ -29,6 +34,26 @@ void nibbles(const Byte* q, int n, Byte* codes) {
     codes[i] = q[i] & 15;
     codes[i + n] = q[i] >> 4;
   }
+}
+
+constexpr Words low_nibbles = 0x0f0f0f0f;
+
+// Of 2 * n codes stored as above, n a multiple of 8.
+void nibble_words(const Byte* q, int n, Words* out) {
+  for (int i = 0; i < n / 8; ++i) {
+    Words four, next;
+    std::memcpy(&four, q + 8 * i, 4);
+    std::memcpy(&next, q + 8 * i + 4, 4);
+    out[i] = (four & low_nibbles) | (next & low_nibbles) << 4;
+    out[i + n / 8] = (four >> 4 & low_nibbles) | (next & ~low_nibbles);
+  }
+}
+
+// Blocks of `head` bytes of parameters and 32 codes.
+template <int head>
+void plain_words(const Byte* b, Words* words, Byte* params) {
+  std::memcpy(params, b, head);
+  nibble_words(b + head, 16, words);
 }
 
 // Bit i of `high` is worth 16 in code i.
@@ -116,6 +141,13 @@ void q4_k(const Byte* b, Byte* codes, Byte* params) {
     nibbles(b + 16 + 32 * k, 32, codes + 64 * k);
 }
 
+void q4_k_words(const Byte* b, Words* words, Byte* params) {
+  std::memcpy(params, b, 4); // d, dmin
+  six_bit_scales(b + 4, params + 4, params + 12);
+  for (int k = 0; k < 4; ++k)
+    nibble_words(b + 16 + 32 * k, 32, words + 8 * k);
+}
+
 void q5_k(const Byte* b, Byte* codes, Byte* params) {
   std::memcpy(params, b, 4);
   six_bit_scales(b + 4, params + 4, params + 12);
@@ -199,21 +231,25 @@ const std::map<Storage, BlockFormat>& blocks() {
         return spec;
       };
   static const std::map<Storage, BlockFormat> formats = {
-      {Storage::q4_0, {integer(4, 32, Params::f16_scale, -8), q4_0}},
-      {Storage::q4_1, {integer(4, 32, Params::f16_affine), q4_1}},
+      {Storage::q4_0,
+       {integer(4, 32, Params::f16_scale, -8), q4_0, plain_words<2>}},
+      {Storage::q4_1,
+       {integer(4, 32, Params::f16_affine), q4_1, plain_words<4>}},
       {Storage::q5_0, {integer(5, 32, Params::f16_scale, -16), q5_0}},
       {Storage::q5_1, {integer(5, 32, Params::f16_affine), q5_1}},
       {Storage::q8_0, {integer(8, 32, Params::f16_scale, -128), q8_0}},
       {Storage::q2_k, {integer(2, 16, Params::k_affine), q2_k}},
       {Storage::q3_k, {integer(3, 16, Params::k_scale, -4), q3_k}},
-      {Storage::q4_k, {integer(4, 32, Params::k_affine), q4_k}},
+      {Storage::q4_k, {integer(4, 32, Params::k_affine), q4_k, q4_k_words}},
       {Storage::q5_k, {integer(5, 32, Params::k_affine), q5_k}},
       {Storage::q6_k, {integer(6, 16, Params::k_scale, -32), q6_k}},
-      {Storage::iq4_nl, {table(iq4_values, Params::f16_scale, false), q4_0}},
+      {Storage::iq4_nl,
+       {table(iq4_values, Params::f16_scale, false), q4_0, plain_words<2>}},
       {Storage::iq4_xs, {table(iq4_values, Params::k_scale, false), iq4_xs}},
       {Storage::tq1_0, {integer(2, 256, Params::f16_scale, -1), tq1_0}},
       {Storage::tq2_0, {integer(2, 256, Params::f16_scale, -1), tq2_0}},
-      {Storage::mxfp4, {table(e2m1, Params::e8m0_scale, true), mxfp4}},
+      {Storage::mxfp4,
+       {table(e2m1, Params::e8m0_scale, true), mxfp4, plain_words<1>}},
   };
   return formats;
 }
@@ -223,22 +259,38 @@ class BlockRows final : public TensorRows {
   BlockRows(RowTensor tensor, const BlockFormat& format)
       : TensorRows({tensor}),
         decode_(format.decode),
+        words_(format.words),
         elements_(static_cast<std::size_t>(info(tensor.storage()).block)),
         bytes_(static_cast<std::size_t>(info(tensor.storage()).bytes)),
         params_(format.spec.param_bytes(info(tensor.storage()).block)) {}
   void row(int index, kernels::Row out) const override {
-    auto bytes = stored(0, index);
-    const auto* block = reinterpret_cast<const Byte*>(bytes.data());
-    auto* params = reinterpret_cast<Byte*>(out.params.data());
-    for (std::size_t i = 0; i < bytes.size() / bytes_; ++i)
-      decode_(
-          block + i * bytes_,
-          out.codes.data() + i * elements_,
-          params + i * params_);
+    each(
+        index, out.params, [&](const Byte* block, std::size_t i, Byte* params) {
+          decode_(block, out.codes.data() + i * elements_, params);
+        });
+  }
+  bool words(
+      int index,
+      std::span<std::uint32_t> codes,
+      std::span<std::byte> params) const override {
+    if (words_ == nullptr) return false;
+    each(index, params, [&](const Byte* block, std::size_t i, Byte* own) {
+      words_(block, codes.data() + i * elements_ / 8, own);
+    });
+    return true;
   }
 
  private:
+  void each(int index, std::span<std::byte> params, auto&& decode) const {
+    const auto bytes = stored(0, index);
+    const auto* block = reinterpret_cast<const Byte*>(bytes.data());
+    auto* own = reinterpret_cast<Byte*>(params.data());
+    for (std::size_t i = 0; i < bytes.size() / bytes_; ++i)
+      decode(block + i * bytes_, i, own + i * params_);
+  }
+
   Decode decode_;
+  DecodeWords words_;
   std::size_t elements_, bytes_, params_; // of a block
 };
 

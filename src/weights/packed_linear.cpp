@@ -77,14 +77,24 @@ class RowRange final : public kernels::RowSource {
         begin_(begin),
         count_(end - begin) {}
   void row(int index, kernels::Row out) const override {
-    source_->row(index / count_ * rows_ + begin_ + index % count_, out);
+    source_->row(stored(index), out);
+  }
+  bool words(
+      int index,
+      std::span<std::uint32_t> codes,
+      std::span<std::byte> params) const override {
+    return source_->words(stored(index), codes, params);
   }
   // Other rows may still be wanted, but they are only read again.
   void done(int index) const override {
-    source_->done(index / count_ * rows_ + begin_ + index % count_);
+    source_->done(stored(index));
   }
 
  private:
+  int stored(int index) const {
+    return index / count_ * rows_ + begin_ + index % count_;
+  }
+
   std::shared_ptr<const kernels::RowSource> source_;
   int rows_, begin_, count_;
 };

@@ -92,24 +92,54 @@ void check_shape(int rows, int cols, int experts, std::string_view where) {
   }
 }
 
+// The rows of one panel in their plain form, missing ones zero.
+struct PanelRows {
+  std::vector<std::uint8_t> codes;
+  std::vector<std::uint32_t> words;
+  std::vector<std::byte> params;
+};
+
 // Reads the rows of one panel and packs them.
 void pack_panel(Packed& matrix, std::size_t panel, const RowSource& source) {
-  thread_local std::vector<std::uint8_t> codes;
-  thread_local std::vector<std::byte> params;
-  auto code_bytes = matrix.row_code_bytes();
+  thread_local PanelRows in;
   auto param_bytes = matrix.row_params();
-  codes.resize(panel_rows * code_bytes);
-  params.resize(panel_rows * param_bytes);
   auto expert = static_cast<int>(panel / matrix.panels());
-  int first = static_cast<int>(panel % matrix.panels()) * panel_rows;
-  int rows = std::min(panel_rows, matrix.rows() - first);
+  int within = static_cast<int>(panel % matrix.panels()) * panel_rows;
+  int rows = std::min(panel_rows, matrix.rows() - within);
+  int first = expert * matrix.rows() + within;
+  in.params.resize(panel_rows * param_bytes);
+  std::fill(
+      in.params.begin() + std::ptrdiff_t(rows * param_bytes),
+      in.params.end(),
+      std::byte{0});
+  auto params = [&](int r) {
+    return std::span(in.params).subspan(r * param_bytes, param_bytes);
+  };
+  const auto& spec = matrix.spec();
+  if (spec.bits == 4) {
+    auto width = matrix.row_words();
+    in.words.assign(panel_rows * width, 0);
+    auto words = [&](int r) {
+      return std::span(in.words).subspan(r * width, matrix.cols() / 8);
+    };
+    if (source.words(first, words(0), params(0))) {
+      for (int r = 1; r < rows; r++) {
+        source.words(first + r, words(r), params(r));
+      }
+      matrix.fill_words(panel, in.words.data(), in.params.data());
+      return;
+    }
+  }
+  auto code_bytes = matrix.row_code_bytes();
+  in.codes.resize(panel_rows * code_bytes);
+  std::fill(
+      in.codes.begin() + std::ptrdiff_t(rows * code_bytes), in.codes.end(), 0);
   for (int r = 0; r < rows; r++) {
     source.row(
-        expert * matrix.rows() + first + r,
-        {{codes.data() + r * code_bytes, code_bytes},
-         {params.data() + r * param_bytes, param_bytes}});
+        first + r,
+        {std::span(in.codes).subspan(r * code_bytes, code_bytes), params(r)});
   }
-  matrix.fill(panel, rows, codes.data(), params.data());
+  matrix.fill(panel, in.codes.data(), in.params.data());
 }
 
 } // namespace

@@ -74,6 +74,15 @@ class RowSource {
  public:
   virtual ~RowSource() = default;
   virtual void row(int index, Row out) const = 0;
+  // The same of a row whose 4-bit codes need no taking apart: nibbles 2j and
+  // 2j + 1 of word w are the codes of inputs 8w + j and 8w + 4 + j. False where
+  // rows are not stored so; then it is for all of them.
+  virtual bool words(
+      int index,
+      std::span<std::uint32_t> codes,
+      std::span<std::byte> params) const {
+    return false;
+  }
   // Rows before `index` have all been read: their pages may go.
   virtual void done(int index) const {}
 };

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "runtime/kernels/linear/floats.h"
 #include "runtime/kernels/linear/huge_pages.h"
+#include "runtime/kernels/linear/transpose.h"
 
 namespace mlxlm::kernels {
 namespace {
@@ -232,35 +233,24 @@ std::size_t Packed::row_code_bytes() const {
 
 void Packed::fill(
     std::size_t panel,
-    int rows,
     const std::uint8_t* codes,
     const std::byte* params) {
   auto* out = const_cast<std::uint8_t*>(this->codes(panel));
   auto stride = row_code_bytes();
   if (spec_.dense()) {
-    int size = element_bytes(spec_.codes);
-    std::memset(out, 0, code_bytes_);
-    for (int r = 0; r < rows; r++) {
-      for (std::size_t k = 0; k < std::size_t(cols_); k++) {
-        copy_element(
-            out + (k * panel_rows + r) * size,
-            codes + r * stride + k * size,
-            size);
-      }
-    }
+    transpose(element_bytes(spec_.codes), codes, stride, cols_, out);
+    return;
+  }
+  if (spec_.bits == 8 && cols_ % unit_inputs == 0) {
+    transpose(4, codes, stride, stride / 4, out);
+    fill_params(panel, params);
     return;
   }
   for (int u = 0; u < units(); u++) {
     alignas(64) std::uint8_t unit[unit_bytes] = {};
     auto first = std::size_t(u) * unit_inputs;
-    int quads =
-        static_cast<int>(std::min<std::size_t>(unit_inputs, cols_ - first)) / 4;
-    for (int r = 0; r < rows; r++) {
-      for (int v = 0; v < quads; v++) {
-        std::memcpy(
-            unit + v * 64 + r * 4, codes + r * stride + first + v * 4, 4);
-      }
-    }
+    auto inputs = std::min<std::size_t>(unit_inputs, cols_ - first);
+    transpose(4, codes + first, stride, inputs / 4, unit);
     Word words[unit_bytes / sizeof(Word)];
     std::memcpy(words, unit, unit_bytes);
     Word planes[unit_bytes / sizeof(Word)];
@@ -268,18 +258,38 @@ void Packed::fill(
     std::memcpy(
         out + std::size_t(u) * 64 * spec_.bits, planes, 64 * spec_.bits);
   }
+  fill_params(panel, params);
+}
+
+void Packed::fill_words(
+    std::size_t panel,
+    const std::uint32_t* words,
+    const std::byte* params) {
+  auto* out = const_cast<std::uint8_t*>(codes(panel));
+  transpose(4, words, row_words() * 4, row_words(), out);
+  fill_params(panel, params);
+}
+
+void Packed::fill_params(std::size_t panel, const std::byte* params) {
   auto* to = const_cast<std::uint8_t*>(this->params(panel));
-  std::memset(to, 0, panel_stride_ - code_bytes_);
+  auto used = panel_rows * row_params_;
+  std::memset(to + used, 0, panel_stride_ - code_bytes_ - used);
+  int size = pattern_.sizes[0];
+  auto other = [&](int each) { return each != size; };
+  if (std::none_of(pattern_.sizes.begin(), pattern_.sizes.end(), other)) {
+    transpose(size, params, row_params_, row_params_ / size, to);
+    return;
+  }
   std::size_t offset = 0;
   for (int i = 0; i < cols_; i += pattern_.period) {
-    for (int size : pattern_.sizes) {
-      for (int r = 0; r < rows; r++) {
+    for (int each : pattern_.sizes) {
+      for (int r = 0; r < panel_rows; r++) {
         copy_element(
-            to + offset * panel_rows + r * size,
+            to + offset * panel_rows + r * each,
             params + r * row_params_ + offset,
-            size);
+            each);
       }
-      offset += size;
+      offset += each;
     }
   }
 }

@@ -74,16 +74,25 @@ class Packed final : public Matrix {
   std::size_t panel_bytes() const {
     return panel_stride_;
   }
-  // Panel `panel` from up to sixteen plain rows, one after the other in `codes`
-  // and `params` (row_code_bytes() and row_params() each).
+  // Panel `panel` from sixteen plain rows, one after the other in `codes` and
+  // `params` (row_code_bytes() and row_params() each); missing ones are zero.
   void fill(
       std::size_t panel,
-      int rows,
       const std::uint8_t* codes,
       const std::byte* params);
+  // The same from the words of RowSource::words, row_words() each.
+  void fill_words(
+      std::size_t panel,
+      const std::uint32_t* words,
+      const std::byte* params);
+  std::size_t row_words() const {
+    return std::size_t(units()) * 4;
+  }
   std::size_t row_code_bytes() const;
 
  private:
+  void fill_params(std::size_t panel, const std::byte* params);
+
   MatrixSpec spec_;
   ParamPattern pattern_;
   int rows_;
