@@ -106,7 +106,8 @@ class Note {
 // Counts what became of the inputs and keeps the first that went wrong.
 class Tally {
  public:
-  explicit Tally(const Note& note) : note_(note) {}
+  Tally(const Note& note, std::shared_ptr<const TensorSource> good)
+      : note_(note), good_(std::move(good)) {}
   // `name`: of the field or tensor. `must_fail`: loading is wrong, and so is an
   // error that does not name it.
   void attempt(
@@ -120,6 +121,7 @@ class Tally {
       remembered(checkpoint);
       ++loaded_;
       if (must_fail) wrong(what, "loads");
+      if (!must_fail && checkpoint.tensors != good_) free_.insert(name);
     } catch (const Error& e) {
       ++refused_;
       judge(what, e, name, must_fail);
@@ -134,9 +136,11 @@ class Tally {
     return conformance::judge(
         wrong_ == 0,
         fmt::format(
-            "{} refused, {} not asked for, {} wrong{}{}",
+            "{} refused, {} not asked for{}{}, {} wrong{}{}",
             refused_,
             loaded_,
+            free_.empty() ? "" : ", tensors ",
+            fmt::join(free_, " "),
             wrong_,
             first_.empty() ? "" : ": ",
             first_));
@@ -168,6 +172,8 @@ class Tally {
   }
 
   const Note& note_;
+  std::shared_ptr<const TensorSource> good_;
+  std::set<std::string> free_; // tensors that may be missing or otherwise
   int refused_ = 0, loaded_ = 0, wrong_ = 0;
   std::string first_;
 };
@@ -255,7 +261,7 @@ Outcome attempt_all(const Case& c, const Note& note) {
   auto good = open_checkpoint(c.path("model"));
   note.set("nothing changed");
   remembered(good);
-  Tally tally(note);
+  Tally tally(note, good.tensors);
   alter_config(tally, good);
   alter_tensors(tally, good);
   return tally.outcome();
