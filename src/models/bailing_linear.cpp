@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/check.h"
+#include "core/strings.h"
 #include "models/common.h"
 #include "models/families.h"
 #include "models/hybrid.h"
@@ -113,9 +115,19 @@ BlockPtr delta(const Fields& f, const Common& c, const Scope& s) {
   return kda(s, o);
 }
 
-DecoderOptions frame(const Common& c, const Scope& w) {
+DecoderOptions frame(const Fields& f, const Common& c, const Scope& w) {
+  // Experts whose activations are cut off have no reference.
+  for (const char* key :
+       {"swiglu_limit", "swiglu_limits", "swiglu_limits_shared"})
+    if (f.has(key) && f.req<Json>(key) != Json(0))
+      fail(
+          ErrorKind::config,
+          f.where(key),
+          "expected no limit of activations, found {}",
+          printable(f.req<Json>(key).dump(), 80));
   auto o = c.decoder(w);
   o.embed = "model.word_embeddings";
+  o.unit_columns = f.opt("norm_head", false);
   return o;
 }
 
@@ -145,7 +157,7 @@ ModelPtr bailing_hybrid(const Fields& fields, const Scope& w) {
     }
     return pre_norm_layer(s, c, std::move(mixer), mlp(i, s / "mlp"));
   };
-  return decoder(w, frame(c, w), block);
+  return decoder(w, frame(f, c, w), block);
 }
 
 ModelPtr bailing_moe_linear(const Fields& fields, const Scope& w) {
@@ -170,7 +182,7 @@ ModelPtr bailing_moe_linear(const Fields& fields, const Scope& w) {
         attention[i] ? plain_attention(f, c, at) : mix(),
         mlp(i, s / "mlp"));
   };
-  return decoder(w, frame(c, w), block);
+  return decoder(w, frame(f, c, w), block);
 }
 
 std::vector<Rule> bailing_linear_rules(
