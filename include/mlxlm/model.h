@@ -131,6 +131,9 @@ struct LoadOptions {
   ComputeType dtype = ComputeType::automatic;
   // 8-bit activations in CPU matrix products: faster, less exact.
   bool quantize_activations = false;
+  // A folder that mlx-lm's fine-tuning wrote (LoRA, DoRA, whole weights), or a
+  // LoRA of PEFT.
+  std::string adapter_path;
   int threads = 0; // of the CPU kernels; 0: the machine's physical cores
   // Tokens of one pass; 0: 512 on a CPU, 2048 elsewhere.
   int prefill_step_size = 0;

@@ -300,6 +300,10 @@ TensorMap rewritten(
     MLXLM_CHECK(view != nullptr, "a source finds the tensors it names");
     tensors.emplace(name, RowTensor(std::make_shared<const TensorView>(*view)));
   }
+  return rewritten(std::move(tensors), rules);
+}
+
+TensorMap rewritten(TensorMap tensors, const std::vector<Rule>& rules) {
   Rewriter rewriter(std::move(tensors));
   for (const auto& rule : rules)
     std::visit(rewriter, rule);

@@ -119,5 +119,6 @@ using TensorMap = std::map<std::string, RowTensor, std::less<>>;
 // The tensors of `source` under their new names. Throws Error(weights) when two
 // get the same name or a part is missing.
 TensorMap rewritten(const TensorSource& source, const std::vector<Rule>& rules);
+TensorMap rewritten(TensorMap tensors, const std::vector<Rule>& rules);
 
 } // namespace mlxlm

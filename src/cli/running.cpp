@@ -143,6 +143,9 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   LoadOptions options;
   options.dtype = compute_type(values.text("dtype"));
   options.quantize_activations = values.flag("quantize-activations");
+  options.adapter_path = values.text("adapter-path");
+  if (values.given("adapter-path") && options.adapter_path.empty())
+    fail(ErrorKind::request, "--adapter-path", "expected a folder, found \"\"");
   options.threads = values.integer("threads");
   if (values.given("prefill-step-size"))
     options.prefill_step_size = values.integer("prefill-step-size");

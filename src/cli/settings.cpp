@@ -33,6 +33,11 @@ std::vector<Setting> make_settings() {
        .commands = "inspect",
        .help = "the same as --model",
        .positional = true},
+      {.name = "adapter-path",
+       .value = "FOLDER",
+       .commands = running,
+       .help =
+           "a fine-tuning of the model: what mlx-lm writes, or a PEFT LoRA"},
       {.name = "prompt",
        .aliases = "-p",
        .value = "TEXT",

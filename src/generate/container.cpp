@@ -139,7 +139,8 @@ std::unique_ptr<Runner> Container::make_runner(
   }
   ModelOptions model_options{
       .dtype = dtype(options.dtype),
-      .quantize_activations = options.quantize_activations};
+      .quantize_activations = options.quantize_activations,
+      .adapter_path = options.adapter_path};
   if (progress)
     model_options.progress = [&](std::size_t done, std::size_t total) {
       progress({"weights", done, total});

@@ -56,8 +56,9 @@ Target target(const Fields& config) {
   return {family, text, true};
 }
 
-std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
-  auto rules = c.rules;
+// From published names to the family's.
+std::vector<Rule> family_rules(const Target& t, const Checkpoint& c) {
+  std::vector<Rule> rules;
   auto add = [&](std::vector<Rule> more) {
     for (auto& r : more)
       rules.push_back(std::move(r));
@@ -74,6 +75,13 @@ std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
          drop("*multi_modal_projector.*")});
   add({drop("*.rotary_emb.inv_freq")});
   if (t.family->rules) add(t.family->rules(t.config, *c.tensors));
+  return rules;
+}
+
+std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
+  auto rules = c.rules;
+  auto more = family_rules(t, c);
+  rules.insert(rules.end(), more.begin(), more.end());
   return rules;
 }
 
@@ -174,6 +182,11 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   load.activations = options.quantize_activations ? kernels::Activations::int8
                                                   : kernels::Activations::exact;
   load.progress = options.progress;
+  if (!options.adapter_path.empty())
+    load.adapter = std::make_shared<Adapter>(open_adapter(
+        options.adapter_path,
+        *checkpoint.tensors,
+        family_rules(t, checkpoint)));
 
   auto loader = Loader::open(
       *checkpoint.tensors,

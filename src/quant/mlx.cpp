@@ -54,31 +54,65 @@ Entry parse_entry(const Fields& f) {
   return out;
 }
 
+// Values of two rows in turn.
+template <typename T>
+void interleave(
+    std::span<const std::byte> a,
+    std::span<const std::byte> b,
+    std::span<std::byte> out) {
+  auto* to = out.data();
+  for (std::size_t i = 0; i < a.size(); i += sizeof(T)) {
+    std::memcpy(to + 2 * i, a.data() + i, sizeof(T));
+    std::memcpy(to + 2 * i + sizeof(T), b.data() + i, sizeof(T));
+  }
+}
+
 // Codes with scales as they are, or scale and bias side by side.
 class MlxRows final : public TensorRows {
  public:
   MlxRows(std::vector<RowTensor> tensors, const MatrixSpec& spec)
       : TensorRows(std::move(tensors)),
         bits_(spec.bits),
-        width_(spec.params == Params::f32_affine ? 4 : 2) {}
+        wide_(spec.params == Params::f32_affine) {}
   void row(int index, kernels::Row out) const override {
     unpack_bits(stored(0, index), bits_, out.codes);
-    auto scales = stored(1, index);
-    if (tensors().size() == 2) {
-      std::memcpy(out.params.data(), scales.data(), scales.size());
-      return;
-    }
-    auto biases = stored(2, index);
-    for (std::size_t i = 0; i < scales.size(); i += width_) {
-      std::memcpy(out.params.data() + 2 * i, scales.data() + i, width_);
-      std::memcpy(
-          out.params.data() + 2 * i + width_, biases.data() + i, width_);
-    }
+    read_params(index, out.params);
+  }
+  bool words(
+      int index,
+      std::span<std::uint32_t> codes,
+      std::span<std::byte> params) const override {
+    if (bits_ != 4) return false;
+    const auto bytes = stored(0, index);
+    std::memcpy(codes.data(), bytes.data(), codes.size_bytes());
+    for (auto& word : codes) // nibbles 0 1 2 ... 7 to 0 4 1 5 2 6 3 7
+      word = halves_in_turn(word);
+    read_params(index, params);
+    return true;
   }
 
  private:
+  void read_params(int index, std::span<std::byte> out) const {
+    const auto scales = stored(1, index);
+    if (tensors().size() == 2) {
+      std::memcpy(out.data(), scales.data(), scales.size());
+      return;
+    }
+    const auto biases = stored(2, index);
+    if (wide_)
+      interleave<std::uint32_t>(scales, biases, out);
+    else
+      interleave<std::uint16_t>(scales, biases, out);
+  }
+  static std::uint32_t halves_in_turn(std::uint32_t x) {
+    auto swapped = (x ^ (x >> 8)) & 0x0000ff00u;
+    x ^= swapped ^ (swapped << 8);
+    swapped = (x ^ (x >> 4)) & 0x00f000f0u;
+    return x ^ swapped ^ (swapped << 4);
+  }
+
   int bits_;
-  std::size_t width_;
+  bool wide_;
 };
 
 class MlxFormat final : public WeightFormat {
@@ -90,9 +124,13 @@ class MlxFormat final : public WeightFormat {
     // Other libraries' quantization_config has keys of its own.
     if (!config.is_object("quantization") && block.has("quant_method")) return;
     if (block.has("bits") || block.has("group_size")) parse_entry(block);
+    block_ = block.where();
     for (const auto& [path, value] : block.json().items()) {
       if (value.is_object()) entries_[path] = parse_entry(block.sub(path));
       if (value.is_boolean()) entries_[path].quantized = value.get<bool>();
+      // Other booleans may be settings.
+      if (value.is_object() || path.find('.') != std::string::npos)
+        modules_.push_back(path);
     }
   }
 
@@ -130,6 +168,15 @@ class MlxFormat final : public WeightFormat {
       out.stored_bytes += tensor.bytes();
     out.source = std::make_shared<MlxRows>(std::move(tensors), out.spec);
     return out;
+  }
+  void check(
+      const std::function<bool(std::string_view)>& exists) const override {
+    for (const auto& path : modules_)
+      if (!exists(path))
+        fail(
+            ErrorKind::config,
+            fmt::format("{}.{}", block_, printable(path)),
+            "expected a module that the checkpoint has, found none of that name");
   }
 
  private:
@@ -254,6 +301,8 @@ class MlxFormat final : public WeightFormat {
   }
 
   std::map<std::string, Entry, std::less<>> entries_;
+  std::string block_; // where config.json has them
+  std::vector<std::string> modules_; // those that must exist
 };
 
 } // namespace

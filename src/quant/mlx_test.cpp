@@ -185,6 +185,28 @@ TEST(MlxFormat, FalseMeansPlain) {
       HasSubstr("p.weight: expected a weight format that is supported"));
 }
 
+TEST(MlxFormat, EntriesNameModulesThatExist) {
+  mx::set_default_device(mx::Device::cpu);
+  Affine q(4, 64);
+  auto error = [&](const char* config) {
+    return error_of([&] {
+      auto loader = open(q, config);
+      loader->root().linear("p", 256, 24);
+      loader->finish({"lm_head.*"});
+    });
+  };
+  EXPECT_THAT(
+      error(R"({"quantization":{"bits":4,"layers.7.p":{"bits":4}}})"),
+      HasSubstr(
+          "config.json: quantization.layers.7.p: expected a module that the checkpoint has, found none"));
+  EXPECT_THAT(
+      error(R"({"quantization":{"bits":4,"layers.7.p":false}})"),
+      HasSubstr("quantization.layers.7.p"));
+  // Of what may be missing.
+  EXPECT_EQ(
+      error(R"({"quantization":{"bits":4,"lm_head":{"bits":4}}})"), "no error");
+}
+
 TEST(MlxFormat, RefusesWrongConfigsAndTensors) {
   auto config_error = [](const char* text) {
     return error_of([&] {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -94,6 +95,10 @@ class WeightFormat {
   // All rows of the stored matrix; the loader checks the shape against the
   // model's.
   virtual EncodedMatrix open(const ModuleTensors& module) const = 0;
+  // Throws Error(config) when the config says how modules are packed that do
+  // not exist.
+  virtual void check(
+      const std::function<bool(std::string_view)>& exists) const {}
 };
 using WeightFormatPtr = std::shared_ptr<const WeightFormat>;
 

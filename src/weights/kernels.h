@@ -28,6 +28,16 @@ LinearKernelPtr framed_linear(
     const EncodedMatrix& matrix,
     std::optional<mx::array> bias);
 
+// `base` plus scale * up(down(x)); with a magnitude [out] outputs then get the
+// length magnitude / |their row| (DoRA).
+struct LowRankLinear {
+  LinearKernelPtr down; // [rank, in] or [experts, rank, in]
+  LinearKernelPtr up; // [out, rank] or [experts, out, rank]
+  float scale;
+  std::optional<mx::array> magnitude;
+};
+LinearKernelPtr adapted_linear(LinearKernelPtr base, LowRankLinear parts);
+
 // How MLX packs the values of a matrix, when it can without changing them:
 // nothing for groups of 16, tables other than e2m1, columns out of order,
 // factors.

@@ -3,6 +3,7 @@
 #include <mlx/ops.h>
 #include <mlx/transforms.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -94,8 +95,22 @@ Loader::Loader(
     : tensors_(std::move(tensors)),
       formats_(std::move(formats)),
       options_(std::move(options)) {
+  replace_tensors();
   for (const auto& [name, tensor] : tensors_)
     total_ += tensor.bytes();
+}
+
+void Loader::replace_tensors() {
+  if (!options_.adapter) return;
+  for (const auto& [name, tensor] : options_.adapter->tensors) {
+    auto it = tensors_.find(name);
+    if (it == tensors_.end())
+      fail(
+          ErrorKind::weights,
+          tensor.where(),
+          "expected a tensor that the model has, found another");
+    it->second = tensor;
+  }
 }
 
 std::shared_ptr<Loader> Loader::open(
@@ -108,8 +123,16 @@ std::shared_ptr<Loader> Loader::open(
     for (auto& rule : format->rules())
       all.push_back(std::move(rule));
   all.insert(all.end(), rules.begin(), rules.end());
-  return std::shared_ptr<Loader>(new Loader(
+  std::shared_ptr<Loader> out(new Loader(
       rewritten(source, all), std::move(formats), std::move(options)));
+  auto add = [&](std::string_view name) {
+    out->modules_.emplace(name.substr(0, name.rfind('.')));
+  };
+  for (const auto& name : source.names())
+    add(name);
+  for (const auto& [name, tensor] : out->tensors_)
+    add(name);
+  return out;
 }
 
 std::shared_ptr<Loader> Loader::random(
@@ -163,7 +186,21 @@ RowTensor Loader::take(const std::string& name) {
   const auto* tensor = find(name);
   if (tensor == nullptr) missing(name);
   used_.insert(name);
+  if (!options_.outline) read_ahead(*tensor);
   return *tensor;
+}
+
+// What comes after the tensor in its file is read while it is packed.
+void Loader::read_ahead(const RowTensor& tensor) {
+  constexpr std::size_t window = std::size_t{64} << 20;
+  const auto place = tensor.place();
+  if (place.file == nullptr) return;
+  auto& until = ahead_[place.file];
+  const auto begin = std::max(until, place.offset);
+  const auto end = place.offset + tensor.bytes() + window;
+  if (end < begin + window / 4) return;
+  place.file->prefetch(begin, end - begin);
+  until = end;
 }
 
 RowTensor Loader::take(const std::string& name, const Shape64& shape) {
@@ -298,18 +335,64 @@ Linear Loader::list(const MatrixRequest& r) {
   return out;
 }
 
+LinearKernelPtr Loader::kernel_of(
+    const EncodedMatrix& matrix,
+    std::optional<mx::array> bias) const {
+  if (options_.outline) return outline_linear(matrix);
+  const bool framed = matrix.framed();
+  auto inner = framed ? std::nullopt : bias;
+  auto kernel = options_.packed
+      ? packed_linear(matrix, std::move(inner), options_.activations)
+      : mlx_linear(matrix, std::move(inner), options_.type);
+  return framed ? framed_linear(std::move(kernel), matrix, std::move(bias))
+                : kernel;
+}
+
+// With what the adapter says of the module, for the rows wanted.
+LinearKernelPtr Loader::adapted(
+    const MatrixRequest& r,
+    LinearKernelPtr kernel) {
+  if (!options_.adapter) return kernel;
+  auto it = options_.adapter->modules.find(r.path);
+  if (it == options_.adapter->modules.end()) return kernel;
+  adapted_.insert(r.path);
+  const auto& m = it->second;
+  auto expect = [&](const RowTensor& tensor, std::int64_t rows, int cols) {
+    Shape64 shape{rows, cols};
+    if (r.options.experts > 0) shape.insert(shape.begin(), r.options.experts);
+    if (tensor.shape() != shape)
+      fail(
+          ErrorKind::weights,
+          tensor.where(),
+          "expected factors of a matrix [{}, {}] that make {}, found {}",
+          r.out,
+          r.in,
+          text(shape),
+          text(tensor.shape()));
+  };
+  const auto rank = m.up.shape().back();
+  expect(m.down, rank, r.in);
+  expect(m.up, r.out, static_cast<int>(rank));
+  if (options_.outline) return kernel;
+  auto part = [&](const RowTensor& tensor) {
+    return kernel_of(dense_matrix(tensor), std::nullopt);
+  };
+  LowRankLinear parts{
+      part(m.down),
+      part(m.up.slice(-2, r.begin, r.end)),
+      m.scale,
+      std::nullopt};
+  if (m.magnitude)
+    parts.magnitude = value(
+        m.magnitude->slice(0, r.begin, r.end), {r.end - r.begin}, mx::float32);
+  return adapted_linear(std::move(kernel), std::move(parts));
+}
+
 Linear Loader::linear(const MatrixRequest& r) {
   if (options_.inventory) return list(r);
   if (options_.outline && random_) return invented(r);
   auto matrix = row_range(encoded(r), r.begin, r.end);
-  auto bias = this->bias(r);
-  const bool framed = matrix.framed() && !options_.outline;
-  auto inner = framed ? std::nullopt : bias;
-  auto kernel = options_.outline ? outline_linear(matrix)
-      : options_.packed ? packed_linear(matrix, inner, options_.activations)
-                        : mlx_linear(matrix, inner, options_.type);
-  if (framed) kernel = framed_linear(std::move(kernel), matrix, bias);
-  Linear out(std::move(kernel));
+  Linear out(adapted(r, kernel_of(matrix, bias(r))));
   const bool whole = r.begin == 0 && r.end == r.out;
   table_.add(
       whole ? r.path : fmt::format("{}[{}:{}]", r.path, r.begin, r.end), out);
@@ -318,12 +401,27 @@ Linear Loader::linear(const MatrixRequest& r) {
 }
 
 void Loader::finish(const std::vector<std::string>& ignore) const {
+  auto ignored = [&](std::string_view name) {
+    return std::any_of(ignore.begin(), ignore.end(), [&](const auto& glob) {
+      return glob_match(glob, name);
+    });
+  };
+  for (const auto& format : formats_)
+    format->check([&](std::string_view path) {
+      return modules_.contains(path) || ignored(std::string(path) + ".weight");
+    });
+  if (options_.adapter)
+    for (const auto& [path, module] : options_.adapter->modules)
+      if (!adapted_.contains(path))
+        fail(
+            ErrorKind::weights,
+            module.up.where(),
+            "expected a module that the model has, found {}",
+            printable(path));
   std::vector<std::string> unused;
   for (const auto& [name, tensor] : tensors_) {
-    bool expected = used_.contains(name);
-    for (const auto& glob : ignore)
-      expected = expected || glob_match(glob, name);
-    if (!expected) unused.push_back(tensor.where());
+    if (!used_.contains(name) && !ignored(name))
+      unused.push_back(tensor.where());
   }
   if (unused.empty()) return;
   const auto count = unused.size();

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/adapter.h"
 #include "checkpoint/rewrite.h"
 #include "weights/format.h"
 #include "weights/inventory.h"
@@ -35,6 +36,8 @@ struct LoaderOptions {
   bool outline = false;
   // Bytes of stored weights read so far, and all of them.
   std::function<void(std::size_t done, std::size_t total)> progress;
+  // What a fine-tuning adds to the modules, or puts in the place of tensors.
+  std::shared_ptr<const Adapter> adapter = nullptr;
   // Filled with what the model asks for; with `outline`.
   std::shared_ptr<Inventory> inventory = nullptr;
 };
@@ -103,21 +106,32 @@ class Loader : public std::enable_shared_from_this<Loader> {
   Linear list(const MatrixRequest& request);
   Linear invented(const MatrixRequest& request);
   std::optional<mx::array> bias(const MatrixRequest& request);
+  void replace_tensors();
+  LinearKernelPtr kernel_of(
+      const EncodedMatrix& matrix,
+      std::optional<mx::array> bias) const;
+  LinearKernelPtr adapted(const MatrixRequest& request, LinearKernelPtr kernel);
   mx::array value(
       const RowTensor& tensor,
       const mx::Shape& shape,
       mx::Dtype type) const;
   void advance(std::size_t bytes);
+  void read_ahead(const RowTensor& tensor);
 
   TensorMap tensors_;
   std::vector<WeightFormatPtr> formats_;
   LoaderOptions options_;
   std::optional<RandomWeights> random_;
   std::set<std::string, std::less<>> used_;
+  // Modules that have tensors, by their names in the file and in the model.
+  std::set<std::string, std::less<>> modules_;
   std::set<std::string> listed_; // modules in the inventory
+  std::set<std::string> adapted_; // modules that the adapter changed
   ParameterTable table_;
   std::size_t done_ = 0;
   std::size_t total_ = 0;
+  // How far into each file the system was asked to read.
+  std::map<const MappedFile*, std::size_t> ahead_;
 };
 
 } // namespace mlxlm

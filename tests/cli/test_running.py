@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import PROGRAM, environment
+from conftest import PROGRAM, environment, safetensors
 
 CAPITAL = "What is the capital of France?"
 
@@ -30,6 +30,38 @@ def test_generate_streams_an_answer(mlxlm):
 def test_generate_reads_a_pipe(mlxlm):
     done = mlxlm("generate", "-p", "-", "-m", 8, "--verbose", "false", stdin=CAPITAL)
     assert done.text == "The capital of France is Paris.\n" and done.err == ""
+
+
+def adapter(folder, shapes, **config):
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(
+        {"fine_tune_type": "lora", "num_layers": 1,
+         "lora_parameters": {"rank": 2, "scale": 20.0, "dropout": 0.0}, **config}))
+    (folder / "adapters.safetensors").write_bytes(safetensors(shapes))
+    return folder
+
+
+def test_adapter(mlxlm, fails, checkpoint, tmp_path):
+    model, text = checkpoint(), tmp_path / "text"
+    text.write_text("the quick brown fox jumps over the lazy dog")
+    down = "model.layers.0.mlp.down_proj"
+    good = adapter(tmp_path / "good", {down + ".lora_a": [32, 2], down + ".lora_b": [2, 16]})
+    measure = ["perplexity", "--model", model, "--file", text, "--json"]
+    plain, tuned = mlxlm(*measure), mlxlm(*measure, "--adapter-path", good)
+    assert tuned.code == 0, tuned.err
+    assert abs(tuned.json["mean_nll"] - plain.json["mean_nll"]) > 1e-3
+    answer = mlxlm("generate", "--model", model, "--adapter-path", good, "-p", "abc", "-m", 4)
+    assert answer.code == 0, answer.err
+
+    other = adapter(tmp_path / "other", {"model.layers.7.mlp.down_proj.lora_a": [32, 2],
+                                         "model.layers.7.mlp.down_proj.lora_b": [2, 16]})
+    assert "model.layers.7.mlp.down_proj" in fails(*measure, "--adapter-path", other)
+    wrong = adapter(tmp_path / "wrong", {down + ".lora_a": [16, 2], down + ".lora_b": [2, 16]})
+    assert "[2, 32], found [2, 16]" in fails(*measure, "--adapter-path", wrong)
+    assert "fine_tune_type" in fails(
+        *measure, "--adapter-path", adapter(tmp_path / "odd", {}, fine_tune_type="odd"))
+    assert "adapter_config.json" in fails(*measure, "--adapter-path", tmp_path / "none")
+    assert "--adapter-path" in fails(*measure, "--adapter-path", "")
 
 
 def test_generate_without_template(mlxlm, checkpoint):

@@ -59,6 +59,7 @@ struct Family {
 std::span<const Family> families();
 
 // The runners, in files of their own.
+Outcome adapter_case(const Case&);
 Outcome bad_input_case(const Case&); // instead of the family's, on request
 Outcome gguf_case(const Case&);
 Outcome jang_case(const Case&);

@@ -7,6 +7,7 @@ namespace mlxlm::conformance {
 
 std::span<const Family> families() {
   static const std::vector<Family> table = {
+      {"adapters", adapter_case},
       {"chat_templates", template_case},
       {"gguf", gguf_case},
       {"jang", jang_case},

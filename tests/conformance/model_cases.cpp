@@ -264,4 +264,61 @@ Outcome jang_case(const Case& c) {
   return verdict.outcome();
 }
 
+namespace {
+
+// What no runner is for: data sets, training runs, fused models.
+std::optional<std::string> adapter_direction(const Case& c) {
+  if (c.json.has("format")) return "data_sets";
+  if (c.json.has("optimizer")) return "training";
+  return std::nullopt;
+}
+
+// The largest difference of a fused layer's recorded matrices from what the
+// adapted ones are as a whole; layers that were packed again are left out.
+double fused_difference(const Golden& golden, const LoadedModel& model) {
+  double worst = 0;
+  for (const auto& entry : model.parameters->entries()) {
+    const auto* linear = std::get_if<Linear>(&entry.handle);
+    auto name = "fused." + entry.path + ".weight";
+    if (!linear || !golden.has(name) || golden[name].dtype != "F32") continue;
+    auto dense = mx::contiguous(linear->kernel().dense(mx::float32));
+    dense.eval();
+    worst = std::max(
+        worst,
+        max_abs({dense.data<float>(), dense.size()}, golden[name].floats()));
+  }
+  return worst;
+}
+
+} // namespace
+
+Outcome adapter_case(const Case& c) {
+  if (auto needed = adapter_direction(c)) {
+    if (c.not_built->has("direction", *needed))
+      return skipped("not built: direction " + *needed);
+    return judge(false, "no runner for direction " + *needed);
+  }
+  Golden golden(c.path("golden.safetensors"));
+  auto ids = golden["input_ids"].ints();
+  auto expected = golden["logits"].floats();
+  auto allowed = c.json.sub("tolerance").req<double>("logits_max_abs");
+  int length = static_cast<int>(ids.size());
+  auto base = c.path(c.json.req<std::string>("base"));
+  Verdict verdict;
+  {
+    ModelRun run(base, mx::float32);
+    verdict.require(
+        "base",
+        max_abs(run.logits(ids, length), golden["base_logits"].floats()),
+        allowed);
+  }
+  ModelRun run(load_model(
+      base, {.dtype = mx::float32, .adapter_path = c.path("adapter")}));
+  auto whole = run.logits(ids, length);
+  verdict.require("logits", max_abs(whole, expected), allowed);
+  cut_differently(verdict, run, ids, whole, rounding(whole));
+  verdict.require("fused", fused_difference(golden, run.model()), 1e-4);
+  return verdict.outcome();
+}
+
 } // namespace mlxlm::conformance
