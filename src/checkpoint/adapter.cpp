@@ -208,9 +208,15 @@ float finite(const Fields& f, std::string_view key, double value) {
 float peft_scale(const Fields& f, const std::string& path, std::int64_t rank) {
   auto alpha = f.req<double>("lora_alpha");
   auto patterns = f.sub("alpha_pattern");
-  for (const auto& [pattern, value] : patterns.json().items())
-    if (path == pattern || ends_with(path, "." + pattern))
-      alpha = patterns.req<double>(pattern);
+  for (const auto& [name, value] : patterns.json().items()) {
+    if (name.find_first_of("*+?()[]{}|^$\\") != std::string::npos)
+      fail(
+          ErrorKind::config,
+          patterns.where(name),
+          "expected the end of a module's name, found a pattern");
+    if (path == name || ends_with(path, "." + name))
+      alpha = patterns.req<double>(name);
+  }
   const auto r = static_cast<double>(rank);
   return finite(
       f, "lora_alpha", alpha / (f.opt("use_rslora", false) ? std::sqrt(r) : r));

@@ -5,7 +5,7 @@
 
 #include "checkpoint/testing.h"
 #include "checkpoint/values.h"
-#include "core/strings.h"
+#include "core/json.h"
 
 namespace mlxlm {
 namespace {

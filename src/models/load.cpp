@@ -146,7 +146,10 @@ std::vector<int> end_tokens(const std::string& path, const Fields& config) {
   auto file = std::filesystem::path(path) / "generation_config.json";
   std::error_code ignored;
   if (std::filesystem::is_regular_file(file, ignored)) {
-    Fields generation(read_json(file.string()), "generation_config.json");
+    // Settings of sampling, which are not read, may be NaN.
+    Fields generation(
+        read_json(file.string(), {.nonfinite = true}),
+        "generation_config.json");
     auto ids = token_ids(generation, "eos_token_id");
     if (!ids.empty()) return ids;
   }

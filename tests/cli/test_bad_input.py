@@ -76,6 +76,18 @@ def test_config_values_that_do_no_harm(mlxlm, checkpoint, changes):
     assert done.code == 0, done.err
 
 
+def test_generation_config_with_nan(mlxlm, checkpoint):
+    folder = checkpoint(files={
+        "generation_config.json": '{"temperature": NaN, "eos_token_id": 1}'})
+    assert mlxlm(*generate(folder)).code == 0
+
+
+def test_quantization_of_a_missing_layer(fails, checkpoint):
+    block = {"bits": 4, "group_size": 64, "model.layers.9.mlp.up_proj": {"bits": 8}}
+    assert "quantization.model.layers.9.mlp.up_proj" in fails(
+        *generate(checkpoint(quantization=block)))
+
+
 def test_config_with_a_byte_order_mark(mlxlm, checkpoint):
     content = b"\xef\xbb\xbf" + json.dumps(CONFIG).encode()
     done = mlxlm(*generate(checkpoint(files={"config.json": content})))

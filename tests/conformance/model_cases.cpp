@@ -2,6 +2,8 @@
 // logits. Every case runs in float32, and half-precision ones in their own type
 // as well; and whatever way the tokens are cut into passes, the logits must be
 // the same.
+#include <mlx/ops.h>
+
 #include <cmath>
 #include <map>
 

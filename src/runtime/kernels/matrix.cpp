@@ -155,17 +155,24 @@ MatrixPtr pack(
   check_spec(spec, cols, where);
   auto matrix = std::make_shared<Packed>(spec, rows, cols, experts);
   // A few megabytes at a time, so that the source can let go of what has been
-  // read.
-  auto batch = std::max<std::size_t>(
-      std::size_t(thread_count()),
-      (std::size_t{4} << 20) / matrix->panel_bytes());
+  // read. Each thread fills about a huge page alone: where two touch one first,
+  // both clear it.
+  auto threads = std::size_t(thread_count());
+  auto run =
+      std::max<std::size_t>(1, (std::size_t{2} << 20) / matrix->panel_bytes());
+  auto batch = 2 * threads * run;
   std::mutex mutex;
   std::exception_ptr error;
   for (std::size_t begin = 0; begin < matrix->panel_count(); begin += batch) {
     auto end = std::min(begin + batch, matrix->panel_count());
-    parallel_for(static_cast<int>(end - begin), [&](int i) {
+    auto each = std::min(run, (end - begin + threads - 1) / threads);
+    auto pieces = (end - begin + each - 1) / each;
+    parallel_for(static_cast<int>(pieces), [&](int i) {
       try {
-        pack_panel(*matrix, begin + i, source);
+        auto first = begin + std::size_t(i) * each;
+        for (auto p = first; p < std::min(first + each, end); p++) {
+          pack_panel(*matrix, p, source);
+        }
       } catch (...) {
         std::lock_guard lock(mutex);
         error = std::current_exception();
