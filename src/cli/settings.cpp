@@ -36,8 +36,8 @@ std::vector<Setting> make_settings() {
       {.name = "adapter-path",
        .value = "FOLDER",
        .commands = running,
-       .help =
-           "a fine-tuning of the model: what mlx-lm writes, or a PEFT LoRA"},
+       .help = "a fine-tuning of the model: what mlx-lm writes, or a PEFT LoRA",
+       .shown = long_help},
       {.name = "prompt",
        .aliases = "-p",
        .value = "TEXT",
