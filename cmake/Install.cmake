@@ -23,11 +23,18 @@ function(mlxlm_install program)
 
   file(WRITE "${PROJECT_BINARY_DIR}/nothing.cpp" "// A library of other libraries' code.\n")
   add_library(mlxlm_library SHARED "${PROJECT_BINARY_DIR}/nothing.cpp")
-  # Whole, for what nothing inside refers to; the rooms below come as needed.
+  # Whole, for what nothing inside refers to; the rooms below come as needed. By their
+  # files, and once more as rooms: CMake's WHOLE_ARCHIVE takes a room in twice when
+  # another room uses it.
   list(TRANSFORM ARGN PREPEND mlxlm_)
-  list(JOIN ARGN "," whole)
-  target_link_libraries(mlxlm_library PRIVATE ${ARGN})
-  set_target_properties(mlxlm_library PROPERTIES LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${whole}")
+  set(whole ${ARGN})
+  list(TRANSFORM whole REPLACE "(.+)" "$<TARGET_FILE:\\1>")
+  if(APPLE)
+    list(TRANSFORM whole PREPEND "-Wl,-force_load,")
+  else()
+    set(whole -Wl,--whole-archive ${whole} -Wl,--no-whole-archive)
+  endif()
+  target_link_libraries(mlxlm_library PRIVATE ${whole} ${ARGN})
   target_include_directories(mlxlm_library INTERFACE "$<INSTALL_INTERFACE:include>")
   target_compile_features(mlxlm_library INTERFACE cxx_std_20)
   set_target_properties(
