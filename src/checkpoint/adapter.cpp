@@ -279,6 +279,7 @@ Adapter open_adapter(
           type,
           type == "dora" ? "none" : "one");
     auto m = from_mlx(base, path, parts);
+    check_rank(m);
     if (rank && m.up.shape().back() != *rank)
       misshapen(*parts.a, fmt::format("rank {} as {} says", *rank, f.where()));
     if (type == "dora" && m.up.shape().size() != 2)

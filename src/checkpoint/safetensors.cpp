@@ -123,6 +123,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     unexpected(value ? "true" : "false");
   }
   bool null() override {
+    if (depth_ == 1 && metadata_) return true; // MLX writes so without any
     unexpected("null");
   }
   bool binary(binary_t&) override {

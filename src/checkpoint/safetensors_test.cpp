@@ -66,6 +66,15 @@ TEST(Safetensors, ReadsTensorsMetadataScalarsAndEmpties) {
   EXPECT_EQ(content.tensors[2].bytes.size(), 0u);
 }
 
+TEST(Safetensors, MetadataMayBeNull) { // as MLX writes it
+  auto file = safetensors(
+      R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+      "x");
+  auto content = parse_safetensors(as_bytes(file), "m");
+  EXPECT_TRUE(content.metadata.empty());
+  EXPECT_EQ(content.tensors.size(), 1u);
+}
+
 TEST(Safetensors, RefusesBrokenFraming) {
   for (auto size : {0u, 3u, 7u}) // S01
     EXPECT_THAT(

@@ -49,7 +49,7 @@ def test_adapter(mlxlm, fails, checkpoint, tmp_path):
     measure = ["perplexity", "--model", model, "--file", text, "--json"]
     plain, tuned = mlxlm(*measure), mlxlm(*measure, "--adapter-path", good)
     assert tuned.code == 0, tuned.err
-    assert abs(tuned.json["mean_nll"] - plain.json["mean_nll"]) > 1e-3
+    assert abs(tuned.json["mean_nll"] - plain.json["mean_nll"]) > 1e-4
     answer = mlxlm("generate", "--model", model, "--adapter-path", good, "-p", "abc", "-m", 4)
     assert answer.code == 0, answer.err
 
