@@ -143,26 +143,37 @@ def bfloat16(values):
     return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
+def affine(rng, name, *shape, group=64):
+    """The tensors of one 4-bit affine matrix, as (name, dtype, shape, values):
+    w = scale * code + bias."""
+    *outer, columns = shape
+    few = (*outer, columns // group)
+
+    def scales():
+        return (rng.random(few, dtype=np.float32) + 0.5) * 0.2 / columns**0.5
+
+    made = []
+
+    def first():
+        made.append(scales())
+        return bfloat16(made[0])
+
+    yield f"{name}.weight", "U32", (*outer, columns // 8), lambda: rng.integers(
+        0, 2**32, (*outer, columns // 8), dtype=np.uint32)
+    yield f"{name}.scales", "BF16", few, first
+    yield f"{name}.biases", "BF16", few, lambda: bfloat16(-8 * made.pop())
+
+
+def plain(name, values):
+    values = np.asarray(values)
+    return name, "BF16", values.shape, lambda: bfloat16(values)
+
+
 def mlx_tensors(rng):
-    """(name, dtype, array) of the affine twin: w = scale * code + bias."""
     for _, name, rows, columns in matrices():
-        groups = columns // 64
-        scales = (rng.random((rows, groups), dtype=np.float32) + 0.5) * 0.2 / columns**0.5
-        yield f"{name}.weight", "U32", rng.integers(
-            0, 2**32, (rows, columns // 8), dtype=np.uint32)
-        yield f"{name}.scales", "BF16", bfloat16(scales)
-        yield f"{name}.biases", "BF16", bfloat16(-8 * scales)
+        yield from affine(rng, name, rows, columns)
     for _, name in norms():
-        yield f"{name}.weight", "BF16", bfloat16(np.ones(HIDDEN))
-
-
-def mlx_shapes():
-    for _, name, rows, columns in matrices():
-        yield f"{name}.weight", "U32", (rows, columns // 8), 4
-        yield f"{name}.scales", "BF16", (rows, columns // 64), 2
-        yield f"{name}.biases", "BF16", (rows, columns // 64), 2
-    for _, name in norms():
-        yield f"{name}.weight", "BF16", (HIDDEN,), 2
+        yield plain(f"{name}.weight", np.ones(HIDDEN))
 
 
 def mlx_config():
@@ -178,11 +189,10 @@ def mlx_config():
     }
 
 
-def mlx_tokenizer():
-    tokens = vocabulary()
+def mlx_tokenizer(tokens, ordinary):
     special = [{"id": i, "content": tokens[i], "single_word": False, "lstrip": False,
                 "rstrip": False, "normalized": False, "special": True}
-               for i in range(BOS, VOCAB)]
+               for i in range(ordinary, len(tokens))]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False,
                   "trim_offsets": True, "use_regex": True}
     return {"version": "1.0", "truncation": None, "padding": None,
@@ -190,27 +200,29 @@ def mlx_tokenizer():
             "pre_tokenizer": byte_level, "post_processor": None,
             "decoder": byte_level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None,
-                      "vocab": {t: i for i, t in enumerate(tokens[:BOS])},
+                      "vocab": {t: i for i, t in enumerate(tokens[:ordinary])},
                       "merges": []}}
 
 
-def write_mlx(folder):
+def write_mlx(folder, config, tensors, tokenizer):
+    """A checkpoint of (name, dtype, shape, values()) tensors."""
     folder.mkdir(parents=True, exist_ok=True)
+    tensors = list(tensors)
     header, offset = {}, 0
-    for name, dtype, shape, width in mlx_shapes():
-        size = int(np.prod(shape)) * width
+    for name, dtype, shape, _ in tensors:
+        size = int(np.prod(shape)) * {"U32": 4, "BF16": 2}[dtype]
         header[name] = {"dtype": dtype, "shape": shape,
                         "data_offsets": [offset, offset + size]}
         offset += size
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)
-    rng = np.random.default_rng(2)
     with open(folder / "model.safetensors", "wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
-        for _, _, array in mlx_tensors(rng):
-            array.tofile(file)
-    (folder / "config.json").write_text(json.dumps(mlx_config(), indent=1))
-    (folder / "tokenizer.json").write_text(json.dumps(mlx_tokenizer()))
+        for *_, values in tensors:
+            values().tofile(file)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    # Last: its presence says that the rest is whole.
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
 def build(folder):
@@ -222,5 +234,6 @@ def build(folder):
         write_gguf(gguf.with_suffix(".part"))
         gguf.with_suffix(".part").rename(gguf)
     if not (twin / "tokenizer.json").exists():
-        write_mlx(twin)
+        write_mlx(twin, mlx_config(), mlx_tensors(np.random.default_rng(2)),
+                  mlx_tokenizer(vocabulary(), BOS))
     return gguf, twin

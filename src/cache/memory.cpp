@@ -58,6 +58,10 @@ void LayerCache::set_state(const Segment&, int, mx::array) {
   refuse("set_state");
 }
 
+kernels::StatePlacesPtr LayerCache::places(const Step&, int) {
+  return nullptr;
+}
+
 std::unique_ptr<Memory> make_memory(
     std::vector<CacheSpec> specs,
     const MemoryOptions& options) {

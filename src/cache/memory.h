@@ -20,6 +20,7 @@
 
 #include "cache/step.h"
 #include "runtime/kernels/attention/row_codec.h"
+#include "runtime/kernels/mixers.h"
 
 namespace mlxlm {
 
@@ -103,6 +104,11 @@ class LayerCache {
   // it is after the segment's last token.
   virtual mx::array state(const Segment& segment, int index);
   virtual void set_state(const Segment& segment, int index, mx::array value);
+  // Recurrent, for kernels that read and write states in place: where state
+  // `index` of each of the pass' sequences lies and where the pass leaves it. A
+  // layer that asks for one takes all its states so. Null where states are
+  // arrays of the graph.
+  virtual kernels::StatePlacesPtr places(const Step& step, int index);
 };
 
 // ---- memory -----------------------------------------------------------------
@@ -186,6 +192,8 @@ class PassTables {
   // Exchanges contents with tables of the same memory, for kernels that were
   // recorded with these to run for the other's pass.
   virtual void swap(PassTables& other) = 0;
+  // Gives every sequence room for the states that the recorded pass leaves.
+  virtual void prepare(const PassTables& recorded) = 0;
   // Lets go of the pages.
   virtual void clear() = 0;
 };

@@ -1,6 +1,7 @@
 // Layer views over paged pools; see paged_memory.h.
 #include "cache/paged_memory.h"
 
+#include <mlx/device.h>
 #include <mlx/ops.h>
 
 #include <algorithm>
@@ -22,7 +23,10 @@ Sequence& sequence_of(const Shared& shared, const Segment& segment) {
 
 class Tables final : public PassTables {
  public:
-  Tables(const Shared& shared, const Step& step) {
+  Tables(const Shared& shared, const Step& step)
+      : shared_(shared),
+        segments_(step.paged_segments()),
+        places_(shared.layout.recurrent.size()) {
     for (std::size_t i = 0; i < shared.layout.groups.size(); ++i) {
       std::vector<View> views;
       for (auto& segment : step.paged_segments())
@@ -35,12 +39,27 @@ class Tables final : public PassTables {
     return groups_[index];
   }
 
+  // Where state `index` of recurrent layer `slot` is and will be.
+  const kernels::StatePlacesPtr& places(int slot, int index) {
+    if (places_[slot].empty()) advance(slot);
+    return places_[slot][index];
+  }
+
   void swap(PassTables& other) override {
-    auto& theirs = static_cast<Tables&>(other).groups_;
+    auto& theirs = static_cast<Tables&>(other);
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-      groups_[i].views.swap(theirs[i].views);
-      groups_[i].segments->swap(*theirs[i].segments);
+      groups_[i].views.swap(theirs.groups_[i].views);
+      groups_[i].segments->swap(*theirs.groups_[i].segments);
     }
+    for_places([&](auto slot, auto i) {
+      places_[slot][i]->segments.swap(theirs.places_[slot][i]->segments);
+    });
+  }
+
+  void prepare(const PassTables& recorded) override {
+    auto& theirs = static_cast<const Tables&>(recorded);
+    for (std::size_t slot = 0; slot < places_.size(); ++slot)
+      if (!theirs.places_[slot].empty()) advance(int(slot));
   }
 
   void clear() override {
@@ -48,10 +67,40 @@ class Tables final : public PassTables {
       group.views.clear();
       group.segments->clear();
     }
+    for_places([&](auto slot, auto i) { places_[slot][i]->segments.clear(); });
   }
 
  private:
+  template <typename Body>
+  void for_places(const Body& body) {
+    for (std::size_t slot = 0; slot < places_.size(); ++slot)
+      for (std::size_t i = 0; i < places_[slot].size(); ++i)
+        body(slot, i);
+  }
+
+  void advance(int slot) {
+    auto& places = places_[slot];
+    for (std::size_t i = 0; i < shared_.layout.recurrent[slot].states.size();
+         ++i)
+      places.push_back(std::make_shared<kernels::StatePlaces>());
+    for (auto& segment : segments_) {
+      auto& sequence = sequence_of(shared_, segment);
+      auto& after = sequence.advance(slot);
+      auto& before = sequence.before(slot);
+      for (std::size_t i = 0; i < places.size(); ++i)
+        places[i]->segments.push_back(
+            {segment.first,
+             segment.count,
+             before[i].data<std::byte>(),
+             const_cast<std::byte*>(after[i].data<std::byte>())});
+    }
+  }
+
+  const Shared& shared_;
+  std::vector<Segment> segments_;
   std::vector<GroupViews> groups_;
+  // [recurrent layer][state], empty for those that were not asked for.
+  std::vector<std::vector<kernels::StatePlacesPtr>> places_;
 };
 
 Tables& tables_of(const Shared& shared, const Step& step) {
@@ -211,6 +260,12 @@ class RecurrentLayer final : public LayerCache {
         value.shape() == state.shape() && value.dtype() == state.dtype(),
         "a state keeps its shape and type");
     state = std::move(value);
+  }
+
+  kernels::StatePlacesPtr places(const Step& step, int index) override {
+    check(index);
+    if (mx::default_device() != mx::Device::cpu) return nullptr;
+    return tables_of(shared_, step).places(slot_, index);
   }
 
  private:

@@ -1,6 +1,7 @@
 // Transactions of a sequence; see sequence.h.
 #include "cache/sequence.h"
 
+#include <mlx/allocator.h>
 #include <mlx/ops.h>
 #include <mlx/stream.h>
 #include <mlx/transforms.h>
@@ -13,7 +14,9 @@
 namespace mlxlm::cache {
 
 Sequence::Sequence(std::shared_ptr<Shared> shared)
-    : shared_(std::move(shared)), states_(zero_states()) {
+    : shared_(std::move(shared)),
+      states_(zero_states()),
+      spare_(states_.size()) {
   auto& layout = shared_->layout;
   for (std::size_t i = 0; i < layout.groups.size(); ++i) {
     auto& group = layout.groups[i];
@@ -29,6 +32,7 @@ Sequence::Sequence(const Sequence& other)
       packed_(other.packed_),
       written_(other.written_),
       states_(other.states_),
+      spare_(states_.size()),
       checkpoints_(other.checkpoints_) {
   for (auto& table : other.tables_)
     tables_.push_back(table.fork());
@@ -134,6 +138,44 @@ void Sequence::pack() {
     }
   }
   packed_ = true;
+}
+
+namespace {
+
+// Kernels follow pointers into them.
+void settle_states(std::vector<mx::array>& states) {
+  std::vector<mx::array> open;
+  for (auto& x : states) {
+    bool ready = x.status() != mx::array::Status::unscheduled &&
+        x.flags().row_contiguous;
+    if (ready) continue;
+    x = mx::contiguous(x);
+    open.push_back(x);
+  }
+  if (!open.empty()) mx::async_eval(open);
+}
+
+bool free_to_fill(const std::vector<mx::array>& states) {
+  return !states.empty() &&
+      std::all_of(states.begin(), states.end(), [](const mx::array& x) {
+        return x.is_donatable();
+      });
+}
+
+} // namespace
+
+const std::vector<mx::array>& Sequence::advance(int slot) {
+  MLXLM_CHECK(begun_ >= 0, "states advance between begin and commit");
+  auto &now = states_[slot], &next = spare_[slot];
+  settle_states(now);
+  if (!free_to_fill(next)) {
+    next.clear();
+    for (auto& x : now)
+      next.emplace_back(
+          mx::allocator::malloc(x.nbytes()), x.shape(), x.dtype());
+  }
+  std::swap(now, next);
+  return now;
 }
 
 void Sequence::end() {

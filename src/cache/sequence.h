@@ -37,6 +37,12 @@ class Sequence final : public SequenceMemory {
   mx::array& state(int slot, int index) {
     return states_[slot][index];
   }
+  // Layer `slot`'s states move to arrays that a kernel of this pass is to fill.
+  // Those before stay until the pass after; both are evaluated, contiguous.
+  const std::vector<mx::array>& advance(int slot);
+  const std::vector<mx::array>& before(int slot) const {
+    return spare_[slot];
+  }
   // The latest write of a layer that may not have been evaluated.
   std::optional<mx::array>& written(int group, int slot) {
     return written_[group][slot];
@@ -74,6 +80,7 @@ class Sequence final : public SequenceMemory {
   std::vector<PageTable> tables_;
   std::vector<std::vector<std::optional<mx::array>>> written_;
   States states_, states_at_begin_;
+  States spare_; // of layers that have advanced: the states before
   std::vector<std::shared_ptr<const Checkpoint>>
       checkpoints_; // ascending length
 };

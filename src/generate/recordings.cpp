@@ -76,6 +76,8 @@ Replay Recordings::run(int rows, PassInputs inputs) {
   if (frame->inputs.drawn) {
     frame->inputs.tokens->drawn = frame->inputs.drawn->data<std::int32_t>();
   }
+  auto& tables = frame->inputs.tables;
+  if (tables) tables->prepare(*entry.recording->live.tables);
   auto done = std::make_shared<std::promise<void>>();
   Replay replay;
   replay.done_ = done->get_future();

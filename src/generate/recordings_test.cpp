@@ -24,7 +24,22 @@ Json tiny() {
       {"tie_word_embeddings", false},
       {"sliding_window", 8},
       {"sliding_window_pattern", 2},
-      {"query_pre_attn_scalar", 16}};
+      {"query_pre_attn_scalar", 16},
+      // Of hybrids: Qwen3-Next, Nemotron-H, LFM2.
+      {"full_attention_interval", 3},
+      {"linear_num_key_heads", 2},
+      {"linear_num_value_heads", 4},
+      {"linear_key_head_dim", 8},
+      {"linear_value_head_dim", 12},
+      {"hybrid_override_pattern", "M*M"},
+      {"mamba_num_heads", 4},
+      {"mamba_head_dim", 8},
+      {"ssm_state_size", 16},
+      {"n_groups", 2},
+      {"conv_kernel", 4},
+      {"layer_norm_epsilon", 1e-5},
+      {"full_attn_idxs", {1}},
+      {"norm_eps", 1e-5}};
 }
 
 class Driven {
@@ -148,7 +163,15 @@ TEST_P(Recorded, PackedPagesToo) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     Recorded,
-    testing::Values("llama", "qwen3", "mistral", "gemma3_text", "olmo2"),
+    testing::Values(
+        "llama",
+        "qwen3",
+        "mistral",
+        "gemma3_text",
+        "olmo2",
+        "qwen3_next",
+        "nemotron_h",
+        "lfm2"),
     [](const auto& info) { return std::string(info.param); });
 
 TEST_P(Recorded, WhatIsReadAgainGoesOnAsBefore) {

@@ -6,6 +6,7 @@
 
 #include "nn/fused.h"
 #include "nn/gated_delta.h"
+#include "runtime/kernels/mixers.h"
 #include "runtime/kernels/ops.h"
 
 namespace mlxlm {
@@ -27,11 +28,7 @@ mx::array DeltaMixer::operator()(
     const Step& step,
     LayerCache* cache) const {
   auto in = inputs(x);
-  auto groups = batches(step);
-  std::vector<mx::array> results;
-  for (const auto& g : groups)
-    results.push_back(mixed(in, g, *cache));
-  auto y = in_order(groups, results); // [1, N, Hv, Dv]
+  auto y = mixed(in, step, *cache);
   y = gated(y, mx::reshape(in.gate, y.shape()));
   return p_.out(mx::astype(
       mx::reshape(y, {1, x.shape(1), p_.shape.values()}), x.dtype()));
@@ -43,6 +40,25 @@ CacheSpec DeltaMixer::cache() const {
   out.states.push_back(p_.conv.state());
   out.states.push_back({{s.value_heads, s.value_dim, s.key_dim}, mx::float32});
   return out;
+}
+
+mx::array DeltaMixer::mixed(
+    const Inputs& in,
+    const Step& step,
+    LayerCache& cache) const {
+  const auto& s = p_.shape;
+  if (auto conv = cache.places(step, 0))
+    return kernels::delta_mixer(
+        p_.conv(in.qkv, conv, {.silu = true}),
+        in.decay,
+        in.beta,
+        cache.places(step, 1),
+        {s.key_heads, s.value_heads, s.key_dim, s.value_dim});
+  auto groups = batches(step);
+  std::vector<mx::array> results;
+  for (const auto& g : groups)
+    results.push_back(mixed(in, g, cache));
+  return in_order(groups, results);
 }
 
 mx::array DeltaMixer::mixed(
@@ -69,10 +85,8 @@ mx::array DeltaMixer::mixed(
 }
 
 mx::array DeltaMixer::gated(const mx::array& y, const mx::array& gate) const {
-  if (!p_.sigmoid_gate)
-    return gated_rms_norm(y, gate, *p_.norm, p_.eps, 1, false);
-  return kernels::rms_norm(y, *p_.norm, p_.eps) *
-      mx::astype(mx::sigmoid(mx::astype(gate, mx::float32)), y.dtype());
+  return kernels::gated_norm(
+      y, gate, *p_.norm, {.eps = p_.eps, .sigmoid = p_.sigmoid_gate});
 }
 
 } // namespace mlxlm

@@ -48,6 +48,8 @@ class DeltaMixer : public Block {
   virtual Inputs inputs(const mx::array& x) const = 0;
 
  private:
+  // [1, N, Hv, Dv]
+  mx::array mixed(const Inputs& in, const Step& step, LayerCache& cache) const;
   mx::array mixed(const Inputs& in, const SegmentBatch& g, LayerCache& cache)
       const;
   mx::array gated(const mx::array& y, const mx::array& gate) const;

@@ -3,6 +3,7 @@
 #include <mlx/ops.h>
 
 #include "nn/recurrent.h"
+#include "runtime/kernels/elementwise.h"
 
 namespace mlxlm {
 
@@ -18,12 +19,8 @@ class GatedConv : public Block {
   mx::array operator()(const mx::array& x, const Step& step, LayerCache* cache)
       const override {
     auto parts = mx::split(in_(x), 3, -1); // b, c, x
-    auto inputs = parts[0] * parts[2];
-    auto groups = batches(step);
-    std::vector<mx::array> results;
-    for (const auto& g : groups)
-      results.push_back(conv_(g.of(inputs), g, *cache, 0));
-    return out_(parts[1] * in_order(groups, results));
+    auto inputs = kernels::multiplied(parts[0], parts[2]);
+    return out_(kernels::multiplied(parts[1], mixed(inputs, step, *cache)));
   }
 
   CacheSpec cache() const override {
@@ -31,6 +28,17 @@ class GatedConv : public Block {
   }
 
  private:
+  mx::array mixed(const mx::array& x, const Step& step, LayerCache& cache)
+      const {
+    if (auto past = cache.places(step, 0))
+      return conv_(x, past, {.type = x.dtype()});
+    auto groups = batches(step);
+    std::vector<mx::array> results;
+    for (const auto& g : groups)
+      results.push_back(conv_(g.of(x), g, cache, 0));
+    return in_order(groups, results);
+  }
+
   Linear in_, out_;
   ShortConv conv_;
 };

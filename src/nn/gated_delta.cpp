@@ -5,6 +5,7 @@
 #include <mlx/ops.h>
 
 #include "nn/fused.h"
+#include "runtime/kernels/mixers.h"
 #include "runtime/kernels/scan.h"
 
 namespace mlxlm {
@@ -97,7 +98,7 @@ class GatedDelta : public DeltaMixer {
     if (o_.inputs == Layout::grouped) return ungrouped(parts[0], parts[1]);
     if (o_.inputs == Layout::fused)
       return {parts[0], parts[1], parts[2], parts[3]};
-    auto qkv = mx::concatenate({parts[3], parts[4], parts[5]}, -1);
+    auto qkv = kernels::joined({parts[3], parts[4], parts[5]});
     return {qkv, parts[0], parts[1], parts[2]};
   }
 
@@ -114,11 +115,10 @@ class GatedDelta : public DeltaMixer {
     auto flat = [&](const mx::array& v, int width) {
       return mx::reshape(v, {1, n, width});
     };
-    auto qkv = mx::concatenate(
+    auto qkv = kernels::joined(
         {flat(qkvz[0], s.keys()),
          flat(qkvz[1], s.keys()),
-         flat(qkvz[2], s.values())},
-        -1);
+         flat(qkvz[2], s.values())});
     return {
         qkv,
         flat(qkvz[3], s.values()),
@@ -128,10 +128,8 @@ class GatedDelta : public DeltaMixer {
 
   Inputs inputs(const mx::array& x) const override {
     auto in = raw(x);
-    auto beta = mx::sigmoid(in.b);
-    if (o_.rate != 1) beta = beta * mx::array(o_.rate, beta.dtype());
-    auto width = softplus(mx::astype(in.a, mx::float32) + *dt_bias_);
-    auto decay = mx::exp(mx::negative(mx::exp(*a_log_)) * width);
+    auto [decay, beta] =
+        kernels::delta_gates(in.a, in.b, *a_log_, *dt_bias_, o_.rate);
     return {in.qkv, decay, beta, in.z};
   }
 

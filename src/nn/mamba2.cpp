@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "nn/recurrent.h"
+#include "runtime/kernels/mixers.h"
 #include "runtime/kernels/scan.h"
 
 namespace mlxlm {
@@ -140,11 +141,7 @@ class Mamba2 : public Block {
     auto all = in_(x);
     if (scales_) all = all * mx::astype(*scales_, all.dtype());
     auto parts = mx::split(all, mx::Shape{inner_, inner_ + channels_}, -1);
-    auto groups = batches(step);
-    std::vector<mx::array> results;
-    for (const auto& g : groups)
-      results.push_back(mixed(g.of(parts[1]), g.of(parts[2]), g, *cache));
-    auto y = in_order(groups, results);
+    auto y = mixed(parts[1], parts[2], step, *cache);
     if (norm_)
       y = gated_rms_norm(
           y, parts[0], **norm_, o_.eps, o_.norm_groups, o_.gate_first);
@@ -161,7 +158,32 @@ class Mamba2 : public Block {
   }
 
  private:
-  // xbc [B, L, channels], dt [B, L, H] -> [B, L, inner] float32
+  // xbc [1, N, channels], dt [1, N, H] of a pass -> [1, N, inner] float32
+  mx::array mixed(
+      const mx::array& xbc,
+      const mx::array& dt,
+      const Step& step,
+      LayerCache& cache) const {
+    if (auto conv = cache.places(step, 0)) {
+      bool silu = o_.act == Activation::silu;
+      auto x = conv_(xbc, conv, {.silu = silu});
+      return kernels::space_mixer(
+          silu ? x : apply(o_.act, x),
+          dt,
+          *a_log_,
+          *d_,
+          *dt_bias_,
+          cache.places(step, 1),
+          {o_.heads, o_.head_dim, o_.groups, o_.state, o_.dt_min, o_.dt_max});
+    }
+    auto groups = batches(step);
+    std::vector<mx::array> results;
+    for (const auto& g : groups)
+      results.push_back(mixed(g.of(xbc), g.of(dt), g, cache));
+    return in_order(groups, results);
+  }
+
+  // The same of some of its segments: xbc [B, L, channels], dt [B, L, H].
   mx::array mixed(
       const mx::array& xbc,
       const mx::array& raw_dt,

@@ -118,7 +118,7 @@ class Moe : public Block {
     auto y = mx::expand_dims(kernels::weighted_sum(parts, weights), 0);
     if (!shared_) return y;
     auto common = (*shared_)(x, step, nullptr);
-    if (shared_gate_) common = common * mx::sigmoid((*shared_gate_)(x));
+    if (shared_gate_) common = kernels::gated_by(common, (*shared_gate_)(x));
     return kernels::add(y, common);
   }
 

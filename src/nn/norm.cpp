@@ -3,6 +3,7 @@
 #include <mlx/ops.h>
 
 #include "runtime/kernels/elementwise.h"
+#include "runtime/kernels/mixers.h"
 #include "runtime/kernels/ops.h"
 
 namespace mlxlm {
@@ -11,10 +12,6 @@ namespace {
 
 std::optional<mx::array> value(const std::optional<Param>& p) {
   return p ? std::optional<mx::array>(**p) : std::nullopt;
-}
-
-mx::array silu(const mx::array& x) {
-  return x * mx::sigmoid(x);
 }
 
 } // namespace
@@ -129,24 +126,11 @@ mx::array gated_rms_norm(
     float eps,
     int groups,
     bool gate_first) {
-  auto type = x.dtype();
-  auto v = mx::astype(x, mx::float32);
-  auto z = silu(mx::astype(gate, mx::float32));
-  if (gate_first) v = v * z;
-  if (groups > 1) {
-    auto grouped = v.shape();
-    int width = grouped.back() / groups;
-    grouped.back() = groups;
-    grouped.push_back(width);
-    v = mx::reshape(
-        kernels::rms_norm(mx::reshape(v, grouped), std::nullopt, eps),
-        x.shape());
-    v = v * weight;
-  } else {
-    v = kernels::rms_norm(v, mx::astype(weight, mx::float32), eps);
-  }
-  if (!gate_first) v = v * z;
-  return mx::astype(v, type);
+  return kernels::gated_norm(
+      x,
+      gate,
+      mx::astype(weight, mx::float32),
+      {.eps = eps, .groups = groups, .gate_first = gate_first});
 }
 
 } // namespace mlxlm

@@ -148,7 +148,8 @@ ShortConv::ShortConv(
     int channels,
     int taps,
     Bias bias)
-    : weight_(joined_weights(s, names, channels, taps)) {
+    : weight_(joined_weights(s, names, channels, taps)),
+      taps_(mx::contiguous(mx::transpose(mx::astype(weight_, mx::float32)))) {
   if (bias != Bias::none) bias_ = (s / names[0]).param("bias", {channels});
 }
 
@@ -162,6 +163,15 @@ mx::array ShortConv::operator()(
   auto [y, next] = causal_conv(x, g.state(cache, index), weight_, bias);
   g.set_state(cache, index, next);
   return y;
+}
+
+mx::array ShortConv::operator()(
+    const mx::array& x,
+    const kernels::StatePlacesPtr& states,
+    const kernels::ConvOptions& options) const {
+  std::optional<mx::array> bias;
+  if (bias_) bias = mx::astype(**bias_, mx::float32);
+  return kernels::short_conv(x, taps_, bias, states, options);
 }
 
 Recurrent::State ShortConv::state() const {

@@ -62,10 +62,17 @@ class ShortConv {
       const SegmentBatch& g,
       LayerCache& cache,
       int index) const;
+  // x [1, N, C] of the whole pass, where kernels find the past themselves; with
+  // silu behind it where asked, in f32 or `type`.
+  mx::array operator()(
+      const mx::array& x,
+      const kernels::StatePlacesPtr& states,
+      const kernels::ConvOptions& options) const;
   Recurrent::State state() const; // what to remember
 
  private:
   mx::array weight_;
+  mx::array taps_; // [K, C] f32, for the kernel
   std::optional<Param> bias_;
 };
 

@@ -21,7 +21,7 @@ bool fast(const mx::array& x) {
 
 // The function of one or two rows of floats, in place of the first.
 struct Function {
-  enum class Kind : std::uint8_t { add, scale, act, gate };
+  enum class Kind : std::uint8_t { add, multiply, scale, act, gate };
   Kind kind;
   float factor = 1;
   Unary act = Unary::silu;
@@ -31,6 +31,10 @@ struct Function {
       case Kind::add:
         for (int i = 0; i < n; ++i)
           x[i] += y[i];
+        return;
+      case Kind::multiply:
+        for (int i = 0; i < n; ++i)
+          x[i] *= y[i];
         return;
       case Kind::scale:
         for (int i = 0; i < n; ++i)
@@ -81,10 +85,14 @@ struct Elementwise {
           for_row_blocks(rows, 4 * std::size_t(n), [&](auto first, auto last) {
             std::vector<std::byte> apart(bytes);
             std::vector<float> x(n), y(views.size() > 1 ? n : 0);
+            bool same = y.empty() || views[1].row_bytes() == bytes;
             for (auto i = first; i < last; ++i) {
               to_floats(type, views[0].row(i, apart.data()), n, 0, x.data());
-              if (!y.empty())
-                to_floats(type, views[1].row(i, apart.data()), n, 0, y.data());
+              if (!y.empty()) {
+                auto* row = views[1].row(i, apart.data());
+                to_floats(type, row, same ? n : 1, 0, y.data());
+                if (!same) std::fill(y.begin(), y.end(), y[0]);
+              }
               f(x.data(), y.data(), n);
               from_floats(type, x.data(), n, 1, to + i * bytes);
             }
@@ -96,6 +104,8 @@ struct Elementwise {
     switch (f.kind) {
       case Function::Kind::add:
         return {in[0] + in[1]};
+      case Function::Kind::multiply:
+        return {in[0] * in[1]};
       case Function::Kind::scale:
         return {in[0] * mx::array(f.factor, in[0].dtype())};
       case Function::Kind::gate:
@@ -107,11 +117,18 @@ struct Elementwise {
   }
 };
 
+bool gates_rows(const mx::array& x, const mx::array& gate) {
+  auto rows = x.shape();
+  if (!rows.empty()) rows.back() = 1;
+  return gate.shape() == rows && gate.dtype() == x.dtype();
+}
+
 mx::array run(const Function& f, const Arrays& in) {
-  bool same = in.size() == 1 ||
-      (in[0].shape() == in[1].shape() && in[0].dtype() == in[1].dtype());
+  bool fits = in.size() == 1 ||
+      (in[0].shape() == in[1].shape() && in[0].dtype() == in[1].dtype()) ||
+      (f.kind == Function::Kind::gate && gates_rows(in[0], in[1]));
   Elementwise op{f};
-  if (!same || !fast(in[0])) return op.reference(in)[0];
+  if (!fits || !fast(in[0])) return op.reference(in)[0];
   return cpu_array(op, in[0].shape(), in[0].dtype(), in);
 }
 
@@ -160,6 +177,10 @@ struct WeightedSum {
 
 mx::array add(const mx::array& a, const mx::array& b) {
   return run({Function::Kind::add}, {a, b});
+}
+
+mx::array multiplied(const mx::array& a, const mx::array& b) {
+  return run({Function::Kind::multiply}, {a, b});
 }
 
 mx::array scaled(const mx::array& x, float factor) {

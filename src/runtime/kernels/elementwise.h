@@ -19,7 +19,9 @@ mx::array add(const mx::array& a, const mx::array& b);
 mx::array scaled(const mx::array& x, float factor);
 // The activation of every value, computed in f32.
 mx::array activated(Unary act, const mx::array& x);
-// x * sigmoid(gate), of one shape and type.
+// a * b, of one shape and type.
+mx::array multiplied(const mx::array& a, const mx::array& b);
+// x * sigmoid(gate), of one type; one shape, or one gate for each row of x.
 mx::array gated_by(const mx::array& x, const mx::array& gate);
 // Sum over k of parts [T, k, H] * weights [T, k] f32 in parts' type: what the
 // chosen experts give together.

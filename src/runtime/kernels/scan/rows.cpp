@@ -91,10 +91,11 @@ HWY_INLINE float dot(const float* x, const float* y, std::size_t n) {
   return hn::GetLane(hn::SumOfLanes(f_tag, sum));
 }
 
-// s = change(s, get), where get(p) is the same lanes of another row; returns
+// s = change(from, get), where get(p) is the same lanes of another row; returns
 // s . read.
 template <typename Change>
 HWY_INLINE float update(
+    const float* from,
     float* s,
     const float* read,
     std::size_t n,
@@ -104,12 +105,12 @@ HWY_INLINE float update(
       n,
       [&](std::size_t i) {
         auto v =
-            change(load(s + i), [&](const float* p) { return load(p + i); });
+            change(load(from + i), [&](const float* p) { return load(p + i); });
         store(v, s + i);
         sum = hn::MulAdd(v, load(read + i), sum);
       },
       [&](std::size_t i, std::size_t rest) {
-        auto v = change(load_some(s + i, rest), [&](const float* p) {
+        auto v = change(load_some(from + i, rest), [&](const float* p) {
           return load_some(p + i, rest);
         });
         store_some(v, s + i, rest);
@@ -120,19 +121,17 @@ HWY_INLINE float update(
 
 void state_space_impl(const StateSpace& p, int first, int end) {
   const std::size_t n = p.dim;
-  std::memcpy(
-      p.last + first * n,
-      p.state + first * n,
-      (end - first) * n * sizeof(float));
-  for (int t = 0; t < p.length; ++t) {
+  const float* before = p.state;
+  for (int t = 0; t < p.length; ++t, before = p.last) {
     const float *b = p.b + t * p.group_step, *c = p.c + t * p.group_step;
     const float* x = p.x + t * p.x_step;
-    float* y = p.y + t * p.x_step;
+    float* y = p.y + t * p.y_step;
     float dt = p.dt[t * p.dt_step];
     auto keep = hn::Set(f_tag, std::exp(dt * p.a));
     for (int row = first; row < end; ++row) {
       auto in = hn::Set(f_tag, dt * x[row]);
-      float read = update(p.last + row * n, c, n, [&](VF old, auto get) {
+      float* s = p.last + row * n;
+      float read = update(before + row * n, s, c, n, [&](VF old, auto get) {
         return hn::MulAdd(in, get(b), hn::Mul(old, keep));
       });
       y[row] = read + p.d * x[row];
@@ -142,31 +141,29 @@ void state_space_impl(const StateSpace& p, int first, int end) {
 
 void delta_rule_impl(const DeltaRule& d, int first, int end) {
   const std::size_t n = d.dim;
-  std::memcpy(
-      d.last + first * n,
-      d.state + first * n,
-      (end - first) * n * sizeof(float));
   std::vector<float> decayed(d.by_channel ? n : 0); // k * g
-  for (int t = 0; t < d.length; ++t) {
+  const float* before = d.state;
+  for (int t = 0; t < d.length; ++t, before = d.last) {
     const float *k = d.k + t * d.key_step, *q = d.q + t * d.key_step;
     const float *v = d.v + t * d.value_step, *g = d.g + t * d.gate_step;
-    float* y = d.y + t * d.value_step;
+    float* y = d.y + t * d.y_step;
     float rate = d.beta[t * d.beta_step];
     if (d.by_channel)
       for (std::size_t i = 0; i < n; ++i)
         decayed[i] = k[i] * g[i];
     for (int row = first; row < end; ++row) {
+      const float* from = before + row * n;
       float* s = d.last + row * n;
       if (d.by_channel) {
-        float error = v[row] - dot(s, decayed.data(), n);
+        float error = v[row] - dot(from, decayed.data(), n);
         auto write = hn::Set(f_tag, rate * error);
-        y[row] = update(s, q, n, [&](VF old, auto get) {
+        y[row] = update(from, s, q, n, [&](VF old, auto get) {
           return hn::MulAdd(write, get(k), hn::Mul(old, get(g)));
         });
       } else {
-        float error = v[row] - *g * dot(s, k, n);
+        float error = v[row] - *g * dot(from, k, n);
         auto write = hn::Set(f_tag, rate * error), keep = hn::Set(f_tag, *g);
-        y[row] = update(s, q, n, [&](VF old, auto get) {
+        y[row] = update(from, s, q, n, [&](VF old, auto get) {
           return hn::MulAdd(write, get(k), hn::Mul(old, keep));
         });
       }
@@ -186,13 +183,73 @@ void wkv7_impl(const Wkv7& d, int first, int end) {
       float* s = d.last + row * n;
       auto read = hn::Set(f_tag, dot(s, d.a + at, n));
       auto value = hn::Set(f_tag, d.v[at + row]);
-      d.y[at + row] = update(s, d.r + at, n, [&](VF old, auto get) {
+      d.y[at + row] = update(s, s, d.r + at, n, [&](VF old, auto get) {
         auto kept = hn::Mul(old, get(d.w + at));
         kept = hn::MulAdd(read, get(d.b + at), kept);
         return hn::MulAdd(value, get(d.k + at), kept);
       });
     }
   }
+}
+
+void conv_row_impl(const ConvRow& r) {
+  auto run = [&](auto get, auto put) {
+    auto sum = r.bias ? get(r.bias) : hn::Zero(f_tag);
+    for (int j = 0; j < r.taps_count; ++j)
+      sum = hn::MulAdd(get(r.taps + j * r.tap_step), get(r.inputs[j]), sum);
+    put(r.silu ? hn::Mul(sum, sigmoid_of(sum)) : sum);
+  };
+  each_vector(
+      r.count,
+      [&](std::size_t i) {
+        run([&](const float* p) { return load(p + i); },
+            [&](VF v) { store(v, r.y + i); });
+      },
+      [&](std::size_t i, std::size_t rest) {
+        run([&](const float* p) { return load_some(p + i, rest); },
+            [&](VF v) { store_some(v, r.y + i, rest); });
+      });
+}
+
+// x[i] = change(x[i], get), where get(p) is the same lanes of another row.
+template <typename Change>
+HWY_INLINE void each(float* x, std::size_t n, Change change) {
+  each_vector(
+      n,
+      [&](std::size_t i) {
+        auto get = [&](const float* p) { return load(p + i); };
+        store(change(load(x + i), get), x + i);
+      },
+      [&](std::size_t i, std::size_t rest) {
+        auto get = [&](const float* p) { return load_some(p + i, rest); };
+        store_some(change(load_some(x + i, rest), get), x + i, rest);
+      });
+}
+
+void gated_norm_row_impl(const GatedNormRow& r) {
+  auto gated = [&](VF v, VF z) {
+    auto s = sigmoid_of(z);
+    return hn::Mul(v, r.sigmoid ? s : hn::Mul(z, s));
+  };
+  const std::size_t n = r.width / r.groups;
+  for (int g = 0; g < r.groups; ++g) {
+    float* x = r.x + g * n;
+    const float *z = r.gate + g * n, *w = r.weight + g * n;
+    if (r.gate_first)
+      each(x, n, [&](VF v, auto get) { return gated(v, get(z)); });
+    float mean = dot(x, x, n) / static_cast<float>(n);
+    auto scale = hn::Set(f_tag, 1 / std::sqrt(mean + r.eps));
+    each(x, n, [&](VF v, auto get) {
+      v = hn::Mul(hn::Mul(v, scale), get(w));
+      return r.gate_first ? v : gated(v, get(z));
+    });
+  }
+}
+
+void unit_row_impl(const float* x, int count, float scale, float* y) {
+  auto by = hn::Set(f_tag, scale / std::sqrt(dot(x, x, count) + 1e-6f));
+  std::memcpy(y, x, count * sizeof(float));
+  each(y, count, [&](VF v, auto) { return hn::Mul(v, by); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -207,6 +264,9 @@ HWY_EXPORT(selective_scan_impl);
 HWY_EXPORT(state_space_impl);
 HWY_EXPORT(delta_rule_impl);
 HWY_EXPORT(wkv7_impl);
+HWY_EXPORT(conv_row_impl);
+HWY_EXPORT(gated_norm_row_impl);
+HWY_EXPORT(unit_row_impl);
 
 void linear_scan_columns(const LinearScan& scan, int first, int last) {
   HWY_DYNAMIC_DISPATCH(linear_scan_impl)(scan, first, last);
@@ -226,6 +286,18 @@ void delta_rule_rows(const DeltaRule& rule, int first, int end) {
 
 void wkv7_rows(const Wkv7& wkv, int first, int end) {
   HWY_DYNAMIC_DISPATCH(wkv7_impl)(wkv, first, end);
+}
+
+void conv_row(const ConvRow& row) {
+  HWY_DYNAMIC_DISPATCH(conv_row_impl)(row);
+}
+
+void gated_norm_row(const GatedNormRow& row) {
+  HWY_DYNAMIC_DISPATCH(gated_norm_row_impl)(row);
+}
+
+void unit_row(const float* x, int count, float scale, float* y) {
+  HWY_DYNAMIC_DISPATCH(unit_row_impl)(x, count, scale, y);
 }
 
 } // namespace mlxlm::kernels

@@ -25,7 +25,33 @@ struct SelectiveScan {
 };
 void selective_scan_channels(const SelectiveScan& scan, int first, int last);
 
-// Mamba-2, one head: rows of its state [P, S].
+// One row of a convolution: y = act(bias + sum over j of taps[j] * inputs[j]),
+// `count` columns; the taps of neighbours lie `tap_step` apart.
+struct ConvRow {
+  int taps_count, count;
+  bool silu;
+  const float* const* inputs;
+  const float *taps, *bias; // bias may be null
+  std::size_t tap_step;
+  float* y;
+};
+void conv_row(const ConvRow& row);
+
+// x = norm over each of `groups` parts, times weight, with a gate; see
+// GatedNorm.
+struct GatedNormRow {
+  int width, groups;
+  float eps;
+  bool gate_first, sigmoid;
+  const float *weight, *gate;
+  float* x;
+};
+void gated_norm_row(const GatedNormRow& row);
+
+// y = x * scale / sqrt(sum x^2 + 1e-6)
+void unit_row(const float* x, int count, float scale, float* y);
+
+// Mamba-2, one head: rows of its state [P, S]. `last` may be `state`.
 struct StateSpace {
   int length, dim; // dim: S
   float a, d;
@@ -33,10 +59,11 @@ struct StateSpace {
   std::size_t x_step, dt_step, group_step;
   const float* state;
   float *y, *last;
+  std::size_t y_step = x_step;
 };
 void state_space_rows(const StateSpace& space, int first, int end);
 
-// One value head: rows of its state [Dv, Dk].
+// One value head: rows of its state [Dv, Dk]. `last` may be `state`.
 struct DeltaRule {
   int length, dim; // dim: Dk
   bool by_channel; // g has a value for each of Dk
@@ -44,6 +71,7 @@ struct DeltaRule {
   std::size_t key_step, value_step, gate_step, beta_step;
   const float* state; // [rows, Dk]
   float *y, *last;
+  std::size_t y_step = value_step;
 };
 void delta_rule_rows(const DeltaRule& rule, int first, int end);
 
