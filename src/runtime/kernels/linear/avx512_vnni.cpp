@@ -41,7 +41,10 @@ constexpr int record_int8 = unit_inputs + info_bytes;
 
 #include "runtime/kernels/linear/simd-inl.h"
 
-void store_values(const std::int16_t* values, bool int8, std::byte* out) {
+[[maybe_unused]] void store_values(
+    const std::int16_t* values,
+    bool int8,
+    std::byte* out) {
   std::int8_t low[unit_inputs], high[unit_inputs];
   for (int k = 0; k < unit_inputs; k++) {
     low[k] = static_cast<std::int8_t>(values[k]);
@@ -162,10 +165,49 @@ void multiply(const Chunk& chunk, const std::byte* x, float* out) {
   }
 }
 
+// As quantize() of panel-inl.h, bit for bit.
+void quantize_rows(
+    const float* x,
+    int cols,
+    bool int8,
+    std::byte* out,
+    std::size_t stride) {
+  auto most = static_cast<float>(int8 ? 127 : most_quantized);
+  const auto magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (int k = 0; k < cols; k += unit_inputs, out += stride) {
+    UnitInfo info = {};
+    std::byte* values = out;
+    for (int half = 0; half < 2; half++, values += 16) {
+      int left = std::clamp(cols - k - half * 16, 0, 16);
+      auto lanes = static_cast<__mmask16>((1u << left) - 1);
+      auto from = _mm512_maskz_loadu_ps(lanes, x + k + half * 16);
+      auto bits = _mm512_and_si512(_mm512_castps_si512(from), magnitude);
+      auto peak = std::bit_cast<float>(_mm512_reduce_max_epi32(bits));
+      float inverse = peak > 1e-30f ? most / peak : 0;
+      auto q = _mm512_cvtps_epi32(_mm512_mul_ps(from, _mm512_set1_ps(inverse)));
+      auto sum = static_cast<float>(_mm512_reduce_add_epi32(q));
+      info.scale[half] = peak > 1e-30f || peak != peak ? peak / most : 0;
+      info.half_sum[half] = info.scale[half] * sum;
+      auto low = _mm512_cvtepi32_epi8(q);
+      auto* to = reinterpret_cast<__m128i*>(values);
+      if (int8) {
+        _mm_storeu_si128(to, low);
+        continue;
+      }
+      auto rest = _mm512_sub_epi32(q, _mm512_cvtepi8_epi32(low));
+      _mm_storeu_si128(to, _mm512_cvtepi32_epi8(_mm512_srai_epi32(rest, 8)));
+      _mm_storeu_si128(to + 2, low);
+    }
+    info.sum = info.half_sum[0] + info.half_sum[1];
+    auto bytes = static_cast<std::size_t>(int8 ? unit_inputs : 2 * unit_inputs);
+    std::memcpy(out + bytes, &info, sizeof(info));
+  }
+}
+
 #include "runtime/kernels/linear/direct-inl.h"
 
 void any_panel(const PanelJob& job) {
-  if (!direct(job)) {
+  if (job.panels > 1 || !direct(job)) {
     panel<record, record_int8>(job);
   }
 }
@@ -192,7 +234,7 @@ const Target avx512_vnni_target = {
     record,
     record_int8,
     most_tile,
-    quantize<record, record_int8>,
+    quantize_rows,
     any_panel,
     gate};
 

@@ -3,13 +3,13 @@
 // has many more loads of weights under way at once. The sums are those of
 // panel-inl.h, in the same order, bit for bit. AVX-512 with VNNI only.
 
-// Eight vectors of codes of one unit, `Bits` a code.
-template <int Bits>
-inline void unpack_unit(const std::uint8_t* in, __m512i* w) {
+// Four vectors of codes of half `Half` of a unit, `Bits` a code.
+template <int Bits, int Half>
+inline void unpack_half(const std::uint8_t* in, __m512i* w) {
   if constexpr (Bits == 8) {
-#pragma GCC unroll 8
-    for (int v = 0; v < 8; v++) {
-      w[v] = _mm512_loadu_si512(in + 64 * v);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+      w[v] = _mm512_loadu_si512(in + 64 * (4 * Half + v));
     }
     return;
   }
@@ -17,9 +17,9 @@ inline void unpack_unit(const std::uint8_t* in, __m512i* w) {
   constexpr int twos = (Bits & 2) != 0 ? 2 : 0;
   if constexpr (fours != 0) {
     auto mask = _mm512_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int p = 0; p < 4; p++) {
-      auto plane = _mm512_loadu_si512(in + 64 * p);
+#pragma GCC unroll 2
+    for (int p = 0; p < 2; p++) {
+      auto plane = _mm512_loadu_si512(in + 64 * (2 * Half + p));
       w[2 * p] = _mm512_and_si512(plane, mask);
       w[2 * p + 1] = _mm512_and_si512(_mm512_srli_epi16(plane, 4), mask);
     }
@@ -30,26 +30,25 @@ inline void unpack_unit(const std::uint8_t* in, __m512i* w) {
   };
   if constexpr (twos != 0) {
     auto mask = _mm512_set1_epi8(fours != 0 ? 3 << 4 : 3);
-#pragma GCC unroll 2
-    for (int p = 0; p < 2; p++) {
-      auto plane = _mm512_loadu_si512(in + 64 * (fours + p));
+    auto plane = _mm512_loadu_si512(in + 64 * (fours + Half));
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) {
-        constexpr int up = fours;
-        auto moved = 2 * j >= up ? _mm512_srli_epi16(plane, 2 * j - up)
-                                 : _mm512_slli_epi16(plane, up - 2 * j);
-        add(4 * p + j, _mm512_and_si512(moved, mask), fours == 0);
-      }
+    for (int j = 0; j < 4; j++) {
+      constexpr int up = fours;
+      auto moved = 2 * j >= up ? _mm512_srli_epi16(plane, 2 * j - up)
+                               : _mm512_slli_epi16(plane, up - 2 * j);
+      add(j, _mm512_and_si512(moved, mask), fours == 0);
     }
   }
   if constexpr ((Bits & 1) != 0) {
     constexpr int up = fours + twos;
     auto mask = _mm512_set1_epi8(1 << up);
     auto plane = _mm512_loadu_si512(in + 64 * (fours + twos));
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-      auto moved = j >= up ? _mm512_srli_epi16(plane, j - up)
-                           : _mm512_slli_epi16(plane, up - j);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+      constexpr int first = 4 * Half;
+      int at = first + j;
+      auto moved = at >= up ? _mm512_srli_epi16(plane, at - up)
+                            : _mm512_slli_epi16(plane, up - at);
       add(j, _mm512_and_si512(moved, mask), up == 0);
     }
   }
@@ -121,12 +120,12 @@ void direct_tile(const PanelJob& job, int row) {
       _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
     }
     ahead += stride;
-    __m512i w[8];
-    unpack_unit<Bits>(codes, w);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      __m512i acc[M];
-      products<M, 4, bytes, Int8>(w + half * 4, x + half * 16, acc);
+      __m512i acc[M], w[4];
+      half == 0 ? unpack_half<Bits, 0>(codes, w)
+                : unpack_half<Bits, 1>(codes, w);
+      products<M, 4, bytes, Int8>(w, x + half * 16, acc);
       bool last = Halves || half == 1;
       if (last && (Halves || (u & ((1 << shift) - 1)) == 0)) {
         int g = Halves ? 2 * u + half : u >> shift;

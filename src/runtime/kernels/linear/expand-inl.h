@@ -4,7 +4,8 @@
 constexpr int chunk_units = 16;
 constexpr int chunk_inputs = chunk_units * unit_inputs;
 
-using Word = std::uint64_t;
+// 64 bytes as whatever vectors the target has.
+using Words = std::uint64_t __attribute__((vector_size(64)));
 
 // Part of a panel as bytes and floats, small enough for the first-level cache.
 struct Expanded {
@@ -13,33 +14,28 @@ struct Expanded {
   alignas(64) float params[2 * chunk_units * 2 * panel_rows];
 };
 
-constexpr Word each_byte(int value) {
-  return 0x0101010101010101u * static_cast<Word>(value);
+constexpr std::uint64_t each_byte(int value) {
+  return 0x0101010101010101u * static_cast<std::uint64_t>(value);
 }
 
 // One plane of `Bits` of a unit: 64 * Bits bytes, eight vectors of codes.
 template <int Bits, bool First>
 inline void expand_plane(const std::uint8_t* in, int shift, std::uint8_t* out) {
   constexpr int together = 8 / Bits;
-  constexpr Word mask = each_byte((1 << Bits) - 1);
+  const Words mask = Words{} + each_byte((1 << Bits) - 1);
   for (int p = 0; p < Bits; p++) {
-    Word from[8];
-    std::memcpy(from, in + 64 * p, 64);
+    Words from;
+    std::memcpy(&from, in + 64 * p, 64);
+#pragma GCC unroll 8
     for (int j = 0; j < together; j++) {
       auto* at = out + (p * together + j) * 64;
-      Word to[8];
+      Words code = (from >> j * Bits & mask) << shift;
       if constexpr (!First) {
-        std::memcpy(to, at, 64);
+        Words before;
+        std::memcpy(&before, at, 64);
+        code |= before;
       }
-      for (int w = 0; w < 8; w++) {
-        Word code = (from[w] >> j * Bits & mask) << shift;
-        if constexpr (First) {
-          to[w] = code;
-        } else {
-          to[w] |= code;
-        }
-      }
-      std::memcpy(at, to, 64);
+      std::memcpy(at, &code, 64);
     }
   }
 }

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t second_level = std::size_t{384}
     << 10; // bytes of activations
-constexpr int most_rows = 96; // of a block
+constexpr int most_rows = 128; // of a block
+constexpr int most_panels = 8; // multiplied together where rows are many
 
 // Activations as the matrices need them, in tiles of rows.
 struct Prepared {
@@ -81,43 +82,53 @@ class Preparation {
     }
     int together = std::max(1, 4096 / cols_);
     auto count = static_cast<int>(tiles.size());
-    parallel_for((count + together - 1) / together, [&](int i) {
+    // Few tiles of long rows: pieces of them.
+    int pieces = std::max(1, tiles[0].count * cols_ / 16384);
+    int wide = (cols_ / pieces + unit_inputs) / unit_inputs * unit_inputs;
+    pieces = (cols_ + wide - 1) / wide;
+    if (count >= 4 * thread_count()) {
+      pieces = 1;
+      wide = cols_;
+    }
+    parallel_for((count + together - 1) / together * pieces, [&](int i) {
+      int first = i % pieces * wide, last = std::min(cols_, first + wide);
+      i /= pieces;
       for (int t = i * together; t < std::min(count, (i + 1) * together); t++) {
-        tile(tiles[t], records, floats);
+        tile(tiles[t], first, last, records, floats);
       }
     });
   }
 
  private:
-  void tile(const Group& tile, bool records, bool floats) const {
+  // Inputs [first, last) of a tile.
+  void tile(const Group& tile, int first, int last, bool records, bool floats)
+      const {
     for (int i = 0; i < tile.count; i++) {
-      const auto* row = load(tile.from ? tile.from[i] : tile.slot + i);
+      int index = tile.from ? tile.from[i] : tile.slot + i;
+      const auto* row = load(index, first, last);
       if (records) {
+        auto stride = static_cast<std::size_t>(tile.count * record_);
         auto* out = out_.records.data() + tile.slot * out_.record_stride +
+            first / unit_inputs * stride +
             static_cast<std::size_t>(i * record_);
-        target_.quantize(
-            row,
-            cols_,
-            int8_,
-            out,
-            static_cast<std::size_t>(tile.count * record_));
+        target_.quantize(row, last - first, int8_, out, stride);
       }
       if (floats) {
         auto* out = out_.floats.data() + std::size_t(tile.slot) * cols_ + i;
-        for (int k = 0; k < cols_; k++) {
-          out[std::size_t(k) * tile.count] = row[k];
+        for (int k = first; k < last; k++) {
+          out[std::size_t(k) * tile.count] = row[k - first];
         }
       }
     }
   }
 
-  const float* load(int row) const {
-    auto offset = std::size_t(row) * cols_;
+  const float* load(int row, int first, int last) const {
+    auto offset = std::size_t(row) * cols_ + first;
     if (x_.type == Float::f32) {
       return static_cast<const float*>(x_.data) + offset;
     }
     thread_local std::vector<float> values;
-    values.resize(cols_);
+    values.resize(last - first);
     to_floats(x_, offset, values);
     return values.data();
   }
@@ -133,8 +144,10 @@ class Preparation {
 std::vector<Item> divide(
     std::span<const Segment> segments,
     std::size_t stride) {
-  auto most =
-      std::clamp<std::size_t>(second_level / stride / 8 * 8, 16, most_rows);
+  // Records are gone through in chunks of units, floats in whole rows.
+  auto most = stride == 0
+      ? std::size_t(most_rows)
+      : std::clamp<std::size_t>(second_level / stride / 8 * 8, 16, most_rows);
   std::size_t work = 0; // panels times row blocks
   for (const auto& s : segments) {
     work += s.matrix->panels() * ((s.count + most - 1) / most);
@@ -197,13 +210,18 @@ void run_item(
     const Prepared& prepared,
     Float type,
     bool int8) {
-  alignas(64) float tile[most_rows * panel_rows];
-  alignas(64) float up[most_rows * panel_rows];
+  constexpr int few = 8; // rows whose sums stay in registers, panel by panel
+  int together = item.rows > few ? most_panels : 1;
+  auto values = std::size_t(item.rows) * panel_rows; // of a panel
+  thread_local std::vector<float> space;
+  space.resize(2 * values * together);
+  float *tile = space.data(), *up = tile + values * together;
   auto row = std::size_t(slot + item.row);
-  auto product = [&](const Packed& matrix, int panel, float* out) {
+  auto product = [&](const Packed& matrix, int panel, int panels, float* out) {
     PanelJob job;
     job.matrix = &matrix;
     job.panel = std::size_t(s.expert) * matrix.panels() + panel;
+    job.panels = panels;
     job.x = multiplies_floats(matrix)
         ? reinterpret_cast<const std::byte*>(
               prepared.float_tiles + row * matrix.cols())
@@ -213,13 +231,17 @@ void run_item(
     job.out = out;
     target.panel(job);
   };
-  for (int panel = item.panel; panel < item.panel + item.panels; panel++) {
-    product(*s.matrix, panel, tile);
+  int end = item.panel + item.panels;
+  for (int panel = item.panel; panel < end; panel += together) {
+    int panels = std::min(together, end - panel);
+    product(*s.matrix, panel, panels, tile);
     if (s.up) {
-      product(*s.up, panel, up);
-      target.gate(s.gate, tile, up, item.rows * panel_rows);
+      product(*s.up, panel, panels, up);
+      target.gate(s.gate, tile, up, static_cast<int>(values * panels));
     }
-    write(s, type, item, panel, {tile, std::size_t(item.rows) * panel_rows});
+    for (int p = 0; p < panels; p++) {
+      write(s, type, item, panel + p, {tile + values * p, values});
+    }
   }
 }
 
@@ -245,8 +267,7 @@ void multiply(
   bool floats = any(true);
   auto groups = groups_of(segments, rows);
   Preparation(target, x, cols, int8, prepared).run(groups, any(false), floats);
-  auto stride =
-      floats ? std::size_t(cols) * sizeof(float) : prepared.record_stride;
+  auto stride = floats ? std::size_t(cols) * sizeof(float) : 0;
   auto items = divide(segments, stride);
   auto& shared = prepared; // the caller's, not each thread's own
   parallel_for(static_cast<int>(items.size()), [&](int i) {

@@ -43,24 +43,27 @@ inline void for_tiles(int rows, const Body& body) {
   }
 }
 
-void quantized_panel(const PanelJob& job, int record) {
+// The rows' records of a chunk of units stay in the caches for all panels.
+void quantized_panels(const PanelJob& job, int record) {
   const auto& m = *job.matrix;
   thread_local Expanded space;
   bool halves = m.spec().group < unit_inputs;
   // With few rows, small chunks let reading ahead overlap multiplying.
   int step =
       job.rows > 8 ? chunk_units : std::max(4, m.spec().group / unit_inputs);
-  Ahead ahead(m, job.panel);
   for (int u = 0; u < m.units(); u += step) {
     int count = std::min(step, m.units() - u);
-    ahead.ask(u, count);
-    auto chunk = expand(m, job.panel, u, count, space);
-    for_tiles(job.rows, [&](auto tile, int row) {
-      auto at =
-          (std::size_t(row) * m.units() + std::size_t(u) * tile()) * record;
-      multiply_tile<tile()>(
-          chunk, halves, job.int8, job.x + at, job.out + row * panel_rows);
-    });
+    for (int p = 0; p < job.panels; p++) {
+      Ahead(m, job.panel + p).ask(u, count);
+      auto chunk = expand(m, job.panel + p, u, count, space);
+      float* out = job.out + std::size_t(p) * job.rows * panel_rows;
+      for_tiles(job.rows, [&](auto tile, int row) {
+        auto at =
+            (std::size_t(row) * m.units() + std::size_t(u) * tile()) * record;
+        multiply_tile<tile()>(
+            chunk, halves, job.int8, job.x + at, out + row * panel_rows);
+      });
+    }
   }
 }
 
@@ -95,6 +98,14 @@ void float_codes_chunk(const PanelJob& job, int first, int inputs) {
 }
 
 void float_panel(const PanelJob& job) {
+  if (job.panels > 1) {
+    auto one = job;
+    for (one.panels = 1; one.panel < job.panel + job.panels; one.panel++) {
+      float_panel(one);
+      one.out += job.rows * panel_rows;
+    }
+    return;
+  }
   const auto& m = *job.matrix;
   const auto* codes = m.codes(job.panel);
   for (int k = 0; k < m.cols(); k += chunk_inputs) {
@@ -118,11 +129,11 @@ void float_panel(const PanelJob& job) {
 
 template <int Record, int RecordInt8>
 void panel(const PanelJob& job) {
-  std::fill_n(job.out, job.rows * panel_rows, 0.0f);
+  std::fill_n(job.out, job.panels * job.rows * panel_rows, 0.0f);
   if (multiplies_floats(*job.matrix)) {
     float_panel(job);
   } else {
-    quantized_panel(job, job.int8 ? RecordInt8 : Record);
+    quantized_panels(job, job.int8 ? RecordInt8 : Record);
   }
 }
 

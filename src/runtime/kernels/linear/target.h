@@ -34,16 +34,17 @@ constexpr int info_half_sum = 12;
 constexpr int most_quantized =
     127 * 256 + 127; // two signed bytes: 256 * high + low
 
-// A product of one panel with some rows of activations.
+// A product of panels, one after the other, with some rows of activations.
 struct PanelJob {
   const Packed* matrix;
-  std::size_t panel;
+  std::size_t panel; // the first
+  int panels = 1;
   // Tiles of records, or for matrices with float codes of f32, [cols][rows of
   // tile].
   const std::byte* x;
   int rows;
   bool int8;
-  float* out; // [rows][16]
+  float* out; // [panels][rows][16]
 };
 
 struct Target {
