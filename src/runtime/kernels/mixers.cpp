@@ -11,7 +11,7 @@
 #include "runtime/kernels/ops/rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
-#include "runtime/kernels/scan/rows.h"
+#include "runtime/kernels/scan/chunks.h"
 
 namespace mlxlm::kernels {
 
@@ -93,6 +93,38 @@ void for_parts(
   if (tokens * cost >= 2 * worth_a_thread) return parallel_for(count, run);
   for (int i = 0; i < count; ++i)
     run(i);
+}
+
+// All tokens of a head, in chunks where they are enough.
+void run_head(StateSpace s, int rows) {
+  for (int left = s.length; left > 0; left -= s.length) {
+    bool chunk = left >= least_chunk;
+    s.length = chunk ? std::min(left, chunk_tokens) : left;
+    chunk ? state_space_chunk(s, rows) : state_space_rows(s, 0, rows);
+    auto n = static_cast<std::size_t>(s.length);
+    s.x += n * s.x_step;
+    s.dt += n * s.dt_step;
+    s.b += n * s.group_step;
+    s.c += n * s.group_step;
+    s.y += n * s.y_step;
+    s.state = s.last;
+  }
+}
+
+void run_head(DeltaRule d, int rows) {
+  for (int left = d.length; left > 0; left -= d.length) {
+    bool chunk = left >= least_chunk && !d.by_channel;
+    d.length = chunk ? std::min(left, chunk_tokens) : left;
+    chunk ? delta_rule_chunk(d, rows) : delta_rule_rows(d, 0, rows);
+    auto n = static_cast<std::size_t>(d.length);
+    d.q += n * d.key_step;
+    d.k += n * d.key_step;
+    d.v += n * d.value_step;
+    d.g += n * d.gate_step;
+    d.beta += n * d.beta_step;
+    d.y += n * d.y_step;
+    d.state = d.last;
+  }
 }
 
 // ---- convolution ----------------------------------------------------------
@@ -227,7 +259,7 @@ struct SpaceMixer {
                 y + segment.first * inner + std::size_t(h) * s.dim,
                 reinterpret_cast<float*>(segment.to) + state,
                 inner};
-            state_space_rows(one, 0, s.dim);
+            run_head(one, s.dim);
           });
         });
   }
@@ -302,24 +334,24 @@ struct DeltaMixerOp {
           g[t] = in.decay.value(first + t, head);
         beta[t] = in.beta.value(first + t, head);
       }
-      delta_rule_rows(
-          {count,
-           d.key_dim,
-           in.by_channel,
-           q,
-           k,
-           rows + 2 * keys + std::size_t(head) * d.value_dim,
-           g,
-           beta,
-           std::size_t(d.key_dim),
-           2 * keys + values,
-           gates,
-           1,
-           state,
-           in.y + first * values + std::size_t(head) * d.value_dim,
-           last,
-           values},
-          0,
+      run_head(
+          DeltaRule{
+              count,
+              d.key_dim,
+              in.by_channel,
+              q,
+              k,
+              rows + 2 * keys + std::size_t(head) * d.value_dim,
+              g,
+              beta,
+              std::size_t(d.key_dim),
+              2 * keys + values,
+              gates,
+              1,
+              state,
+              in.y + first * values + std::size_t(head) * d.value_dim,
+              last,
+              values},
           d.value_dim);
       state = last;
     }
