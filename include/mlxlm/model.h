@@ -251,6 +251,12 @@ class ModelContainer {
       std::vector<int> prompt,
       const GenerateParameters& parameters,
       PromptCachePtr cache = nullptr) = 0;
+  // `count` answers to one prompt, drawn with one seed and each its own number.
+  // The prompt is read once; the others begin with forks of its pages.
+  virtual std::vector<GenerationPtr> generate_several(
+      std::vector<int> prompt,
+      const GenerateParameters& parameters,
+      int count) = 0;
   virtual PromptCachePtr make_prompt_cache() = 0;
   // A cache from a file of ours, mlx-lm's or mlx-swift-lm's. A file that does
   // not tell its tokens stands for as many of id 0: a prompt that begins with

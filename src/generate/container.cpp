@@ -402,6 +402,21 @@ GenerationPtr Container::generate(
   return std::move(submit(std::move(requests), parameters)[0]);
 }
 
+std::vector<GenerationPtr> Container::generate_several(
+    std::vector<int> prompt,
+    const GenerateParameters& parameters,
+    int count) {
+  if (count < 1)
+    fail(ErrorKind::request, "count", "expected 1 or more, found {}", count);
+  std::vector<Request> requests(
+      std::size_t(count), request(std::move(prompt), parameters));
+  for (std::size_t i = 1; i < requests.size(); ++i) {
+    requests[i].sample = static_cast<std::uint32_t>(i);
+    requests[i].follows = true;
+  }
+  return submit(std::move(requests), parameters);
+}
+
 PromptCachePtr Container::make_prompt_cache() {
   return mlxlm::make_prompt_cache(engine_);
 }

@@ -62,6 +62,10 @@ class Container final : public ModelContainer {
       std::vector<int> prompt,
       const GenerateParameters& parameters,
       PromptCachePtr cache) override;
+  std::vector<GenerationPtr> generate_several(
+      std::vector<int> prompt,
+      const GenerateParameters& parameters,
+      int count) override;
   PromptCachePtr make_prompt_cache() override;
   PromptCachePtr load_prompt_cache(const std::string& path) override;
   void save_prompt_cache(

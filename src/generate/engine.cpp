@@ -158,7 +158,9 @@ void Engine::accept(Incoming incoming) {
       .id = id,
       .prefill = static_cast<int>(request.prompt.size()),
       .new_tokens = request.max_tokens,
-      .group = request.group};
+      .group = request.group,
+      .follows = request.follows ? leader_ : 0};
+  if (!request.follows) leader_ = id;
   if (auto tokens = runner_->state_tokens()) {
     job.align = tokens;
     job.ends = message_ends(request.prompt, *request.stop_tokens);

@@ -85,6 +85,7 @@ class Engine {
   std::deque<Pass> passes_; // under way
   std::uint64_t next_id_ = 1;
   int standing_ = 0; // sequences that found no memory to grow into
+  std::uint64_t leader_ = 0; // the last job that follows none
 
   std::mutex mutex_;
   std::condition_variable wake_;

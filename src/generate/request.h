@@ -83,6 +83,8 @@ struct Request {
   std::shared_ptr<SequenceCache> cache; // may be null
   // Begins with what others have read of the same text, and leaves its own.
   bool share_prefix = true;
+  // Begins when the last request that does not follow has read its prompt.
+  bool follows = false;
   std::shared_ptr<Channel> channel;
 };
 using RequestPtr = std::shared_ptr<const Request>;

@@ -21,12 +21,19 @@ std::optional<std::string> Scheduler::submit(const Job& job) {
   return std::nullopt;
 }
 
+bool Scheduler::follows_a_reader(const Job& job) const {
+  return std::any_of(running_.begin(), running_.end(), [&](const Running& r) {
+    return r.job.id == job.follows && r.unread > 0;
+  });
+}
+
 std::vector<std::uint64_t> Scheduler::admit(
     const std::function<bool(const Job&)>& fits) {
   std::vector<std::uint64_t> admitted;
   // Strictly in order: a large request is not overtaken for ever by small ones.
   auto most = static_cast<std::size_t>(limits_.max_sequences);
   while (!waiting_.empty() && running_.size() < most &&
+         !follows_a_reader(waiting_.front()) &&
          (!fits || fits(waiting_.front()))) {
     const auto& job = waiting_.front();
     admitted.push_back(job.id);

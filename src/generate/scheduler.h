@@ -34,6 +34,8 @@ struct Job {
   // the prompt, ascending, and at multiples of `align`; 1: anywhere.
   std::vector<int> ends = {};
   int align = 1;
+  // Is admitted once this job, submitted before, has read its prompt; 0: none.
+  std::uint64_t follows = 0;
 };
 
 // A run of one sequence's tokens in a pass.
@@ -85,6 +87,7 @@ class Scheduler {
     bool stands = false;
   };
   Running* find(std::uint64_t id);
+  bool follows_a_reader(const Job& job) const;
   bool held(const Running& running) const;
   // At most `budget` tokens, about `count`.
   void read(

@@ -53,6 +53,27 @@ TEST(Scheduler, ChunksEndWhereOneMayComeBackTo) {
   EXPECT_EQ(ends, (std::vector<int>{7, 20, 112, 208, 250, 300}));
 }
 
+TEST(Scheduler, ThoseThatFollowWaitForThePrompt) {
+  Scheduler s({.step_tokens = 10});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 15, .new_tokens = 3}));
+  ASSERT_FALSE(
+      s.submit({.id = 2, .prefill = 15, .new_tokens = 3, .follows = 1}));
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{1});
+  s.plan();
+  EXPECT_TRUE(s.admit().empty());
+  s.plan();
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{2});
+  s.skip(2, 14);
+  auto pieces = s.plan();
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_TRUE(pieces[1].samples);
+  EXPECT_EQ(pieces[1].count, 1);
+  // Who is followed may be gone.
+  ASSERT_FALSE(
+      s.submit({.id = 3, .prefill = 5, .new_tokens = 1, .follows = 9}));
+  EXPECT_EQ(s.admit(), std::vector<std::uint64_t>{3});
+}
+
 TEST(Scheduler, NeverExceedsTheBudgetAndAlwaysMovesOn) {
   Scheduler s({.step_tokens = 16, .max_sequences = 5});
   std::map<std::uint64_t, int> unread;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "generate/sampling/sampler.h"
 #include "mlxlm/chat.h"
@@ -98,6 +99,30 @@ TEST_F(SmolLM2, ConversationReadsOnlyWhatIsNew) {
   auto ids = model_->apply_chat_template(
       {.messages = to_json(known), .add_generation_prompt = true});
   EXPECT_EQ(model_->generate(ids, greedy(12))->text(), last.content);
+}
+
+TEST_F(SmolLM2, SeveralAnswersReadOnePrompt) {
+  std::string text = "Once upon a time";
+  for (int i = 0; i < 50; ++i)
+    text += " there were " + std::to_string(i * 7) + " bears";
+  auto prompt = model_->encode(text);
+  auto p = greedy(12);
+  p.sampling.temperature = 0.9f;
+  p.seed = 11;
+  auto answers = model_->generate_several(prompt, p, 3);
+  std::set<std::vector<int>> different;
+  int cached = 0, read = 0;
+  for (auto& answer : answers) {
+    different.insert(tokens(*answer));
+    cached += answer->info().cached_prompt_tokens;
+    read += answer->info().prompt_tokens;
+  }
+  auto all = static_cast<int>(prompt.size());
+  EXPECT_EQ(different.size(), 3u);
+  EXPECT_GT(cached, 2 * (all - 64));
+  EXPECT_EQ(cached + read, 3 * all);
+  EXPECT_TRUE(different.count(tokens(*model_->generate(prompt, p))));
+  EXPECT_THROW(model_->generate_several(prompt, p, 0), Error);
 }
 
 TEST_F(SmolLM2, StopTextsAcrossTokens) {
