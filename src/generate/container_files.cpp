@@ -39,6 +39,7 @@ PromptCachePtr Container::load_prompt_cache(const std::string& path) {
         known->second);
   }
   auto ids = file.ids();
+  bool foreign = known == file.metadata.end() || ids.empty();
   int vocab = state_->loaded.model->vocab();
   if (ids.empty()) ids.resize(std::size_t(file.tokens()));
   bool good = int(ids.size()) == file.tokens();
@@ -66,6 +67,7 @@ PromptCachePtr Container::load_prompt_cache(const std::string& path) {
     sequence->mark();
     inside->memory = std::move(sequence);
     inside->tokens = std::move(ids);
+    inside->foreign = foreign;
   });
   return cache;
 }

@@ -109,7 +109,8 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
       sequence->tokens.assign(prompt.begin(), prompt.begin() + keep);
     }
   }
-  if (request->share_prefix) {
+  bool foreign = request->cache && request->cache->foreign;
+  if (request->share_prefix && !foreign) {
     sequence->prefixes = prefixes_;
     find_prefix(*sequence);
   }

@@ -26,6 +26,9 @@ class SequenceCache {
   std::vector<int> tokens; // read, as far as `memory` goes
   std::unique_ptr<SequenceMemory> memory;
   std::unique_ptr<DraftState> guesses; // of the draft model
+  // From a file that does not say that it is of this model and what it has
+  // read: not for others.
+  bool foreign = false;
 };
 
 class ModelRunner final : public Runner {
