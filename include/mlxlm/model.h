@@ -156,6 +156,13 @@ struct LoadOptions {
   // Asked while a model is downloaded; true ends that with Interrupted.
   std::function<bool()> cancelled;
   KvCacheOptions kv_cache = {};
+  // Where what prompts and answers leave in memory is also written, so that
+  // prompts that begin alike are read from there on after a restart too. Empty:
+  // nowhere. Several processes and models may share a folder. Not for
+  // TurboQuant schemes.
+  std::string prompt_cache_dir = {};
+  // Of all files in it; the least recently used go first.
+  std::uint64_t prompt_cache_dir_bytes = std::uint64_t{20} << 30;
 };
 
 struct LoadProgress {

@@ -24,8 +24,7 @@
 
 namespace mlxlm {
 
-// ---- policies
-// -------------------------------------------------------------------
+// ---- policies --------------------------------------------------------------
 // What a policy is asked about: the tickets of its group, nobody else's.
 struct WiredDemand {
   std::int64_t baseline = 0; // the limit before anything was started
@@ -66,8 +65,7 @@ struct WiredBudget {
 // as by sum_policy.
 WiredPolicyPtr budget_policy(WiredBudget budget);
 
-// ---- tickets
-// --------------------------------------------------------------------
+// ---- tickets ---------------------------------------------------------------
 enum class WiredKind {
   active, // work: raises the limit
   reservation, // counts for admission, but raises no limit by itself (weights)
@@ -86,8 +84,7 @@ WiredTicket make_ticket(
     WiredPolicyPtr policy,
     WiredKind kind = WiredKind::active);
 
-// ---- events
-// ---------------------------------------------------------------------
+// ---- events ----------------------------------------------------------------
 struct WiredEvent {
   enum class Kind : std::uint8_t {
     baseline_captured,
@@ -125,8 +122,7 @@ class WiredEvents {
   virtual std::uint64_t missed() const = 0; // lost so far
 };
 
-// ---- the manager
-// ----------------------------------------------------------------
+// ---- the manager -----------------------------------------------------------
 struct WiredSettings {
   // While work is active the limit shrinks only by at least this part of it...
   double shrink_threshold_ratio = 0.25;
@@ -218,9 +214,10 @@ class WiredHold {
   bool ends_ = false; // not what somebody else has started
 };
 
-// ---- the array engine's own limits
-// ---------------------------------------------- What MLX holds. Weights that
-// CPU kernels own are not part of it; see ModelContainer::memory.
+// ---- the array engine's own limits -----------------------------------------
+
+// What MLX holds. Weights that CPU kernels own are not part of it; see
+// ModelContainer::memory.
 struct ArrayMemory {
   std::size_t active = 0; // in arrays now
   std::size_t peak = 0; // since the start or reset_peak_memory

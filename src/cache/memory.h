@@ -206,8 +206,8 @@ class Memory {
   virtual int layers() const = 0;
   virtual std::size_t bytes() const = 0; // pages and states in use
   virtual std::size_t bytes_per_token() const = 0;
-  // What a sequence of `tokens` takes, whole pages and states (windows not
-  // deducted).
+  // What a sequence of `tokens` takes between passes at most, whole pages and
+  // states; Footprint adds what a pass needs besides.
   virtual std::size_t bytes_for(int tokens) const = 0;
   // The longest new sequence that fits in what is free now.
   virtual int max_tokens() const = 0;

@@ -421,7 +421,14 @@ std::size_t Shared::bytes_of_pages(int tokens) const {
   auto pages_for = [&](int n) { return (n + page_tokens - 1) / page_tokens; };
   auto pages = pages_for(tokens), before = pages_for(options.storage.start);
   std::size_t total = 0;
-  for (auto& pool : pools) {
+  const auto all = pages;
+  for (std::size_t i = 0; i < pools.size(); ++i) {
+    auto& pool = pools[i];
+    auto& g = layout.groups[i].geometry;
+    // A window keeps a page more than it spans and begins anywhere in one.
+    pages = g.window == 0
+        ? all
+        : std::min(all, pages_for(g.window) + pages_for(g.keep) + 2);
     auto plain = pool.plain->page_bytes();
     if (!pool.packed || tokens <= options.storage.start) {
       total += pages * plain;
@@ -431,7 +438,7 @@ std::size_t Shared::bytes_of_pages(int tokens) const {
     auto packed = pool.packed->page_bytes();
     auto first = std::min<std::size_t>(pool.plain_pages, pages);
     auto at_end = first * plain + (pages - first) * packed;
-    total += std::max(at_end, before * (plain + packed));
+    total += std::max(at_end, std::min(before, pages) * (plain + packed));
   }
   return total;
 }

@@ -157,6 +157,13 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   options.kv_cache = kv_cache(values);
   if (takes_draft_model(values) && values.has("draft-model"))
     options.draft_model = fetch_model(values.text("draft-model"));
+  const auto& command = values.command().name;
+  bool keeps = command == "generate" || command == "chat";
+  if (keeps && values.has("prompt-cache-dir")) {
+    options.prompt_cache_dir = values.text("prompt-cache-dir");
+    auto megabytes = values.integer("prompt-cache-dir-size");
+    options.prompt_cache_dir_bytes = std::uint64_t(megabytes) * 1000000;
+  }
   Progress progress("loading", true);
   auto model = load(path, options, [&](const LoadProgress& p) {
     progress.update(p.done, p.total);
@@ -276,6 +283,9 @@ void print_statistics(const GenerateInfo& info) {
       dim,
       info.total_prompt_tokens(),
       info.prompt_tps()));
+  if (info.cached_prompt_tokens > 0)
+    note(fmt::format(
+        "Of them remembered: {} tokens", info.cached_prompt_tokens));
   note(fmt::format(
       "Generation: {} tokens, {:.3f} tokens-per-sec",
       info.generation_tokens,

@@ -46,13 +46,21 @@ std::string Store::name(const Key& key) const {
 
 bool Store::put(const Key& key, Bytes payload) {
   bool there = folder_.has(name(key));
-  std::unique_lock lock(mutex_);
-  if (pending_.count(key)) return true;
-  if (there) {
-    lock.unlock();
-    note(key, false);
-    return true;
+  {
+    std::lock_guard lock(mutex_);
+    if (pending_.count(key)) return true;
   }
+  if (!there) return queue(key, std::move(payload));
+  note(key, false);
+  return true;
+}
+
+bool Store::replace(const Key& key, Bytes payload) {
+  return queue(key, std::move(payload));
+}
+
+bool Store::queue(const Key& key, Bytes payload) {
+  std::lock_guard lock(mutex_);
   auto room = options_.max_queue_bytes - pending_bytes_;
   bool takes = payload.size() <= room && payload.size() < options_.max_bytes &&
       Clock::now() >= resumes_;
@@ -145,7 +153,9 @@ void Store::run() {
       lock.lock();
       if (!task.payload) continue;
       pending_bytes_ -= task.payload->size();
-      pending_.erase(task.key);
+      auto it = pending_.find(task.key);
+      if (it != pending_.end() && it->second == task.payload)
+        pending_.erase(it);
     }
   }
 }

@@ -53,6 +53,8 @@ class Store {
   // False: not taken. True: it will be written unless the disk refuses, and is
   // found from now on. What is there already is only marked as used.
   bool put(const Key& key, Bytes payload);
+  // The same, whatever is there under that key.
+  bool replace(const Key& key, Bytes payload);
   // Nothing: not there, or not as it was put.
   std::optional<Bytes> get(const Key& key);
   // Whether get would look at a file or at the queue. No promise.
@@ -70,6 +72,7 @@ class Store {
   };
 
   std::string name(const Key& key) const;
+  bool queue(const Key& key, Bytes payload);
   void run();
   void work(class Index& index, const Task& task);
   bool make_room(class Index& index, std::uint64_t bytes);

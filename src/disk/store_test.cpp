@@ -56,6 +56,18 @@ TEST(DiskStore, TheSameEntryIsWrittenOnce) {
   EXPECT_EQ(store.figures().written, 1u);
 }
 
+TEST(DiskStore, ReplacesWhatIsThere) {
+  Folder folder;
+  Store store(options(folder));
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_TRUE(store.replace(key_of(1), payload_of(i, 1000 + i)));
+    EXPECT_EQ(store.get(key_of(1)), payload_of(i, 1000 + i));
+  }
+  store.flush();
+  EXPECT_EQ(store.get(key_of(1)), payload_of(49, 1049));
+  EXPECT_EQ(store.figures().entries, 1u);
+}
+
 TEST(DiskStore, OthersEntriesAreMisses) {
   Folder folder;
   {

@@ -8,6 +8,37 @@
 
 namespace mlxlm {
 
+namespace {
+
+class EnginePolicy final : public WiredPolicy {
+ public:
+  explicit EnginePolicy(std::int64_t cap) : cap_(cap) {
+    static std::atomic<int> last{0};
+    id_ = fmt::format("engine {}", ++last);
+  }
+  std::string id() const override {
+    return id_;
+  }
+  std::int64_t limit(const WiredDemand& demand) const override {
+    return within_->limit(demand);
+  }
+  // The baseline is not of our group, and does not narrow it.
+  bool can_admit(const WiredDemand& demand, std::int64_t size) const override {
+    return within_cap_->can_admit({0, {}, demand.sizes}, size);
+  }
+
+ private:
+  std::string id_;
+  std::int64_t cap_;
+  WiredPolicyPtr within_ = sum_policy(), within_cap_ = sum_policy(cap_);
+};
+
+} // namespace
+
+WiredPolicyPtr engine_policy(std::int64_t cap) {
+  return std::make_shared<EnginePolicy>(cap);
+}
+
 Admission::Admission(SequenceBudget budget, std::function<void()> wake)
     : budget_(std::move(budget)), wake_(std::move(wake)) {}
 

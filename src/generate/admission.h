@@ -22,6 +22,11 @@ struct SequenceBudget {
   std::function<std::size_t(int tokens)> bytes_for;
 };
 
+// A group of its own in which weights and sequences take at most `cap` bytes
+// together. The limit it asks for is the baseline and what they take, as far as
+// the device recommends.
+WiredPolicyPtr engine_policy(std::int64_t cap);
+
 class Admission {
  public:
   // `wake` is called from any thread when a request that had to wait may

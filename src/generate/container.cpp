@@ -173,7 +173,8 @@ std::unique_ptr<Runner> Container::make_runner(
   auto runner = std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
       std::shared_ptr<Memory>(state_, state_->memory.get()),
-      reserve_weights(options, budget));
+      reserve_weights(options, budget),
+      prefix_tier(options));
   if (drafter) runner->use_draft_model(std::move(drafter));
   return runner;
 }
@@ -219,7 +220,7 @@ SequenceBudget Container::reserve_weights(
   weights = std::min(weights, most);
   auto cap = std::min(budget, most - weights) + weights;
   auto wired = options.wired_memory ? options.wired_memory : wired_memory();
-  auto policy = budget_policy({.cap = static_cast<std::int64_t>(cap)});
+  auto policy = engine_policy(static_cast<std::int64_t>(cap));
   weights_ = std::make_unique<WiredHold>(
       wired,
       make_ticket(
@@ -283,7 +284,11 @@ MeasuredBudget Container::measure(int tokens) {
     before = mx::get_active_memory();
   });
   auto cache = make_prompt_cache();
-  generate(std::move(ids), parameters, cache)->text();
+  std::vector<Request> requests;
+  requests.push_back(request(std::move(ids), parameters));
+  requests[0].cache = sequence_cache(cache);
+  requests[0].share_prefix = false; // every measurement reads its prompt
+  submit(std::move(requests), parameters)[0]->text();
   MeasuredBudget measured;
   measured.kv = cache->bytes();
   perform([&] {

@@ -88,6 +88,7 @@ class Container final : public ModelContainer {
       const LoadOptions& options,
       const LoadProgressFunction& progress);
   std::string fingerprint() const;
+  std::shared_ptr<PrefixTier> prefix_tier(const LoadOptions& options) const;
   SequenceBudget reserve_weights(
       const LoadOptions& options,
       std::size_t budget);

@@ -3,6 +3,8 @@
 #include "core/json.h"
 #include "generate/cache_file.h"
 #include "generate/container.h"
+#include "generate/disk_prefixes.h"
+#include "generate/model_identity.h"
 #include "generate/prompt_cache.h"
 
 namespace mlxlm {
@@ -25,6 +27,40 @@ std::string Container::fingerprint() const {
   h = hash(loaded.quantization, h);
   h = hash(std::to_string(loaded.model->vocab()), h);
   return fmt::format("{}-{:016x}", loaded.model_type, h);
+}
+
+// Entries of others are not found, so all that keys and values depend on is in
+// the owner's name.
+std::shared_ptr<PrefixTier> Container::prefix_tier(
+    const LoadOptions& options) const {
+  if (options.prompt_cache_dir.empty()) return nullptr;
+  const auto& how = state_->memory_options;
+  auto codec = [](const kernels::RowCodec& c) {
+    return fmt::format("{}.{}.{}", int(c.kind), c.bits, c.group);
+  };
+  auto owner = fmt::format(
+      "{} {} compute {} qa {} kv {} {} {} {} {} {} max {} {}",
+      fingerprint(),
+      weights_identity(path_),
+      int(state_->loaded.compute_type.val()),
+      options.quantize_activations,
+      int(how.dtype.val()),
+      codec(how.storage.keys),
+      codec(how.storage.values),
+      how.storage.start,
+      how.storage.plain_tokens,
+      how.storage.edge_layers,
+      how.max_tokens,
+      how.keep_tokens);
+  disk::StoreOptions disk;
+  disk.folder = options.prompt_cache_dir;
+  disk.owner = std::move(owner);
+  disk.max_bytes = options.prompt_cache_dir_bytes;
+  return std::make_shared<DiskPrefixes>(
+      std::move(disk),
+      state_->loaded.model->caches(),
+      how,
+      std::shared_ptr<Memory>(state_, state_->memory.get()));
 }
 
 PromptCachePtr Container::load_prompt_cache(const std::string& path) {

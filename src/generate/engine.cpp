@@ -127,8 +127,8 @@ bool Engine::take_commands() {
     auto busy = [&] {
       return stopping_ || freed_ || !work_.empty() || !incoming_.empty();
     };
-    // Others hold the memory; only a cancelled request comes without a call.
-    if (!active_.empty() && passes_.empty() && scheduler_.running() == 0)
+    // Only a cancelled request comes without a call.
+    if (stuck_ && !active_.empty() && passes_.empty())
       wake_.wait_for(lock, std::chrono::milliseconds(20), busy);
     freed_ = false;
     bool idle = active_.empty() && passes_.empty();
@@ -188,6 +188,7 @@ void Engine::accept(Incoming incoming) {
 }
 
 void Engine::admit() {
+  stuck_ = false;
   // Those who run come first.
   if (standing_ > 0) return admission_->withdraw();
   auto fits = [&](const Job& job) {
@@ -207,6 +208,7 @@ void Engine::admit() {
     if (!active.request->cache) open(id);
     scheduler_.skip(id, active.info.cached_prompt_tokens);
   }
+  stuck_ = scheduler_.running() == 0;
 }
 
 void Engine::open(std::uint64_t id) {
@@ -222,11 +224,14 @@ void Engine::open(std::uint64_t id) {
 // finds none stands still until somebody ends; when all stand, the youngest
 // begins again later.
 void Engine::reserve_next() {
+  constexpr int ahead = 16; // tokens that one pass may add
   standing_ = 0;
   for (auto& [id, active] : active_) {
-    if (!active.runs || active.planned < active.reserved) continue;
-    auto total = static_cast<int>(active.request->prompt.size()) +
-        active.request->max_tokens;
+    auto prompt = static_cast<int>(active.request->prompt.size());
+    int length =
+        std::max(active.planned, prompt + active.info.generation_tokens);
+    if (!active.runs || length + ahead <= active.reserved) continue;
+    int total = prompt + active.request->max_tokens;
     auto more = std::min(total, active.reserved + active.growth);
     if (more <= active.reserved) continue; // all that it may ever draw
     bool room = admission_->grow(id, more);

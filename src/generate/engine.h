@@ -86,6 +86,7 @@ class Engine {
   std::uint64_t next_id_ = 1;
   int standing_ = 0; // sequences that found no memory to grow into
   std::uint64_t leader_ = 0; // the last job that follows none
+  bool stuck_ = false; // none runs: others hold the memory
 
   std::mutex mutex_;
   std::condition_variable wake_;

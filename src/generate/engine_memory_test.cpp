@@ -262,5 +262,14 @@ TEST(EngineMemory, EnginesShareABudget) {
   EXPECT_EQ(budget.wired->status().waiting, 0);
 }
 
+TEST(EngineMemory, ThePolicyOfAnEngineIsItsOwn) {
+  auto a = engine_policy(100), b = engine_policy(100);
+  EXPECT_NE(a->id(), b->id());
+  EXPECT_TRUE(a->can_admit({1000, 50, {60, 30}}, 10)); // whatever the baseline
+  EXPECT_FALSE(a->can_admit({0, {}, {60, 30}}, 11));
+  EXPECT_EQ(a->limit({10, {}, {60, 30}}), 100);
+  EXPECT_EQ(a->limit({10, 70, {60, 30}}), 70);
+}
+
 } // namespace
 } // namespace mlxlm

@@ -50,6 +50,7 @@ struct ModelRunner::Sequence {
     if (cache) {
       if (request->draft.kind == DraftKind::model)
         cache->guesses = std::move(guesses);
+      if (prefixes) prefixes->leave(tokens, 0, *memory);
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
     } else {
@@ -65,10 +66,13 @@ constexpr int page_tokens = MemoryOptions{}.page_tokens;
 ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
     std::shared_ptr<Memory> memory,
-    SequenceBudget budget)
+    SequenceBudget budget,
+    std::shared_ptr<PrefixTier> tier)
     : forward_(std::move(model), std::move(memory)),
       prompt_lookup_(std::make_unique<PromptLookup>()),
-      budget_(std::move(budget)) {}
+      budget_(std::move(budget)) {
+  prefixes_->set_tier(std::move(tier));
+}
 
 ModelRunner::~ModelRunner() = default;
 

@@ -36,7 +36,8 @@ class ModelRunner final : public Runner {
   ModelRunner(
       std::shared_ptr<const Model> model,
       std::shared_ptr<Memory> memory,
-      SequenceBudget budget = {});
+      SequenceBudget budget = {},
+      std::shared_ptr<PrefixTier> tier = nullptr); // under the prefixes
   ~ModelRunner() override;
 
   // What DraftKind::model uses; requests of that kind come only then.

@@ -76,6 +76,9 @@ std::optional<PrefixStore::Found> PrefixStore::find(
     from = place;
   }
   if (best) entries_.splice(entries_.begin(), entries_, from);
+  int known = best ? best->length : block - 1;
+  if (tier_ && known < most)
+    if (auto more = tier_->find(prompt, key, known)) return more;
   return best;
 }
 
@@ -90,6 +93,15 @@ std::optional<PrefixStore::Place> PrefixStore::find_same(
   return std::nullopt;
 }
 
+void PrefixStore::leave(
+    const std::vector<int>& tokens,
+    std::uint64_t key,
+    SequenceMemory& memory) {
+  bool whole = memory.length() == static_cast<int>(tokens.size());
+  if (tier_ && whole && memory.length() >= block)
+    tier_->leave(tokens, key, memory);
+}
+
 void PrefixStore::insert(
     std::vector<int> tokens,
     std::unique_ptr<SequenceMemory> memory,
@@ -98,6 +110,7 @@ void PrefixStore::insert(
       memory && memory->length() == static_cast<int>(tokens.size()),
       "a sequence and its tokens");
   if (static_cast<int>(tokens.size()) < block) return;
+  leave(tokens, key, *memory);
   auto hashes = hashes_of(tokens, key);
   if (auto same = find_same(tokens, key, hashes.back())) remove(*same);
   entries_.push_front(

@@ -16,12 +16,31 @@
 
 namespace mlxlm {
 
+struct PrefixFound {
+  std::unique_ptr<SequenceMemory> memory;
+  int length; // tokens of the prompt that it remembers, at least one
+};
+
+// Where prefixes are kept besides: told of all, asked for longer ones.
+class PrefixTier {
+ public:
+  virtual ~PrefixTier() = default;
+  // Never throws. tokens: as many as `memory` remembers, which is left as it
+  // is.
+  virtual void leave(
+      const std::vector<int>& tokens,
+      std::uint64_t key,
+      SequenceMemory& memory) = 0;
+  // Of more than `least` tokens, but not the prompt's last.
+  virtual std::optional<PrefixFound> find(
+      const std::vector<int>& prompt,
+      std::uint64_t key,
+      int least) = 0;
+};
+
 class PrefixStore {
  public:
-  struct Found {
-    std::unique_ptr<SequenceMemory> memory;
-    int length; // tokens of the prompt that it remembers, at least one
-  };
+  using Found = PrefixFound;
 
   explicit PrefixStore(std::size_t most = 512) : most_(most) {}
 
@@ -36,6 +55,14 @@ class PrefixStore {
       std::vector<int> tokens,
       std::unique_ptr<SequenceMemory> memory,
       std::uint64_t key = 0);
+  // Tells the tier only, for a sequence that goes elsewhere.
+  void leave(
+      const std::vector<int>& tokens,
+      std::uint64_t key,
+      SequenceMemory& memory);
+  void set_tier(std::shared_ptr<PrefixTier> tier) {
+    tier_ = std::move(tier);
+  }
   // Lets go of the least recently used; false: there is none.
   bool evict();
   std::size_t size() const {
@@ -67,6 +94,7 @@ class PrefixStore {
       std::uint64_t hash) const;
   void remove(Place place);
 
+  std::shared_ptr<PrefixTier> tier_; // may be null
   std::size_t most_;
   std::list<Entry> entries_; // most recently used first
   std::unordered_map<std::uint64_t, std::vector<Place>> by_hash_;

@@ -93,6 +93,40 @@ def test_cached_prompt_goes_on(mlxlm, tmp_path, layout, kind):
     assert re.search(r"^Prompt: 37 tokens", done.err, re.M)
 
 
+def test_a_folder_of_prompts_outlives_the_process(mlxlm, tmp_path):
+    """The second process reads only what is new, and answers the same."""
+    folder = tmp_path / "prompts"
+    story = "Once upon a time there was a fox. " * 20
+    plain = mlxlm("generate", "-p", story + CAPITAL, "-m", 16)
+    first = mlxlm("generate", "-p", story, "-m", 16, "--prompt-cache-dir", folder)
+    assert first.code == 0 and "remembered" not in first.err
+    again = mlxlm("generate", "-p", story + CAPITAL, "-m", 16,
+                  "--prompt-cache-dir", folder)
+    assert again.text == plain.text
+    total = int(re.search(r"^Prompt: (\d+) tokens", again.err, re.M)[1])
+    found = int(re.search(r"^Of them remembered: (\d+) tokens", again.err, re.M)[1])
+    assert 128 <= found < total and found > total - 128
+    for entry in folder.glob("*.entry"):  # damaged: read again, the same answer
+        entry.write_bytes(entry.read_bytes()[:-1])
+    again = mlxlm("generate", "-p", story + CAPITAL, "-m", 16,
+                  "--prompt-cache-dir", folder)
+    assert again.text == plain.text and "remembered" not in again.err
+
+
+def test_measured_budget(mlxlm, fails):
+    done = mlxlm("inspect", "smollm2", "--measure", 200, "--json")
+    assert done.code == 0
+    found = json.loads(done.text)
+    measured = found["measured"]
+    assert measured["token_count"] == 200
+    # Whole pages of 64 tokens.
+    assert measured["kv_bytes"] == 256 * found["kv_bytes_per_token"]
+    assert measured["weight_bytes"] > 50e6 and measured["workspace_bytes"] > 0
+    assert measured["total_bytes"] == sum(
+        measured[k] for k in ("weight_bytes", "kv_bytes", "workspace_bytes"))
+    fails("inspect", "smollm2", "--measure", 100000)
+
+
 def test_foreign_prompt_cache_is_refused(fails, mlxlm, checkpoint, tmp_path):
     file = tmp_path / "prompt.safetensors"
     mlxlm("cache-prompt", "-p", "hello", "--prompt-cache-file", file)

@@ -1,0 +1,334 @@
+#include "generate/disk_prefixes.h"
+
+#include <mlx/transforms.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "core/check.h"
+#include "hub/digest.h"
+
+namespace mlxlm {
+namespace {
+
+constexpr int block_tokens = 64;
+
+using Kind = cache::Layer::Kind;
+
+disk::Key hash(
+    std::span<const std::byte> before,
+    std::span<const std::byte> bytes) {
+  auto sha = hub::make_sha256();
+  sha->update(before);
+  sha->update(bytes);
+  auto text = sha->finish();
+  disk::Key key;
+  auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+  for (std::size_t i = 0; i < key.size(); ++i)
+    key[i] = static_cast<std::byte>(
+        digit(text[2 * i]) * 16 + digit(text[2 * i + 1]));
+  return key;
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+disk::Key with(const disk::Key& key, std::string_view word) {
+  return hash(key, bytes_of(word));
+}
+
+// Of the tokens behind the last block, where a sequence ended last and where a
+// message ended first; and of a block's very end.
+disk::Key tail_key(const disk::Key& key) {
+  return with(key, "tail");
+}
+disk::Key mark_key(const disk::Key& key) {
+  return with(key, "mark");
+}
+disk::Key end_key(const disk::Key& key) {
+  return with(key, "end");
+}
+
+// What a window still shows of a sequence of `length`, in runs.
+std::vector<std::pair<int, int>> shown(const cache::Geometry& g, int length) {
+  if (length <= g.window) return {{0, length}};
+  std::vector<std::pair<int, int>> out;
+  if (g.keep > 0) out.emplace_back(0, g.keep);
+  out.emplace_back(length - (g.window - g.keep), length);
+  return out;
+}
+
+bool exact(const kernels::RowCodec& codec) {
+  using CodecKind = kernels::RowCodec::Kind;
+  return codec.kind == CodecKind::floats || codec.kind == CodecKind::affine;
+}
+
+} // namespace
+
+DiskPrefixes::DiskPrefixes(
+    disk::StoreOptions options,
+    const std::vector<CacheSpec>& specs,
+    const MemoryOptions& memory_options,
+    std::shared_ptr<Memory> memory)
+    : layout_(specs),
+      type_(memory_options.dtype),
+      memory_(std::move(memory)),
+      root_(hash(bytes_of("mlxlm prefix 1\n"), bytes_of(options.owner))),
+      store_(std::move(options)) {
+  const auto& storage = memory_options.storage;
+  if (!exact(storage.keys) || !exact(storage.values))
+    fail(
+        ErrorKind::request,
+        "prompt cache folder",
+        "expected keys and values as numbers or affine codes, found a scheme "
+        "that rounds them when they are read back");
+  layout_.limit(memory_options.max_tokens, memory_options.keep_tokens);
+  plain_ = layout_.recurrent.empty() &&
+      std::none_of(
+               layout_.groups.begin(), layout_.groups.end(), [](auto& group) {
+                 return group.geometry.window > 0;
+               });
+}
+
+bool DiskPrefixes::windowed(const cache::Layer& layer) const {
+  auto group = static_cast<std::size_t>(layer.group);
+  return layout_.groups[group].geometry.window > 0;
+}
+
+// keys[n]: of what the first n blocks hold.
+DiskPrefixes::Keys DiskPrefixes::chain(
+    const std::vector<int>& tokens,
+    std::uint64_t key,
+    int blocks) const {
+  Keys keys{with(root_, std::to_string(key))};
+  std::span all(tokens);
+  for (int i = 0; i < blocks; ++i) {
+    auto ids =
+        all.subspan(static_cast<std::size_t>(i) * block_tokens, block_tokens);
+    keys.push_back(hash(keys.back(), std::as_bytes(ids)));
+  }
+  return keys;
+}
+
+// ---- leaving
+// --------------------------------------------------------------------
+PrefixPart DiskPrefixes::block(
+    const std::vector<int>& tokens,
+    SequenceMemory& memory,
+    int number) const {
+  PrefixPart part;
+  part.first = number * block_tokens;
+  auto begin = tokens.begin() + part.first;
+  part.ids.assign(begin, begin + block_tokens);
+  for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
+    const auto& layer = layout_.layers[i];
+    bool own = layer.kind == Kind::keys_values && !layer.borrows;
+    if (!own || windowed(layer)) continue;
+    auto index = static_cast<int>(i);
+    part.rows.push_back(
+        {index,
+         part.first,
+         memory.rows(index, part.first, block_tokens, true)});
+  }
+  return part;
+}
+
+PrefixPart DiskPrefixes::end_of(
+    const std::vector<int>& tokens,
+    SequenceMemory& memory) const {
+  int length = memory.length();
+  PrefixPart part;
+  part.first = length / block_tokens * block_tokens;
+  part.ids.assign(tokens.begin() + part.first, tokens.begin() + length);
+  Segment segment{&memory, 0, 1, length};
+  for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
+    const auto& layer = layout_.layers[i];
+    auto index = static_cast<int>(i);
+    if (layer.kind == Kind::recurrent) {
+      auto& states = part.states.emplace_back();
+      states.layer = index;
+      auto slot = static_cast<std::size_t>(layer.slot);
+      auto count = static_cast<int>(layout_.recurrent[slot].states.size());
+      for (int k = 0; k < count; ++k)
+        states.states.push_back(memory_->layer(index).state(segment, k));
+      mx::eval(states.states);
+    }
+    if (layer.kind != Kind::keys_values || layer.borrows) continue;
+    std::vector<std::pair<int, int>> runs{{part.first, length}};
+    if (windowed(layer)) {
+      auto group = static_cast<std::size_t>(layer.group);
+      runs = shown(layout_.groups[group].geometry, length);
+    }
+    bool codes = !windowed(layer);
+    for (auto [first, last] : runs)
+      if (last > first)
+        part.rows.push_back(
+            {index, first, memory.rows(index, first, last - first, codes)});
+  }
+  return part;
+}
+
+void DiskPrefixes::leave(
+    const std::vector<int>& tokens,
+    std::uint64_t key,
+    SequenceMemory& memory) {
+  try {
+    leave_all(tokens, key, memory);
+  } catch (const std::exception&) {
+    // Only a chance to save work later is lost.
+  }
+}
+
+void DiskPrefixes::leave_all(
+    const std::vector<int>& tokens,
+    std::uint64_t key,
+    SequenceMemory& memory) {
+  int length = memory.length();
+  int blocks = length / block_tokens;
+  auto keys = chain(tokens, key, blocks);
+  for (int i = 0; i < blocks; ++i)
+    if (!store_.has(keys[i + 1]))
+      store_.put(keys[i + 1], encode(block(tokens, memory, i), type_));
+  if (length > blocks * block_tokens)
+    store_.replace(
+        tail_key(keys.back()), encode(end_of(tokens, memory), type_));
+  if (!plain_) leave_ends(tokens, memory, keys);
+}
+
+// Places before the end that can be come back to: where states are kept (ends
+// of messages, of pages), and the last blocks that windows still reach.
+void DiskPrefixes::leave_ends(
+    const std::vector<int>& tokens,
+    SequenceMemory& memory,
+    const Keys& keys) {
+  bool states = !layout_.recurrent.empty();
+  int whole = memory.length() / block_tokens * block_tokens;
+  int at = states ? memory.length() - 1 : whole;
+  auto copy = memory.fork();
+  for (int places = states ? 5 : 2; places > 0 && at > 0; --places) {
+    at = copy->trim(at);
+    if (at == 0 || (!states && at % block_tokens != 0)) return;
+    const auto& key = keys[static_cast<std::size_t>(at / block_tokens)];
+    bool behind = at % block_tokens != 0;
+    auto place = behind ? mark_key(key) : end_key(key);
+    if (!store_.has(place))
+      store_.put(place, encode(end_of(tokens, *copy), type_));
+    at -= states ? 1 : block_tokens;
+  }
+}
+
+// ---- finding
+// --------------------------------------------------------------------
+std::optional<PrefixPart> DiskPrefixes::read(const disk::Key& key) {
+  auto bytes = store_.get(key);
+  if (!bytes) return std::nullopt;
+  try {
+    return decode(*bytes, type_, layout_);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+// Whether a sequence can be made that ends at or behind `blocks` blocks and
+// leaves at least one token of the prompt.
+std::optional<DiskPrefixes::Place> DiskPrefixes::place(
+    const Keys& keys,
+    int blocks,
+    const std::vector<int>& prompt) {
+  auto most = static_cast<int>(prompt.size()) - 1;
+  int first = blocks * block_tokens;
+  const auto& key = keys[static_cast<std::size_t>(blocks)];
+  for (const auto& tail : {tail_key(key), mark_key(key)}) {
+    auto end = store_.has(tail) ? read(tail) : std::nullopt;
+    if (!end || end->first != first) continue;
+    auto rest = prompt.begin() + first;
+    auto ends = std::mismatch(
+        end->ids.begin(), end->ids.end(), rest, prompt.begin() + most);
+    auto same = static_cast<int>(ends.first - end->ids.begin());
+    bool all = ends.first == end->ids.end();
+    if (same > 0 && (plain_ || all))
+      return Place{blocks, std::move(end), first + same};
+  }
+  if (plain_) return Place{blocks, std::nullopt, first};
+  if (blocks == 0 || !store_.has(end_key(key))) return std::nullopt;
+  auto end = read(end_key(key));
+  if (!end || end->first != first || !end->ids.empty()) return std::nullopt;
+  return Place{blocks, std::move(end), first};
+}
+
+std::optional<PrefixFound> DiskPrefixes::find(
+    const std::vector<int>& prompt,
+    std::uint64_t key,
+    int least) {
+  auto most = static_cast<int>(prompt.size()) - 1;
+  auto keys = chain(prompt, key, std::max(most, 0) / block_tokens);
+  int blocks = 0;
+  while (blocks + 1 < static_cast<int>(keys.size()) &&
+         store_.has(keys[static_cast<std::size_t>(blocks) + 1]))
+    ++blocks;
+  for (; (blocks + 1) * block_tokens > least && blocks >= 0; --blocks) {
+    auto found = place(keys, blocks, prompt);
+    if (!found || found->length <= least || found->length == 0) continue;
+    int usable = blocks;
+    if (auto memory = restore(keys, *found, prompt, usable))
+      return PrefixFound{std::move(memory), found->length};
+    blocks = std::min(blocks, usable + 1); // less one
+  }
+  return std::nullopt;
+}
+
+std::unique_ptr<SequenceMemory> DiskPrefixes::restore(
+    const Keys& keys,
+    const Place& place,
+    const std::vector<int>& prompt,
+    int& usable) {
+  int behind = place.end ? static_cast<int>(place.end->ids.size()) : 0;
+  int length = place.blocks * block_tokens + behind;
+  auto memory = memory_->sequence();
+  try {
+    memory->begin(length);
+  } catch (const Error&) {
+    usable = 0; // no room
+    return nullptr;
+  }
+  try {
+    for (int i = 0; i < place.blocks; ++i) {
+      auto part = read(keys[static_cast<std::size_t>(i) + 1]);
+      auto begin = prompt.begin() + i * block_tokens;
+      bool good =
+          part && part->first == i * block_tokens &&
+          std::equal(
+              part->ids.begin(), part->ids.end(), begin, begin + block_tokens);
+      if (!good) {
+        memory->rollback();
+        usable = i;
+        return nullptr;
+      }
+      apply(*part, *memory, length);
+    }
+    if (place.end) apply(*place.end, *memory, length);
+  } catch (const std::exception&) {
+    memory->rollback();
+    return nullptr;
+  }
+  memory->commit(length);
+  memory->mark();
+  if (memory->length() > place.length) memory->trim(place.length);
+  return memory->length() == place.length ? std::move(memory) : nullptr;
+}
+
+void DiskPrefixes::apply(
+    const PrefixPart& part,
+    SequenceMemory& memory,
+    int length) {
+  for (const auto& rows : part.rows)
+    memory.set_rows(rows.layer, rows.first, rows.rows);
+  Segment segment{&memory, 0, length, 0};
+  for (const auto& layer : part.states)
+    for (std::size_t i = 0; i < layer.states.size(); ++i)
+      memory_->layer(layer.layer)
+          .set_state(segment, static_cast<int>(i), layer.states[i]);
+}
+
+} // namespace mlxlm
