@@ -63,7 +63,7 @@ class ModelEngine final : public serve::Engine {
     if (!asked_.valid())
       asked_ = std::async(
           std::launch::async, [model = model_] { return model->memory(); });
-    if (asked_.wait_for(50ms) == std::future_status::ready)
+    if (asked_.wait_for(2ms) == std::future_status::ready)
       memory_ = asked_.get();
     return memory_;
   }
