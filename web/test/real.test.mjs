@@ -44,7 +44,7 @@ after(async () => {
 });
 
 test('real: headers, and files that are not sent twice', { skip }, async () => {
-  const page = await fetch(url);
+  const page = await fetch(url, { headers: { accept: 'text/html' } });
   assert.equal(page.status, 200);
   assert.match(page.headers.get('content-type'), /^text\/html/);
   const policy = page.headers.get('content-security-policy');
