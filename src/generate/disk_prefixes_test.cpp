@@ -196,14 +196,17 @@ TEST(DiskPrefixes, AffineCodesComeBackAsTheyWere) {
   MemoryOptions packed{.storage = {.keys = codec, .values = codec}};
   disk::Folder folder;
   auto text = random_tokens(400, 1);
-  Process first("llama", folder.path(), "model", packed);
-  append(text, first.ask(text, 20).tokens);
-  append(text, random_tokens(20, 2));
-  auto live = first.ask(text, 8);
-  EXPECT_GT(live.cached, 400);
+  Process::Answer live;
+  { // what is under way to the disk arrives before it ends
+    Process first("llama", folder.path(), "model", packed);
+    append(text, first.ask(text, 20).tokens);
+    append(text, random_tokens(20, 2));
+    live = first.ask(text, 8);
+    EXPECT_GT(live.cached, 400);
+  }
   Process second("llama", folder.path(), "model", packed);
   auto answer = second.ask(text, 8);
-  EXPECT_EQ(answer.cached, live.cached);
+  EXPECT_GE(answer.cached, live.cached); // the second question is there too
   EXPECT_EQ(answer.tokens, live.tokens);
   RowCodec turbo{RowCodec::Kind::turbo, 4};
   MemoryOptions rounds{.storage = {.keys = turbo, .values = turbo}};

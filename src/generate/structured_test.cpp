@@ -147,7 +147,7 @@ TEST_F(Structured, RefusalsNameThePlace) {
       error({Type::json_schema, R"({"type": "nothing"})"}),
       testing::HasSubstr("nothing"));
   EXPECT_NE(error({Type::regex, "("}), "");
-  EXPECT_NE(error({Type::grammar, "start:"}), "");
+  EXPECT_NE(error({Type::grammar, "start: ("}), "");
 }
 
 TEST_F(Structured, CallsAreForced) {
