@@ -14,7 +14,7 @@ const shots = process.env.SHOTS;
 let server, url, folder, browser;
 
 async function start() {
-  const child = spawn(program, ['serve', '--port', '0', '--no-access-log', '--max-tokens', '60', '--conversations', join(folder, 'kept.db')], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(program, ['serve', '--port', '0', '--no-access-log', '--max-tokens', '4000', '--conversations', join(folder, 'kept.db')], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   const at = await new Promise((resolve, reject) => {
     child.stderr.on('data', (data) => {
@@ -62,21 +62,21 @@ test('real: send, stream, stop, edit, reload', { skip }, async () => {
   const first = await answer(page);
   assert.match(await first.innerText(), /Paris/);
   assert.match(await first.locator('.stats').innerText(), /tokens.*tok\/s.*prompt \d+/s);
-  await send(page, 'And now tell me a very long story about it.');
+  await send(page, 'Write a very long story of at least 2000 words.');
   await page.locator('article').nth(3).locator('.markdown p').first().waitFor();
   await page.getByRole('button', { name: 'Stop' }).click();
   const stopped = await answer(page);
   assert.match(await stopped.innerText(), /Stopped/);
   await page.locator('article.user').first().hover();
   await page.getByRole('button', { name: 'Edit and send again' }).first().click();
-  await page.getByLabel('Edit the message').fill('What is the capital of Italy?');
+  await page.getByLabel('Edit the message').fill('What is the capital of Germany?');
   await page.keyboard.press('Control+Enter');
-  await page.locator('article.assistant').first().getByText(/Rome/).waitFor();
+  await page.locator('article.assistant').first().getByText(/Berlin/).waitFor();
   await answer(page);
   if (shots) await page.screenshot({ path: `${shots}/real-desktop.png` });
   await page.waitForTimeout(300);
   await page.reload();
-  await page.locator('article.assistant').first().getByText(/Rome/).waitFor();
+  await page.locator('article.assistant').first().getByText(/Berlin/).waitFor();
   await page.getByRole('link', { name: 'Live view' }).click();
   await page.getByRole('region', { name: 'Memory' }).waitFor();
   await page.waitForTimeout(2500);
