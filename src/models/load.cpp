@@ -131,18 +131,26 @@ std::string quantization(const ParameterTable& table) {
   return most;
 }
 
-// A number or a list of them.
-std::vector<int> token_ids(const Fields& f, std::string_view key) {
+// A number or a list of them, each of the model's vocabulary.
+std::vector<int> token_ids(const Fields& f, std::string_view key, int vocab) {
   if (!f.has(key)) return {};
   auto ids = f.req<Json>(key).is_array() ? f.req<std::vector<int>>(key)
                                          : std::vector<int>{f.req<int>(key)};
   for (int id : ids)
-    if (id < 0)
-      fail(ErrorKind::config, f.where(key), "expected token ids, found {}", id);
+    if (id < 0 || id >= vocab)
+      fail(
+          ErrorKind::config,
+          f.where(key),
+          "expected token ids below {}, found {}",
+          vocab,
+          id);
   return ids;
 }
 
-std::vector<int> end_tokens(const std::string& path, const Fields& config) {
+std::vector<int> end_tokens(
+    const std::string& path,
+    const Fields& config,
+    int vocab) {
   auto file = std::filesystem::path(path) / "generation_config.json";
   std::error_code ignored;
   if (std::filesystem::is_regular_file(file, ignored)) {
@@ -150,12 +158,12 @@ std::vector<int> end_tokens(const std::string& path, const Fields& config) {
     Fields generation(
         read_json(file.string(), {.nonfinite = true}),
         "generation_config.json");
-    auto ids = token_ids(generation, "eos_token_id");
+    auto ids = token_ids(generation, "eos_token_id", vocab);
     if (!ids.empty()) return ids;
   }
-  auto ids = token_ids(config, "eos_token_id");
+  auto ids = token_ids(config, "eos_token_id", vocab);
   if (ids.empty() && config.is_object("text_config"))
-    ids = token_ids(config.sub("text_config"), "eos_token_id");
+    ids = token_ids(config.sub("text_config"), "eos_token_id", vocab);
   return ids;
 }
 
@@ -200,6 +208,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
   loader->finish(ignored_tensors(t));
   auto table = std::make_shared<ParameterTable>(loader->take_table());
   auto summary = quantization(*table);
+  auto ends = end_tokens(path, checkpoint.config, model->vocab());
   return {
       .config = checkpoint.config,
       .model_type = std::string(t.family->model_type),
@@ -209,7 +218,7 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
       .stored_type = stored,
       .quantization = summary,
       .max_positions = context_length(t.config),
-      .eos_tokens = end_tokens(path, checkpoint.config)};
+      .eos_tokens = std::move(ends)};
 }
 
 std::vector<CacheSpec> remembered(const Checkpoint& checkpoint) {

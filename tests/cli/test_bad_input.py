@@ -40,6 +40,7 @@ def test_good_checkpoint(mlxlm, checkpoint):
     ({"num_key_value_heads": 0}, "num_key_value_heads"),
     ({"vocab_size": 10**12}, "vocab_size"),
     ({"eos_token_id": -1}, "eos_token_id"),
+    ({"eos_token_id": [1, 100000]}, "eos_token_id"),
     ({"eos_token_id": "one"}, "eos_token_id"),
     ({"quantization": {"bits": "four", "group_size": 64}}, "bits"),
     ({"quantization": {"bits": 0, "group_size": 64}}, "bits"),
