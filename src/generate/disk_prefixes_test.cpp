@@ -6,43 +6,15 @@
 
 #include "disk/testing.h"
 #include "generate/disk_prefixes.h"
-#include "generate/model_runner.h"
-#include "models/families.h"
-#include "weights/loader.h"
+#include "generate/turns_testing.h"
 
 namespace mlxlm {
 namespace {
 
-Json tiny() {
-  return {
-      {"hidden_size", 32},
-      {"num_hidden_layers", 4},
-      {"num_attention_heads", 4},
-      {"num_key_value_heads", 2},
-      {"head_dim", 32},
-      {"intermediate_size", 32},
-      {"vocab_size", 97},
-      {"max_position_embeddings", 8192},
-      {"rms_norm_eps", 1e-5},
-      {"tie_word_embeddings", false},
-      {"sliding_window", 100},
-      {"sliding_window_pattern", 2},
-      {"query_pre_attn_scalar", 8},
-      {"hybrid_override_pattern", "M*-M"},
-      {"mamba_num_heads", 4},
-      {"mamba_head_dim", 8},
-      {"ssm_state_size", 8},
-      {"n_groups", 2},
-      {"linear_num_key_heads", 2},
-      {"linear_num_value_heads", 4},
-      {"linear_key_head_dim", 32},
-      {"linear_value_head_dim", 8},
-      {"full_attn_idxs", {1}},
-      {"block_dim", 32},
-      {"conv_L_cache", 3}};
-}
-
-constexpr int stop = 1; // ends messages
+using turns::Answer;
+using turns::append;
+using turns::random_tokens;
+using turns::stop;
 
 // A runner as one process has it.
 class Process {
@@ -52,10 +24,7 @@ class Process {
       const std::string& folder,
       const std::string& owner = "model",
       MemoryOptions options = {}) {
-    auto loader = Loader::random({.seed = 5}, {});
-    for (const auto& f : models::families())
-      if (f.model_type == family)
-        model_ = f.build(Fields(tiny(), "config.json"), loader->root());
+    model_ = turns::tiny_model(family, 32);
     auto specs = model_->caches();
     std::shared_ptr<Memory> memory = make_memory(specs, options);
     std::shared_ptr<PrefixTier> tier;
@@ -69,38 +38,8 @@ class Process {
         model_, memory, SequenceBudget{}, std::move(tier));
   }
 
-  struct Answer {
-    int cached = 0;
-    std::vector<int> tokens;
-  };
   Answer ask(const std::vector<int>& prompt, int count) {
-    auto request = std::make_shared<Request>();
-    request->prompt = prompt;
-    request->sampling.temperature = 0;
-    request->stop_tokens =
-        std::make_shared<const std::set<int>>(std::set<int>{stop});
-    Scheduler scheduler({.step_tokens = 512});
-    Job job{
-        .id = ++id_,
-        .prefill = static_cast<int>(prompt.size()),
-        .new_tokens = count};
-    if (auto tokens = runner_->state_tokens()) {
-      job.align = tokens;
-      for (std::size_t i = 0; i + 1 < prompt.size(); ++i)
-        if (prompt[i] == stop) job.ends.push_back(static_cast<int>(i) + 1);
-    }
-    scheduler.submit(job);
-    scheduler.admit();
-    Answer answer;
-    answer.cached = runner_->open(id_, request);
-    scheduler.skip(id_, answer.cached);
-    while (static_cast<int>(answer.tokens.size()) < count) {
-      runner_->start(scheduler.plan());
-      for (const auto& drawn : runner_->finish())
-        answer.tokens.push_back(drawn.token);
-    }
-    runner_->close(id_);
-    return answer;
+    return turns::ask(*runner_, ++id_, turns::greedy(prompt), count);
   }
 
  private:
@@ -108,18 +47,6 @@ class Process {
   std::unique_ptr<ModelRunner> runner_;
   std::uint64_t id_ = 0;
 };
-
-std::vector<int> random_tokens(int n, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<int> ids(n);
-  for (auto& id : ids)
-    id = 2 + static_cast<int>(random() % 95);
-  return ids;
-}
-
-void append(std::vector<int>& to, const std::vector<int>& more) {
-  to.insert(to.end(), more.begin(), more.end());
-}
 
 class OnDisk : public testing::TestWithParam<const char*> {};
 
@@ -196,7 +123,7 @@ TEST(DiskPrefixes, AffineCodesComeBackAsTheyWere) {
   MemoryOptions packed{.storage = {.keys = codec, .values = codec}};
   disk::Folder folder;
   auto text = random_tokens(400, 1);
-  Process::Answer live;
+  Answer live;
   { // what is under way to the disk arrives before it ends
     Process first("llama", folder.path(), "model", packed);
     append(text, first.ask(text, 20).tokens);

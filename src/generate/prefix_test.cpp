@@ -3,108 +3,31 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 
-#include "generate/model_runner.h"
-#include "models/families.h"
-#include "weights/loader.h"
+#include "generate/turns_testing.h"
 
 namespace mlxlm {
 namespace {
 
-Json tiny() {
-  return {
-      {"hidden_size", 32},
-      {"num_hidden_layers", 4},
-      {"num_attention_heads", 4},
-      {"num_key_value_heads", 2},
-      {"head_dim", 8},
-      {"intermediate_size", 32},
-      {"vocab_size", 97},
-      {"max_position_embeddings", 8192},
-      {"rms_norm_eps", 1e-5},
-      {"tie_word_embeddings", false},
-      {"sliding_window", 100},
-      {"sliding_window_pattern", 2},
-      {"query_pre_attn_scalar", 8},
-      {"hybrid_override_pattern", "M*-M"},
-      {"mamba_num_heads", 4},
-      {"mamba_head_dim", 8},
-      {"ssm_state_size", 8},
-      {"n_groups", 2},
-      {"mamba_n_heads", 8},
-      {"mamba_d_head", 8},
-      {"mamba_d_state", 8},
-      {"linear_num_key_heads", 2},
-      {"linear_num_value_heads", 4},
-      {"linear_key_head_dim", 32},
-      {"linear_value_head_dim", 8},
-      {"full_attn_idxs", {1}},
-      {"block_dim", 32},
-      {"conv_L_cache", 3}};
-}
-
-std::vector<int> random_tokens(int n, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<int> ids(n);
-  for (auto& id : ids)
-    id = 2 + static_cast<int>(random() % 95); // 1 ends messages
-  return ids;
-}
-
-constexpr int stop = 1;
+using turns::Answer;
+using turns::append;
+using turns::random_tokens;
+using turns::stop;
 
 // A runner and what an engine does with it, one request at a time.
 class Turns {
  public:
   explicit Turns(const char* family, MemoryOptions options = {}) {
-    auto loader = Loader::random({.seed = 5}, {});
-    for (const auto& f : models::families())
-      if (f.model_type == family)
-        model_ = f.build(Fields(tiny(), "config.json"), loader->root());
+    model_ = turns::tiny_model(family, 8);
     memory_ = make_memory(model_->caches(), options);
     runner_ = std::make_unique<ModelRunner>(model_, memory_);
   }
 
-  struct Answer {
-    int cached = 0;
-    std::vector<int> tokens;
-    std::vector<float> logprobs;
-  };
-
   Answer ask(const std::vector<int>& prompt, int count, bool share = true) {
-    auto request = std::make_shared<Request>();
-    request->prompt = prompt;
+    auto request = turns::greedy(prompt);
     request->logprobs = true;
     request->share_prefix = share;
-    request->sampling.temperature = 0;
-    request->stop_tokens =
-        std::make_shared<const std::set<int>>(std::set<int>{stop});
-    Scheduler scheduler({.step_tokens = 512});
-    Job job{
-        .id = ++id_,
-        .prefill = static_cast<int>(prompt.size()),
-        .new_tokens = count};
-    if (auto tokens = runner_->state_tokens()) {
-      job.align = tokens;
-      for (std::size_t i = 0; i + 1 < prompt.size(); ++i)
-        if (prompt[i] == stop) job.ends.push_back(static_cast<int>(i) + 1);
-    }
-    scheduler.submit(job);
-    scheduler.admit();
-    Answer answer;
-    answer.cached = runner_->open(id_, request);
-    scheduler.skip(id_, answer.cached);
-    while (static_cast<int>(answer.tokens.size()) < count) {
-      runner_->start(scheduler.plan());
-      for (const auto& drawn : runner_->finish()) {
-        EXPECT_EQ(drawn.error, "");
-        answer.tokens.push_back(drawn.token);
-        answer.logprobs.push_back(drawn.logprob);
-      }
-    }
-    runner_->close(id_);
-    return answer;
+    return turns::ask(*runner_, ++id_, request, count);
   }
 
   Memory& memory() {
@@ -118,13 +41,9 @@ class Turns {
   std::uint64_t id_ = 0;
 };
 
-void append(std::vector<int>& to, const std::vector<int>& more) {
-  to.insert(to.end(), more.begin(), more.end());
-}
-
 class Prefixes : public testing::TestWithParam<const char*> {
  protected:
-  static void expect_same(const Turns::Answer& a, const Turns::Answer& b) {
+  static void expect_same(const Answer& a, const Answer& b) {
     EXPECT_EQ(a.tokens, b.tokens);
     for (std::size_t i = 0; i < a.logprobs.size(); ++i)
       EXPECT_NEAR(a.logprobs[i], b.logprobs[i], 1e-4) << i;

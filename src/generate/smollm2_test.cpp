@@ -2,9 +2,9 @@
 // installed.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 
+#include "generate/default_model_testing.h"
 #include "generate/sampling/sampler.h"
 #include "mlxlm/chat.h"
 #include "mlxlm/error.h"
@@ -13,23 +13,8 @@
 namespace mlxlm {
 namespace {
 
-class SmolLM2 : public testing::Test {
+class SmolLM2 : public WithDefaultModel {
  protected:
-  static void SetUpTestSuite() {
-    setenv("MLXLM_DEPS", MLXLM_SOURCE_DIR "/.deps", 0);
-    try {
-      resolve("smollm2");
-    } catch (const Error&) {
-      return;
-    }
-    model_ = load("smollm2");
-  }
-  static void TearDownTestSuite() {
-    model_.reset();
-  }
-  void SetUp() override {
-    if (!model_) GTEST_SKIP() << "smollm2 is not installed";
-  }
   static std::vector<int> tokens(Generation& generation) {
     std::vector<int> result;
     while (auto event = generation.next())
@@ -44,9 +29,7 @@ class SmolLM2 : public testing::Test {
     p.max_tokens = max_tokens;
     return p;
   }
-  static std::shared_ptr<ModelContainer> model_;
 };
-std::shared_ptr<ModelContainer> SmolLM2::model_;
 
 TEST_F(SmolLM2, AnswersSensibly) {
   ChatSession chat(model_, {.parameters = greedy(40)});

@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <regex>
 
 #include "core/json.h"
 #include "generate/codec.h"
 #include "generate/constraint_maker.h"
+#include "generate/default_model_testing.h"
 #include "mlxlm/error.h"
 #include "mlxlm/model.h"
 #include "text/tools/grammar.h"
@@ -28,24 +28,8 @@ constexpr const char* person = R"({
     "pet": {"anyOf": [{"type": "null"}, {"type": "boolean"}]}},
   "required": ["name", "age", "tags", "pet"]})";
 
-class Structured : public testing::Test {
+class Structured : public WithDefaultModel {
  protected:
-  static void SetUpTestSuite() {
-    setenv("MLXLM_DEPS", MLXLM_SOURCE_DIR "/.deps", 0);
-    try {
-      resolve("smollm2");
-    } catch (const Error&) {
-      return;
-    }
-    model_ = load("smollm2");
-  }
-  static void TearDownTestSuite() {
-    model_.reset();
-  }
-  void SetUp() override {
-    if (!model_) GTEST_SKIP() << "smollm2 is not installed";
-  }
-
   static std::vector<int> prompt(const std::string& text) {
     return model_->apply_chat_template(
         {.messages =
@@ -60,10 +44,7 @@ class Structured : public testing::Test {
     p.response_format = std::move(format);
     return p;
   }
-
-  static std::shared_ptr<ModelContainer> model_;
 };
-std::shared_ptr<ModelContainer> Structured::model_;
 
 void expect_person(const std::string& text) {
   auto json = Json::parse(text, nullptr, false);
