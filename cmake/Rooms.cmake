@@ -4,6 +4,28 @@
 # _test.cpp go to the room's test program, *_bench.cpp are one benchmark each, and
 # main.cpp is left to mlxlm_program.
 # A room marked MLX exists only when MLXLM_MLX is on.
+#
+# With MLXLM_UNITY the compiler sees the sources of a target several at a time: most of
+# a source's cost is the headers it reads, so a first build takes a third of the time.
+# The clang preset compiles each source alone and so finds includes that are missing.
+option(MLXLM_UNITY "Compile several sources of a room together" OFF)
+
+# mlxlm_unity(TARGET SOURCE...): kernels that change the compiler's target for
+# themselves stay alone.
+function(mlxlm_unity target)
+  if(NOT MLXLM_UNITY)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  foreach(source ${ARGN})
+    file(STRINGS "${source}" alone LIMIT_COUNT 1
+         REGEX "foreach_target|#pragma GCC target|-inl\\.h")
+    if(alone)
+      set_source_files_properties("${source}" PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    endif()
+  endforeach()
+endfunction()
+
 function(mlxlm_room name)
   cmake_parse_arguments(ROOM "MLX" "" "USES;LINK" ${ARGN})
   if(ROOM_MLX AND NOT MLXLM_MLX)
@@ -19,6 +41,7 @@ function(mlxlm_room name)
   set(target mlxlm_${name})
   if(sources)
     add_library(${target} STATIC ${sources})
+    mlxlm_unity(${target} ${sources})
     set(scope PUBLIC)
   else()
     add_library(${target} INTERFACE)
@@ -38,6 +61,7 @@ function(mlxlm_room name)
 
   if(MLXLM_TESTS AND tests)
     add_executable(${name}_tests ${tests})
+    mlxlm_unity(${name}_tests ${tests})
     target_link_libraries(${name}_tests PRIVATE ${target} GTest::gtest GTest::gtest_main
                                                 GTest::gmock)
     target_compile_definitions(${name}_tests

@@ -91,6 +91,14 @@ std::size_t Geometry::bytes_per_token(mx::Dtype type) const {
       mx::size_of(type);
 }
 
+std::vector<std::pair<int, int>> Geometry::shown(int length) const {
+  if (window == 0 || length <= window) return {{0, length}};
+  std::vector<std::pair<int, int>> out;
+  if (keep > 0) out.emplace_back(0, keep);
+  out.emplace_back(length - (window - keep), length);
+  return out;
+}
+
 Layout::Layout(const std::vector<CacheSpec>& specs) {
   for (auto& spec : specs)
     std::visit(Builder{*this}, spec);

@@ -6,6 +6,7 @@
 #include <mlx/dtype.h>
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "cache/memory.h"
@@ -23,6 +24,8 @@ struct Geometry {
 
   bool operator==(const Geometry&) const = default;
   std::size_t bytes_per_token(mx::Dtype type) const;
+  // What is still seen of a sequence of `length` tokens, as runs [first, last).
+  std::vector<std::pair<int, int>> shown(int length) const;
 };
 
 struct Group {

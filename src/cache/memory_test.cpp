@@ -164,7 +164,7 @@ class Script {
   }
 
   void run(int steps) {
-    for (int i = 0; i < steps && !testing::Test::HasFailure(); ++i)
+    for (int i = 0; i < steps && !::testing::Test::HasFailure(); ++i)
       act();
     sequences_.clear();
     EXPECT_EQ(memory_->bytes(), 0u);
@@ -416,7 +416,7 @@ std::vector<Kind> kinds() {
   };
 }
 
-class MemoryScripts : public testing::TestWithParam<unsigned> {};
+class MemoryScripts : public ::testing::TestWithParam<unsigned> {};
 
 TEST_P(MemoryScripts, AgreeWithOracle) {
   auto seed = GetParam();
@@ -467,7 +467,7 @@ TEST_P(MemoryScripts, PackedPagesAgreeWithThePlainCodecs) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, MemoryScripts, testing::Range(1u, 7u));
+INSTANTIATE_TEST_SUITE_P(Seeds, MemoryScripts, ::testing::Range(1u, 7u));
 
 // ---- batch invariance -------------------------------------------------------
 
@@ -677,7 +677,7 @@ TEST(Memory, RefusedBeginChangesNothing) {
     FAIL() << "expected a refusal";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::resource);
-    EXPECT_THAT(e.what(), testing::HasSubstr("1024 of 1536 bytes in use"));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("1024 of 1536 bytes in use"));
   }
   EXPECT_EQ(memory->bytes(), 2 * page);
   EXPECT_EQ(b->length(), 0);

@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 using testing::raw;
 using testing::TempFolder;
 
-std::string parse_error(std::string_view bytes) {
+std::string gguf_error(std::string_view bytes) {
   return error_of([&] { parse_gguf(as_bytes(bytes), "m.gguf"); });
 }
 
@@ -87,7 +87,7 @@ TEST(Gguf, MetadataOfTheWrongKindNamesTheKey) {
 std::string with(auto&& change) {
   GgufBuilder b;
   change(b);
-  return parse_error(b.build());
+  return gguf_error(b.build());
 }
 
 std::string list(
@@ -118,12 +118,12 @@ TEST(Gguf, RefusesBrokenHeaders) {
         with([&](auto& b) { b.key_count = n; }),
         HasSubstr("metadata keys in a file of"));
   }
-  EXPECT_THAT(parse_error(""), HasSubstr("incomplete download?"));
+  EXPECT_THAT(gguf_error(""), HasSubstr("incomplete download?"));
 }
 
 TEST(Gguf, RefusesBrokenKeys) {
   auto raw_key = [](std::uint64_t length, std::string_view rest) {
-    return parse_error(
+    return gguf_error(
         "GGUF" + raw(3u) + raw(std::uint64_t{0}) + raw(std::uint64_t{1}) +
         raw(length) + std::string(rest) + std::string(64, '\0'));
   };
@@ -243,7 +243,7 @@ TEST(Gguf, RefusesBrokenTensors) {
 TEST(Gguf, RefusesEveryTruncation) { // G18
   auto whole = small().build();
   for (std::size_t n = 0; n < whole.size(); ++n)
-    EXPECT_NE(parse_error(whole.substr(0, n)), "no error") << n;
+    EXPECT_NE(gguf_error(whole.substr(0, n)), "no error") << n;
 }
 
 std::string part(int number, int count, const char* tensor) {

@@ -10,7 +10,7 @@ namespace mlxlm {
 namespace {
 
 template <typename T>
-T load(const std::byte* at) {
+T load_as(const std::byte* at) {
   T out;
   std::memcpy(&out, at, sizeof(T));
   return out;
@@ -22,7 +22,7 @@ void convert(
     std::span<float> out,
     auto&& to_float) {
   for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = to_float(load<T>(bytes.data() + i * sizeof(T)));
+    out[i] = to_float(load_as<T>(bytes.data() + i * sizeof(T)));
 }
 
 template <typename T>
@@ -35,7 +35,7 @@ void integers(
     std::span<const std::byte> bytes,
     std::vector<std::int64_t>& out) {
   for (std::size_t i = 0; i + sizeof(T) <= bytes.size(); i += sizeof(T))
-    out.push_back(static_cast<std::int64_t>(load<T>(bytes.data() + i)));
+    out.push_back(static_cast<std::int64_t>(load_as<T>(bytes.data() + i)));
 }
 
 [[noreturn]] void refuse(const RowTensor& tensor, std::string_view expected) {

@@ -7,7 +7,7 @@
 namespace mlxlm::cli {
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string shell_quoted(std::string_view text) {
   std::string out = "'";
   for (char c : text)
     out += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -91,18 +91,20 @@ std::string zsh() {
   std::string names, cases;
   for (auto& command : commands()) {
     names += fmt::format(
-        "    {}\n", quoted(command.name + ":" + zsh_text(command.summary)));
+        "    {}\n",
+        shell_quoted(command.name + ":" + zsh_text(command.summary)));
     cases += fmt::format("    {})\n      _arguments", command.name);
     for (auto& s : settings_of(command.name)) {
       if (s.positional)
         cases += fmt::format(
             " \\\n        {}",
-            quoted(fmt::format(":{}:{}", zsh_text(s.help), zsh_action(s))));
+            shell_quoted(
+                fmt::format(":{}:{}", zsh_text(s.help), zsh_action(s))));
       for (auto& name : option_words(s)) {
         auto text = fmt::format("{}[{}]", name, zsh_text(s.help));
         if (s.kind != Kind::flag)
           text += fmt::format(":{}:{}", zsh_text(s.value), zsh_action(s));
-        cases += " \\\n        " + quoted(text);
+        cases += " \\\n        " + shell_quoted(text);
       }
     }
     cases += " \\\n        '--help[explain the command]' ;;\n";
@@ -124,14 +126,14 @@ std::string fish() {
     out += fmt::format(
         "complete -c mlxlm -n __fish_use_subcommand -a {} -d {}\n",
         command.name,
-        quoted(command.summary));
+        shell_quoted(command.summary));
   for (auto& command : commands()) {
     auto when = fmt::format(
         "complete -c mlxlm -n '__fish_seen_subcommand_from {}'", command.name);
     for (auto& s : settings_of(command.name)) {
       if (s.positional) {
         if (!s.choices.empty())
-          out += fmt::format("{} -a {}\n", when, quoted(s.choices));
+          out += fmt::format("{} -a {}\n", when, shell_quoted(s.choices));
         continue;
       }
       out += when;
@@ -144,9 +146,9 @@ std::string fish() {
           out += " -o " + name.substr(1);
       }
       if (s.kind != Kind::flag) out += " -r";
-      if (!s.choices.empty()) out += " -a " + quoted(s.choices);
+      if (!s.choices.empty()) out += " -a " + shell_quoted(s.choices);
       if (takes_path(s)) out += " -F";
-      out += " -d " + quoted(s.help) + "\n";
+      out += " -d " + shell_quoted(s.help) + "\n";
     }
   }
   return out;

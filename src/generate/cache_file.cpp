@@ -70,15 +70,6 @@ CacheRows cut(const CacheRows& x, int first, int count) {
   return out;
 }
 
-// What a window still shows of a sequence of `length`, in runs.
-std::vector<std::pair<int, int>> shown(const cache::Geometry& g, int length) {
-  if (g.window == 0 || length <= g.window) return {{0, length}};
-  std::vector<std::pair<int, int>> out;
-  if (g.keep > 0) out.emplace_back(0, g.keep);
-  out.emplace_back(length - (g.window - g.keep), length);
-  return out;
-}
-
 void restore_rows(
     const CacheFileLayer& from,
     const cache::Geometry& g,
@@ -95,7 +86,7 @@ void restore_rows(
         fmt::format(
             "{} heads of {} and {} values", g.kv_heads, g.k_dim, g.v_dim));
   }
-  for (auto [first, last] : shown(g, from.offset)) {
+  for (auto [first, last] : g.shown(from.offset)) {
     for (int i = first; i < last; ++i) {
       auto& all = from.positions;
       if (!std::binary_search(all.begin(), all.end(), i))
@@ -173,7 +164,7 @@ CacheFileLayer layer_of(
     out.keep = g.keep;
   }
   bool codes = g.window == 0;
-  for (auto [first, last] : shown(g, out.offset)) {
+  for (auto [first, last] : g.shown(out.offset)) {
     append(out.rows, sequence.rows(index, first, last - first, codes));
     for (int i = first; i < last; ++i)
       out.positions.push_back(i);

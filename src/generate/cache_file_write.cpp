@@ -11,17 +11,17 @@
 namespace mlxlm {
 namespace {
 
-using Kind = CacheFileLayer::Kind;
+using FileKind = CacheFileLayer::Kind;
 
-const char* class_of(Kind kind) {
+const char* class_of(FileKind kind) {
   switch (kind) {
-    case Kind::rotating:
+    case FileKind::rotating:
       return "RotatingKVCache";
-    case Kind::quantized:
+    case FileKind::quantized:
       return "QuantizedKVCache";
-    case Kind::states:
+    case FileKind::states:
       return "ArraysCache";
-    case Kind::plain:
+    case FileKind::plain:
       break;
   }
   return "KVCache";
@@ -139,19 +139,19 @@ class Writer {
   std::vector<int> numbers_of(const CacheFileLayer& layer) const {
     constexpr int step = 256; // of mlx-swift-lm's buffers
     switch (layer.kind) {
-      case Kind::plain:
+      case FileKind::plain:
         // Layout A knows by the number of rows.
         return python_ ? std::vector<int>{layer.offset} : std::vector<int>{};
-      case Kind::rotating:
+      case FileKind::rotating:
         if (python_) {
           return {layer.offset, layer.keep, layer.max_size, layer.rows.count};
         }
         return {
             layer.keep, layer.max_size, step, layer.offset, layer.rows.count};
-      case Kind::quantized:
+      case FileKind::quantized:
         if (python_) return {layer.offset, layer.group, layer.bits};
         return {step, layer.offset, layer.group, layer.bits};
-      case Kind::states:
+      case FileKind::states:
         break;
     }
     return {};
@@ -162,7 +162,7 @@ class Writer {
         class_of(layer.kind);
     auto name = [&](int i) { return fmt::format("{}.{}", index, i); };
     int n = layer.rows.count, h = layer.heads, arrays = 2;
-    if (layer.kind == Kind::states) {
+    if (layer.kind == FileKind::states) {
       arrays = int(layer.states.size());
       for (int i = 0; i < arrays; ++i) {
         auto x = mx::contiguous(mx::astype(layer.states[i], mx::float32));
@@ -173,7 +173,7 @@ class Writer {
             x.data<float>(),
             x.nbytes());
       }
-    } else if (layer.kind == Kind::quantized) {
+    } else if (layer.kind == FileKind::quantized) {
       add_codes(name(0), layer.rows.k_codes, layer, layer.k_dim);
       add_codes(name(1), layer.rows.v_codes, layer, layer.v_dim);
     } else {

@@ -12,7 +12,7 @@
 
 namespace mlxlm {
 
-class WithDefaultModel : public testing::Test {
+class WithDefaultModel : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     setenv("MLXLM_DEPS", MLXLM_SOURCE_DIR "/.deps", 0);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int block_tokens = 64;
 
-using Kind = cache::Layer::Kind;
+using LayerKind = cache::Layer::Kind;
 
 disk::Key hash(
     std::span<const std::byte> before,
@@ -48,15 +48,6 @@ disk::Key mark_key(const disk::Key& key) {
 }
 disk::Key end_key(const disk::Key& key) {
   return with(key, "end");
-}
-
-// What a window still shows of a sequence of `length`, in runs.
-std::vector<std::pair<int, int>> shown(const cache::Geometry& g, int length) {
-  if (length <= g.window) return {{0, length}};
-  std::vector<std::pair<int, int>> out;
-  if (g.keep > 0) out.emplace_back(0, g.keep);
-  out.emplace_back(length - (g.window - g.keep), length);
-  return out;
 }
 
 bool exact(const kernels::RowCodec& codec) {
@@ -123,7 +114,7 @@ PrefixPart DiskPrefixes::block(
   part.ids.assign(begin, begin + block_tokens);
   for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
     const auto& layer = layout_.layers[i];
-    bool own = layer.kind == Kind::keys_values && !layer.borrows;
+    bool own = layer.kind == LayerKind::keys_values && !layer.borrows;
     if (!own || windowed(layer)) continue;
     auto index = static_cast<int>(i);
     part.rows.push_back(
@@ -145,7 +136,7 @@ PrefixPart DiskPrefixes::end_of(
   for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
     const auto& layer = layout_.layers[i];
     auto index = static_cast<int>(i);
-    if (layer.kind == Kind::recurrent) {
+    if (layer.kind == LayerKind::recurrent) {
       auto& states = part.states.emplace_back();
       states.layer = index;
       auto slot = static_cast<std::size_t>(layer.slot);
@@ -154,11 +145,11 @@ PrefixPart DiskPrefixes::end_of(
         states.states.push_back(memory_->layer(index).state(segment, k));
       mx::eval(states.states);
     }
-    if (layer.kind != Kind::keys_values || layer.borrows) continue;
+    if (layer.kind != LayerKind::keys_values || layer.borrows) continue;
     std::vector<std::pair<int, int>> runs{{part.first, length}};
     if (windowed(layer)) {
       auto group = static_cast<std::size_t>(layer.group);
-      runs = shown(layout_.groups[group].geometry, length);
+      runs = layout_.groups[group].geometry.shown(length);
     }
     bool codes = !windowed(layer);
     for (auto [first, last] : runs)

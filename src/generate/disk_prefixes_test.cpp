@@ -48,7 +48,7 @@ class Process {
   std::uint64_t id_ = 0;
 };
 
-class OnDisk : public testing::TestWithParam<const char*> {};
+class OnDisk : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(OnDisk, AfterARestartOnlyWhatIsNewIsRead) {
   disk::Folder folder;
@@ -109,7 +109,7 @@ TEST_P(OnDisk, ConversationsShareTheirFirstMessage) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     OnDisk,
-    testing::Values(
+    ::testing::Values(
         "llama",
         "gemma3_text",
         "qwen3_5_text",

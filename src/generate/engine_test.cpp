@@ -67,13 +67,13 @@ class FakeRunner final : public Runner {
   std::deque<std::vector<Drawn>> passes_;
 };
 
-struct Answer {
+struct Heard {
   std::vector<int> tokens;
   std::vector<PrefillProgress> progress;
   GenerateInfo info;
 };
 
-class EngineTest : public testing::Test {
+class EngineTest : public ::testing::Test {
  protected:
   EngineTest()
       : engine_(
@@ -94,8 +94,8 @@ class EngineTest : public testing::Test {
     engine_.submit({std::make_shared<const Request>(std::move(request))});
     return channel;
   }
-  static Answer read(Channel& channel) {
-    Answer answer;
+  static Heard read(Channel& channel) {
+    Heard answer;
     while (auto event = channel.events.pop()) {
       if (auto* t = std::get_if<TokenEvent>(&*event))
         answer.tokens.push_back(t->token);

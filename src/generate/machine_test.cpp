@@ -11,11 +11,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Machine : public testing::Test {
+class Machine : public ::testing::Test {
  protected:
   Machine() {
-    auto name = testing::UnitTest::GetInstance()->current_test_info()->name();
-    root_ = fs::path(testing::TempDir()) / "mlxlm_machine" / name;
+    auto name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    root_ = fs::path(::testing::TempDir()) / "mlxlm_machine" / name;
     fs::remove_all(root_);
     system_ = {(root_ / "proc").string(), (root_ / "cgroup").string()};
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n");

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "core/check.h"
+#include "generate/common_prefix.h"
 #include "generate/constraint.h"
 #include "generate/drafting/prompt_lookup.h"
 
@@ -86,11 +87,6 @@ namespace {
 // where reading the weights is what takes the time.
 double row_cost() {
   return mx::default_device() == mx::Device::cpu ? 0.2 : 0.05;
-}
-
-int common_prefix(const std::vector<int>& a, const std::vector<int>& b) {
-  auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return static_cast<int>(ends.first - a.begin());
 }
 
 } // namespace

@@ -44,7 +44,7 @@ mx::array array_of(
   return mx::reshape(mx::view(raw, type), shape);
 }
 
-class Writer {
+class BlobWriter {
  public:
   void number(std::size_t value) {
     auto narrow = static_cast<std::uint32_t>(value);
@@ -74,9 +74,9 @@ class Writer {
   }
 };
 
-class Reader {
+class BlobReader {
  public:
-  explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
+  explicit BlobReader(std::span<const std::byte> bytes) : rest_(bytes) {}
 
   int number() {
     std::uint32_t value = 0;
@@ -159,7 +159,7 @@ void check_rows(const PrefixPart::Rows& part, const cache::Layout& layout) {
       if (code >= limit) refuse();
 }
 
-void write(Writer& w, const PrefixPart::Rows& part, mx::Dtype type) {
+void write(BlobWriter& w, const PrefixPart::Rows& part, mx::Dtype type) {
   const auto& rows = part.rows;
   for (int number : {part.layer, part.first, rows.count, rows.bits, rows.group})
     w.number(static_cast<std::size_t>(number));
@@ -172,7 +172,7 @@ void write(Writer& w, const PrefixPart::Rows& part, mx::Dtype type) {
   }
 }
 
-PrefixPart::Rows read_rows(Reader& r, mx::Dtype type) {
+PrefixPart::Rows read_rows(BlobReader& r, mx::Dtype type) {
   PrefixPart::Rows part;
   auto& rows = part.rows;
   for (int* number :
@@ -188,7 +188,7 @@ PrefixPart::Rows read_rows(Reader& r, mx::Dtype type) {
   return part;
 }
 
-PrefixPart::States read_states(Reader& r, const cache::Layout& layout) {
+PrefixPart::States read_states(BlobReader& r, const cache::Layout& layout) {
   PrefixPart::States part;
   part.layer = r.number();
   const auto& layer = layer_at(layout, part.layer);
@@ -206,7 +206,7 @@ PrefixPart::States read_states(Reader& r, const cache::Layout& layout) {
 } // namespace
 
 std::vector<std::byte> encode(const PrefixPart& part, mx::Dtype type) {
-  Writer w;
+  BlobWriter w;
   w.number(version);
   w.number(static_cast<std::size_t>(part.first));
   w.list(part.ids);
@@ -227,7 +227,7 @@ PrefixPart decode(
     std::span<const std::byte> bytes,
     mx::Dtype type,
     const cache::Layout& layout) {
-  Reader r(bytes);
+  BlobReader r(bytes);
   if (r.number() != static_cast<int>(version)) refuse();
   PrefixPart part;
   part.first = r.number();

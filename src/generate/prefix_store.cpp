@@ -3,20 +3,16 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "generate/common_prefix.h"
 
 namespace mlxlm {
 namespace {
-
-int common_prefix(const std::vector<int>& a, const std::vector<int>& b) {
-  auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return static_cast<int>(ends.first - a.begin());
-}
 
 // Tokens of a block. Shorter beginnings are read again sooner than found.
 constexpr int block = 16;
 // Windows and recurrent states may have to go back further than asked: so many
 // are tried.
-constexpr std::size_t most_tries = 4;
+constexpr std::size_t most_tries_back = 4;
 
 // Of the beginnings of one block, of two ...
 std::vector<std::uint64_t> hashes_of(
@@ -66,7 +62,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(
   auto most = static_cast<int>(prompt.size()) - 1;
   std::optional<Found> best;
   auto from = entries_.end();
-  for (auto& [place, common] : alike(prompt, key, most_tries)) {
+  for (auto& [place, common] : alike(prompt, key, most_tries_back)) {
     int length = std::min(common, most);
     if (length < block || (best && best->length >= length)) break;
     auto memory = place->memory->fork();

@@ -33,7 +33,7 @@ float read(Memory& memory, SequenceMemory& s, const std::vector<int>& ids) {
   return out.data<float>()[std::size_t(n - 1) * 8];
 }
 
-class PrefixStores : public testing::Test {
+class PrefixStores : public ::testing::Test {
  protected:
   void keep(const std::vector<int>& ids) {
     auto s = memory_->sequence();

@@ -41,7 +41,7 @@ class Turns {
   std::uint64_t id_ = 0;
 };
 
-class Prefixes : public testing::TestWithParam<const char*> {
+class Prefixes : public ::testing::TestWithParam<const char*> {
  protected:
   static void expect_same(const Answer& a, const Answer& b) {
     EXPECT_EQ(a.tokens, b.tokens);
@@ -97,7 +97,7 @@ TEST_P(Prefixes, ConversationsShareTheirFirstMessage) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     Prefixes,
-    testing::Values(
+    ::testing::Values(
         "llama",
         "gemma3_text",
         "qwen3_5_text",

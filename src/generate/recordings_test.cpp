@@ -134,7 +134,7 @@ void drive(Driven& d) {
   d.read();
 }
 
-class Recorded : public testing::TestWithParam<const char*> {};
+class Recorded : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Recorded, DrawsWhatBuiltPassesDraw) {
   Driven built(GetParam(), tiny(), false), recorded(GetParam(), tiny(), true);
@@ -163,7 +163,7 @@ TEST_P(Recorded, PackedPagesToo) {
 INSTANTIATE_TEST_SUITE_P(
     Families,
     Recorded,
-    testing::Values(
+    ::testing::Values(
         "llama",
         "qwen3",
         "mistral",

@@ -37,7 +37,9 @@ TEST_F(SmolLM2, AnswersSensibly) {
   EXPECT_NE(answer.find("Paris"), std::string::npos) << answer;
 }
 
-std::vector<std::vector<int>> prompts(const ModelContainer& model, int count) {
+std::vector<std::vector<int>> prompts_of(
+    const ModelContainer& model,
+    int count) {
   std::vector<std::vector<int>> result;
   for (int i = 0; i < count; ++i) {
     std::string text = "Story number " + std::to_string(i) + ":";
@@ -49,7 +51,7 @@ std::vector<std::vector<int>> prompts(const ModelContainer& model, int count) {
 }
 
 TEST_F(SmolLM2, TogetherAsAlone) {
-  auto all = prompts(*model_, 32);
+  auto all = prompts_of(*model_, 32);
   for (double temperature : {0.0, 0.8}) {
     auto p = greedy(temperature == 0 ? 24 : 8);
     p.sampling.temperature = temperature;

@@ -99,7 +99,7 @@ TEST_F(Structured, MaskedAndFreeTogetherAsAlone) {
   EXPECT_TRUE(std::regex_match(alone[3], std::regex("[0-9]{3}-[a-z]{2,9}")));
   EXPECT_THAT(
       (std::vector<std::string>{"perhaps", "certainly", "never"}),
-      testing::Contains(alone[4]));
+      ::testing::Contains(alone[4]));
 }
 
 TEST_F(Structured, GreedyJsonObject) {
@@ -126,7 +126,7 @@ TEST_F(Structured, RefusalsNameThePlace) {
   };
   EXPECT_THAT(
       error({Type::json_schema, R"({"type": "nothing"})"}),
-      testing::HasSubstr("nothing"));
+      ::testing::HasSubstr("nothing"));
   EXPECT_NE(error({Type::regex, "("}), "");
   EXPECT_NE(error({Type::grammar, "start: ("}), "");
 }

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 const std::string commit(40, 'c');
 
-class Manage : public testing::Test {
+class Manage : public ::testing::Test {
  protected:
   void SetUp() override {
     root_ =

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Resolve : public testing::Test {
+class Resolve : public ::testing::Test {
  protected:
   void SetUp() override {
     root_ = fs::temp_directory_path() /

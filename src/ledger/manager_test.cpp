@@ -15,7 +15,7 @@ using Kind = WiredEvent::Kind;
 using Outcome = WiredStart::Outcome;
 using namespace std::chrono_literals;
 
-class WiredMemoryTest : public testing::Test {
+class WiredMemoryTest : public ::testing::Test {
  protected:
   WiredMemoryPtr manager(WiredSettings settings = {}) {
     return make_wired_memory(backend_, settings);

@@ -28,7 +28,7 @@ std::function<bool(int)> sparse(const Fields& f, int depth) {
   return [=](int i) { return (i + 1) % every == 0 && i >= first && i <= last; };
 }
 
-Mixture experts(const Fields& f, const Common& c) {
+Mixture ernie_experts(const Fields& f, const Common& c) {
   auto act = f.opt("moe_gate_act", "softmax");
   if (act != "softmax" && act != "sigmoid")
     fail(
@@ -57,7 +57,7 @@ ModelPtr ernie4_5_moe(const Fields& f, const Scope& w) {
   auto c = Common::parse(f, !w.has("lm_head"));
   auto rope = Rope::from(f, c.head_dim, {.traditional = true, .theta = 500000});
   auto bias = bias_if(f.opt("use_bias", false));
-  auto m = experts(f, c);
+  auto m = ernie_experts(f, c);
   auto mlp = [&](int i, const Scope& s) {
     // Converted checkpoints may have lost it.
     constexpr auto correction = "moe_statics.e_score_correction_bias";

@@ -17,7 +17,7 @@ Common parse(const Fields& f) {
   return c;
 }
 
-DecoderOptions frame(const Fields& f, const Common& c, const Scope& w) {
+DecoderOptions gemma_frame(const Fields& f, const Common& c, const Scope& w) {
   auto o = c.decoder(w);
   o.norm = rms_norm(w, "model.norm", c.hidden, c.eps, 1);
   o.embed_scale = std::sqrt(static_cast<float>(c.hidden));
@@ -66,7 +66,7 @@ ModelPtr gemma(const Fields& f, const Scope& w) {
     return pre_norm_layer(
         s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()), 1);
   };
-  return decoder(w, frame(f, c, w), block);
+  return decoder(w, gemma_frame(f, c, w), block);
 }
 
 ModelPtr gemma2(const Fields& f, const Scope& w) {
@@ -82,7 +82,7 @@ ModelPtr gemma2(const Fields& f, const Scope& w) {
     return sandwich(
         s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()));
   };
-  return decoder(w, frame(f, c, w), block);
+  return decoder(w, gemma_frame(f, c, w), block);
 }
 
 ModelPtr gemma3(const Fields& config, const Scope& w) {
@@ -122,7 +122,7 @@ ModelPtr gemma3(const Fields& config, const Scope& w) {
     return sandwich(
         s, c, attention(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()));
   };
-  return decoder(w, frame(f, c, w), block);
+  return decoder(w, gemma_frame(f, c, w), block);
 }
 
 } // namespace mlxlm::models

@@ -36,7 +36,7 @@ Fields defaults(const Fields& f) {
            {"rope_theta", 1000000.0}}}}}});
 }
 
-int shared_layers(const Fields& f) {
+int layers_sharing_kv(const Fields& f) {
   return f.range(
       "num_kv_shared_layers",
       0,
@@ -197,7 +197,7 @@ ModelPtr gemma4(const Fields& config, const Scope& w) {
   auto c = Common::parse(f, true);
   c.act = activation(f, "hidden_activation", "gelu_pytorch_tanh");
   auto types = kinds(f, c.depth);
-  auto source = borrowed_from(f, types, shared_layers(f));
+  auto source = borrowed_from(f, types, layers_sharing_kv(f));
   bool doubled = f.opt("use_double_wide_mlp", false);
   auto block = [&](int i, const Scope& s) {
     auto at = s / "self_attn";
@@ -224,7 +224,7 @@ ModelPtr gemma4_unified(const Fields& f, const Scope& w) {
 }
 
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource&) {
-  auto rules = drop_borrowed(f, shared_layers(f));
+  auto rules = drop_borrowed(f, layers_sharing_kv(f));
   const std::string experts = "*.experts.switch_glu.";
   rules.push_back(drop("*vision_embedder.*"));
   for (auto limit : {"input_min", "input_max", "output_min", "output_max"})

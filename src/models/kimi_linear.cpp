@@ -13,7 +13,7 @@ namespace mlxlm::models {
 namespace {
 
 // Its config in DeepSeek's words.
-Fields renamed(const Fields& f) {
+Fields kimi_names(const Fields& f) {
   auto out = with_aliases(
       f,
       {{"n_routed_experts", "num_experts"},
@@ -47,7 +47,7 @@ KdaOptions delta_options(const Fields& f, const Common& c) {
 }
 
 // The lists count layers from one.
-std::vector<bool> attends(const Fields& f, int depth) {
+std::vector<bool> kimi_attends(const Fields& f, int depth) {
   auto linear =
       f.sub("linear_attn_config").find<std::vector<int>>("kda_layers");
   return attention_layers(
@@ -58,7 +58,7 @@ std::vector<bool> attends(const Fields& f, int depth) {
       });
 }
 
-Mixture experts(const Fields& f) {
+Mixture kimi_experts(const Fields& f) {
   auto m = sigmoid_mixture(f);
   if (f.opt("moe_router_activation_func", "sigmoid") == "softmax")
     m.router.score = RouterOptions::Score::softmax;
@@ -69,10 +69,10 @@ Mixture experts(const Fields& f) {
 } // namespace
 
 ModelPtr kimi_linear(const Fields& fields, const Scope& w) {
-  auto f = renamed(fields);
+  auto f = kimi_names(fields);
   auto c = Common::parse(f);
-  auto attention = attends(f, c.depth);
-  auto mlp = deepseek_mlps(f, c, experts(f));
+  auto attention = kimi_attends(f, c.depth);
+  auto mlp = deepseek_mlps(f, c, kimi_experts(f));
   auto latent = latent_attention(f.with({{"attention_bias", false}}), c);
   latent.rope = {};
   auto delta = delta_options(f, c);

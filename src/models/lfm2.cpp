@@ -11,7 +11,7 @@ namespace mlxlm::models {
 
 namespace {
 
-Common parse(const Fields& f) {
+Common lfm2_common(const Fields& f) {
   auto known = with_aliases(
       f,
       {{"tie_word_embeddings", "tie_embedding"}, {"rms_norm_eps", "norm_eps"}});
@@ -70,14 +70,14 @@ ModelPtr build(
 } // namespace
 
 ModelPtr lfm2(const Fields& f, const Scope& w) {
-  auto c = parse(f);
+  auto c = lfm2_common(f);
   c.inner = adjusted(f, c.inner);
   return build(
       f, w, c, [&](int, const Scope& s) { return gated_mlp(s, c.mlp()); });
 }
 
 ModelPtr lfm2_moe(const Fields& f, const Scope& w) {
-  auto c = parse(f);
+  auto c = lfm2_common(f);
   auto m =
       sigmoid_mixture(with_aliases(f, {{"n_routed_experts", "num_experts"}}));
   m.router.normalize_eps = 1e-6f;

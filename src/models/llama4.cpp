@@ -43,7 +43,7 @@ class InputWeightedMoe : public Block {
 };
 
 // `moe_layers`, else every `interleave_moe_layer_step`-th.
-bool sparse(const Fields& f, int i) {
+bool llama4_sparse(const Fields& f, int i) {
   if (size_field(f, "num_local_experts", 0) == 0) return false;
   int step = size_field(f, "interleave_moe_layer_step", 1);
   if (!f.has("moe_layers")) return step > 0 && i % step == step - 1;
@@ -60,7 +60,7 @@ bool turns(const Fields& f, int i) {
 
 MlpMaker llama4_mlps(const Fields& f, const Common& c) {
   return [&](int i, const Scope& s) -> BlockPtr {
-    if (!sparse(f, i)) {
+    if (!llama4_sparse(f, i)) {
       auto o = c.mlp();
       o.inner = size_field(f, "intermediate_size_mlp", c.inner);
       return gated_mlp(s, o);

@@ -11,14 +11,14 @@ namespace mlxlm::models {
 namespace {
 
 // What these configs say, in the words of the others.
-Common parse(const Fields& f, bool tied) {
+Common mamba_common(const Fields& f, bool tied) {
   auto c = Common::parse(with_defaults(f, {{"num_attention_heads", 1}}), tied);
   c.eps = f.opt("layer_norm_epsilon", 1e-5f);
   return c;
 }
 
 // The names of the first checkpoints.
-Fields renamed(const Fields& f) {
+Fields mamba_names(const Fields& f) {
   return with_aliases(
       f,
       {{"hidden_size", "d_model"},
@@ -34,8 +34,8 @@ Fields renamed(const Fields& f) {
 } // namespace
 
 ModelPtr mamba(const Fields& fields, const Scope& w) {
-  auto f = renamed(fields);
-  auto c = parse(f, true);
+  auto f = mamba_names(fields);
+  auto c = mamba_common(f, true);
   MambaOptions o;
   o.hidden = c.hidden;
   o.inner = c.inner ? c.inner : c.hidden * f.range("expand", 2, 1, 64);
@@ -57,7 +57,7 @@ ModelPtr falcon_mamba(const Fields& f, const Scope& w) {
 }
 
 ModelPtr mamba2(const Fields& f, const Scope& w) {
-  auto c = parse(f, false);
+  auto c = mamba_common(f, false);
   constexpr Mamba2Keys keys = {
       "num_heads",
       "head_dim",

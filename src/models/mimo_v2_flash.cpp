@@ -25,7 +25,7 @@ Fields named_layers(
   return f.with({{name, names}, {key, nullptr}});
 }
 
-Fields common_names(const Fields& config) {
+Fields mimo_names(const Fields& config) {
   auto f = named_layers(
       config,
       "hybrid_layer_pattern",
@@ -78,7 +78,7 @@ Heads sliding_heads(const Fields& f, const Common& c) {
 } // namespace
 
 ModelPtr mimo_v2_flash(const Fields& config, const Scope& w) {
-  auto f = common_names(config);
+  auto f = mimo_names(config);
   auto c = Common::parse(f);
   auto full = full_heads(f, c), sliding = sliding_heads(f, c);
   auto kinds = layer_types(

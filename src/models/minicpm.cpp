@@ -11,7 +11,7 @@ namespace {
 
 using MakeAttention = std::function<BlockPtr(const Scope& s)>;
 
-ModelPtr build(
+ModelPtr build_minicpm(
     const Fields& f,
     const Scope& w,
     const Common& c,
@@ -39,7 +39,8 @@ ModelPtr minicpm(const Fields& f, const Scope& w) {
   auto a = c.attention();
   a.rope = Rope::from(f, c.head_dim);
   a.bias = a.out_bias = bias_if(f.opt("attention_bias", false));
-  return build(f, w, c, [&](const Scope& s) { return attention(s, a); });
+  return build_minicpm(
+      f, w, c, [&](const Scope& s) { return attention(s, a); });
 }
 
 ModelPtr minicpm3(const Fields& config, const Scope& w) {
@@ -47,7 +48,7 @@ ModelPtr minicpm3(const Fields& config, const Scope& w) {
   auto c = Common::parse(config, !w.has("lm_head"));
   auto f = with_defaults(config, {{"v_head_dim", c.hidden / c.heads}});
   auto a = latent_attention(f, c, false);
-  return build(f, w, c, [&](const Scope& s) { return mla(s, a); });
+  return build_minicpm(f, w, c, [&](const Scope& s) { return mla(s, a); });
 }
 
 } // namespace mlxlm::models

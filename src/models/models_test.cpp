@@ -15,6 +15,7 @@
 #include "models/load.h"
 #include "models/testing.h"
 #include "quant/formats.h"
+#include "runtime/testing.h"
 #include "weights/loader.h"
 #include "weights/random.h"
 
@@ -22,6 +23,7 @@ namespace mlxlm {
 namespace {
 
 using testing::config_of;
+using testing::distance;
 using ::testing::HasSubstr;
 using testing::tiny;
 
@@ -50,10 +52,6 @@ mx::array run(const Model& model, Memory& memory, std::vector<Piece> pieces) {
   for (auto& p : pieces)
     p.sequence->commit(static_cast<int>(p.ids.size()));
   return y;
-}
-
-float distance(const mx::array& a, const mx::array& b) {
-  return mx::max(mx::abs(a - b)).item<float>();
 }
 
 class Battery : public ::testing::TestWithParam<models::Family> {};

@@ -90,7 +90,7 @@ class LatentExperts : public Block {
   BlockPtr shared_;
 };
 
-BlockPtr experts(const Fields& f, const Common& c, const Scope& s) {
+BlockPtr nemotron_experts(const Fields& f, const Common& c, const Scope& s) {
   MoeOptions m;
   m.router = sigmoid_mixture(f).router;
   m.router.hidden = c.hidden;
@@ -135,7 +135,7 @@ ModelPtr nemotron_h(const Fields& f, const Scope& w) {
       case '-':
         return plain_mlp(s, squared_relu(f, c, c.inner));
       case 'E':
-        return experts(f, c, s);
+        return nemotron_experts(f, c, s);
     }
     fail(
         ErrorKind::config,

@@ -39,7 +39,7 @@ Router::Choice sparse_mixer(const mx::array& logits, float jitter) {
       mx::concatenate({first.weight, second.weight}, -1)};
 }
 
-Mixture experts(const Fields& f, const Common& c) {
+Mixture phimoe_experts(const Fields& f, const Common& c) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_local_experts"),
@@ -70,7 +70,7 @@ ModelPtr phimoe(const Fields& f, const Scope& w) {
   auto window = windows(f, c.depth, [](int) { return true; });
   auto rope = Rope::from(f, c.head_dim);
   auto bias = stated_bias(f, "attention_bias");
-  auto m = experts(f, c);
+  auto m = phimoe_experts(f, c);
   auto norm = [&](const Scope& s, const char* name) {
     return layer_norm(s, name, c.hidden, c.eps);
   };

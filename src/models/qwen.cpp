@@ -39,7 +39,7 @@ Adjust qwen3_attention(const Fields& f, const Common& c) {
   };
 }
 
-MoeOptions experts(const Fields& f, const Common& c) {
+MoeOptions qwen_experts(const Fields& f, const Common& c) {
   // transformers 5 writes the other name.
   int count =
       size_field(f, "num_experts", size_field(f, "num_local_experts", 0));
@@ -70,7 +70,7 @@ ModelPtr mixture(
     const Scope& w,
     const Common& c,
     const Adjust& adjust) {
-  auto m = experts(f, c);
+  auto m = qwen_experts(f, c);
   auto shared = c.mlp();
   shared.inner = size_field(f, "shared_expert_intermediate_size", 0);
   auto sparse_mlp = [&](const Scope& s) {

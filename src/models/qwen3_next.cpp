@@ -10,7 +10,7 @@ namespace mlxlm::models {
 
 namespace {
 
-BlockPtr full_attention(const Fields& f, const Common& c, const Scope& s) {
+BlockPtr gated_attention(const Fields& f, const Common& c, const Scope& s) {
   auto o = c.attention();
   o.rope = Rope::from(f, c.head_dim, {.partial = 0.25});
   o.bias = o.out_bias = bias_if(f.opt("attention_bias", false));
@@ -30,7 +30,7 @@ BlockPtr linear_attention(const Fields& f, const Common& c, const Scope& s) {
   return gated_delta(s, o);
 }
 
-BlockPtr experts(const Fields& f, const Common& c, const Scope& s) {
+BlockPtr next_experts(const Fields& f, const Common& c, const Scope& s) {
   int count = size_field(f, "num_experts");
   MoeOptions m;
   m.router = {
@@ -68,10 +68,10 @@ ModelPtr qwen3_next(const Fields& f, const Scope& w) {
     bool listed = std::find(dense.begin(), dense.end(), i) != dense.end();
     bool sparse = count > 0 && !listed && (i + 1) % step == 0;
     auto mixer = kinds[i] == "full_attention"
-        ? full_attention(f, c, s / "self_attn")
+        ? gated_attention(f, c, s / "self_attn")
         : linear_attention(f, c, s / "linear_attn");
     auto ffn =
-        sparse ? experts(f, c, s / "mlp") : gated_mlp(s / "mlp", c.mlp());
+        sparse ? next_experts(f, c, s / "mlp") : gated_mlp(s / "mlp", c.mlp());
     return pre_norm_layer(s, c, std::move(mixer), std::move(ffn));
   };
   return decoder(w, c.decoder(w), block);

@@ -17,7 +17,7 @@ namespace mlxlm::models {
 
 namespace {
 
-struct Sizes {
+struct RwkvSizes {
   int hidden, heads, head_dim, inner;
   int decay_rank, value_rank, rate_rank, gate_rank;
 };
@@ -68,7 +68,7 @@ class LowRank {
 
 class TimeMixing {
  public:
-  TimeMixing(const Scope& s, const Sizes& o, bool first)
+  TimeMixing(const Scope& s, const RwkvSizes& o, bool first)
       : o_(o),
         r_(s.linear("r_proj", o.hidden, o.hidden)),
         k_(s.linear("k_proj", o.hidden, o.hidden)),
@@ -188,7 +188,7 @@ class TimeMixing {
         mx::reshape(wide(*norm_bias_), shape);
   }
 
-  Sizes o_;
+  RwkvSizes o_;
   Linear r_, k_, v_, out_;
   LowRank decay_, rate_, gate_;
   std::optional<LowRank> value_;
@@ -198,7 +198,7 @@ class TimeMixing {
 
 class ChannelMixing {
  public:
-  ChannelMixing(const Scope& s, const Sizes& o)
+  ChannelMixing(const Scope& s, const RwkvSizes& o)
       : key_(s.linear("key", o.hidden, o.inner)),
         value_(s.linear("value", o.inner, o.hidden)),
         mix_(s.param("x_k", {o.hidden})) {}
@@ -223,7 +223,7 @@ struct MixingLayer {
 
 class Rwkv7 : public Model {
  public:
-  Rwkv7(const Scope& w, const Common& c, const Sizes& o)
+  Rwkv7(const Scope& w, const Common& c, const RwkvSizes& o)
       : c_(c),
         embed_(w.embedding("model.embeddings", c.vocab, c.hidden)),
         pre_norm_(norm(w / "model.layers.0", "pre_norm")),
@@ -289,7 +289,7 @@ class Rwkv7 : public Model {
 } // namespace
 
 ModelPtr rwkv7(const Fields& f, const Scope& w) {
-  Sizes o;
+  RwkvSizes o;
   o.head_dim = f.range("head_dim", 64, 1, 1 << 13);
   int heads = f.range("hidden_size", 1, 1 << 20) / o.head_dim;
   auto c = Common::parse(f.with({{"num_attention_heads", heads}}));

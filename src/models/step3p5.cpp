@@ -81,7 +81,7 @@ std::vector<int> expert_layers(const Fields& f, int depth) {
   return out;
 }
 
-Fields common_names(const Fields& config) {
+Fields step_names(const Fields& config) {
   auto f = config.with(
       {{"num_key_value_heads", size_field(config, "num_attention_groups")},
        {"rms_norm_eps", config.opt("rms_norm_eps", 1e-5)},
@@ -132,7 +132,7 @@ MoeOptions experts(const Fields& f, const Common& c, int i) {
 } // namespace
 
 ModelPtr step3p5(const Fields& config, const Scope& w) {
-  auto f = common_names(config);
+  auto f = step_names(config);
   auto c = Common::parse(f);
   auto window =
       windows(with_defaults(f, {{"sliding_window", 512}}), c.depth, [](int i) {

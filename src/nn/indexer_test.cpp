@@ -8,20 +8,16 @@
 #include <cmath>
 
 #include "runtime/kernels/attention/reference.h"
+#include "runtime/testing.h"
 
 namespace mlxlm {
 namespace {
 
+using testing::distance;
+using testing::noise;
+
 constexpr int rank = 6, width = 10, heads = 3;
 constexpr float scale = 0.4f;
-
-mx::array noise(mx::Shape shape, int seed) {
-  return mx::random::normal(std::move(shape), mx::random::key(seed));
-}
-
-float distance(const mx::array& a, const mx::array& b) {
-  return mx::max(mx::abs(a - b)).item<float>();
-}
 
 mx::array dense(const mx::array& q, const mx::array& rows, int first) {
   auto k = mx::reshape(rows, {1, rows.shape(0), 1, width});

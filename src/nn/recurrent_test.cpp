@@ -9,18 +9,13 @@
 
 #include "nn/gated_delta.h"
 #include "nn/mamba2.h"
+#include "runtime/testing.h"
 
 namespace mlxlm {
 namespace {
 
-mx::array noise(const mx::Shape& shape, int seed) {
-  return mx::random::normal(
-      shape, mx::float32, 0, 1, mx::random::key(static_cast<uint64_t>(seed)));
-}
-
-float distance(const mx::array& a, const mx::array& b) {
-  return mx::max(mx::abs(a - b)).item<float>();
-}
+using testing::distance;
+using testing::noise;
 
 mx::array times(const mx::array& x, int begin, int end) {
   auto start = mx::Shape(x.ndim(), 0);

@@ -9,8 +9,8 @@
 namespace mlxlm::page {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string text_of(const StaticFile& file) {
   return {file.bytes.begin(), file.bytes.end()};

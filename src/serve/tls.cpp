@@ -38,9 +38,9 @@ class TlsLink final : public Link {
   ssl::stream<Socket> stream_;
 };
 
-class Context final : public TlsContext {
+class ServerTls final : public TlsContext {
  public:
-  Context(const std::string& certificate, const std::string& private_key)
+  ServerTls(const std::string& certificate, const std::string& private_key)
       : context_(ssl::context::tls_server) {
     context_.set_options(
         ssl::context::default_workarounds | ssl::context::no_tlsv1 |
@@ -74,7 +74,7 @@ class Context final : public TlsContext {
 std::unique_ptr<TlsContext> tls_context(
     const std::string& certificate,
     const std::string& private_key) {
-  return std::make_unique<Context>(certificate, private_key);
+  return std::make_unique<ServerTls>(certificate, private_key);
 }
 
 #else

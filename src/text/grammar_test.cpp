@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 constexpr int end_token = 261; // "<|end|>" of the small vocabulary
 
-class GrammarTest : public testing::Test {
+class GrammarTest : public ::testing::Test {
  protected:
   GrammarTest()
       : tokenizer(tokenizer_from_gguf(text::SmallVocabulary().gguf, "small")),
@@ -88,7 +88,7 @@ TEST_F(GrammarTest, RandomTextsOfASchemaAreValid) {
     EXPECT_LE(json.at("a").get<int>(), 99);
     EXPECT_THAT(
         (std::vector<std::string>{"hell", "he"}),
-        testing::Contains(json.at("b").get<std::string>()));
+        ::testing::Contains(json.at("b").get<std::string>()));
     EXPECT_LE(json.size(), 3U);
   }
 }

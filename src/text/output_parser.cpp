@@ -30,19 +30,19 @@ std::function<std::string()> random_ids(const ToolFormat* format) {
   };
 }
 
-enum class Zone { content, reasoning, call, header };
-
-// A text that ends a zone and is itself not shown.
-struct Mark {
-  std::string text;
-  Zone next;
-};
-
 constexpr std::string_view message = "<|message|>";
 
 } // namespace
 
 class OutputParser::State {
+  enum class Zone { content, reasoning, call, header };
+
+  // A text that ends a zone and is itself not shown.
+  struct Mark {
+    std::string text;
+    Zone next;
+  };
+
  public:
   State(const OutputFormat& format, OutputOptions options)
       : options_(std::move(options)),

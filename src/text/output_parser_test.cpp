@@ -113,7 +113,7 @@ struct Sample {
   const char *format, *text;
 };
 
-class EveryFormat : public testing::TestWithParam<Sample> {};
+class EveryFormat : public ::testing::TestWithParam<Sample> {};
 
 TEST_P(EveryFormat, FindsOneCallBetweenTexts) {
   auto [name, text] = GetParam();
@@ -127,7 +127,7 @@ TEST_P(EveryFormat, FindsOneCallBetweenTexts) {
 INSTANTIATE_TEST_SUITE_P(
     OutputParser,
     EveryFormat,
-    testing::Values(
+    ::testing::Values(
         Sample{
             "json_tools",
             "Look: <tool_call>\n{\"name\": \"weather\", \"arguments\": "

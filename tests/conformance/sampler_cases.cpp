@@ -48,7 +48,7 @@ std::span<const float> row_of(const std::vector<float>& v) {
 }
 
 // Counts rows, remembers the worst figure and the first one that failed.
-struct Tally {
+struct Counts {
   int rows = 0, passed = 0;
   double worst = 0;
   std::string first;
@@ -83,7 +83,7 @@ Outcome distributions(
     const Golden& golden,
     const Json& cases,
     double limit) {
-  Tally tally;
+  Counts tally;
   for (const auto& row : cases) {
     auto merged =
         row.contains("sampler") ? row.at("sampler") : row.at("params");
@@ -113,7 +113,7 @@ Outcome processed_logits(
     const Golden& golden,
     const Json& cases,
     double limit) {
-  Tally tally;
+  Counts tally;
   for (const auto& row : cases) {
     auto logits =
         golden["logits." + row.at("logits").get<std::string>()].floats();
@@ -157,7 +157,7 @@ bool refused(const std::string& what, int vocab) {
 }
 
 Outcome greedy_and_errors(const Golden& golden, const Json& cases) {
-  Tally tally;
+  Counts tally;
   int vocab = 0;
   for (const auto& row : cases.at("greedy")) {
     auto logits =

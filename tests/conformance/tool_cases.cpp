@@ -87,7 +87,7 @@ Output run(
   return output;
 }
 
-struct Rows {
+struct ToolRows {
   const OutputFormat& format;
   Json tools;
   std::map<std::string, Json> rendered = {}; // payload -> the perfect answer
@@ -103,7 +103,9 @@ struct Rows {
   }
 };
 
-std::optional<std::string> payload_problem(const Json& row, const Rows& rows) {
+std::optional<std::string> payload_problem(
+    const Json& row,
+    const ToolRows& rows) {
   Json found = Json::array();
   try {
     auto payload = row.at("payload").get<std::string>();
@@ -123,7 +125,7 @@ std::optional<std::string> payload_problem(const Json& row, const Rows& rows) {
 
 // The calls a stream should give: those listed, or for each payload the call
 // it was written from.
-bool expected_calls(const Json& row, const Json& found, const Rows& rows) {
+bool expected_calls(const Json& row, const Json& found, const ToolRows& rows) {
   if (same_calls(row.at("calls"), found)) return true;
   Json perfect = Json::array();
   for (const auto& payload : row.value("payloads", Json::array())) {
@@ -138,7 +140,7 @@ bool expected_calls(const Json& row, const Json& found, const Rows& rows) {
 std::optional<std::string> output_problem(
     const Json& row,
     const Output& output,
-    const Rows& rows,
+    const ToolRows& rows,
     bool exact) {
   Json found = Json::array();
   for (const auto& call : output.calls) {
@@ -158,7 +160,7 @@ std::optional<std::string> output_problem(
 
 std::optional<std::string> stream_problem(
     const Json& row,
-    const Rows& rows,
+    const ToolRows& rows,
     bool exact) {
   auto text = row.at("text").get<std::string>();
   OutputOptions options{.tools = rows.tools, .give_back_malformed = false};
@@ -219,7 +221,7 @@ Outcome tool_case(const Case& c) {
   if (is_file(c.path("cases.json")) && name == "format_inference")
     return inference(c);
   auto format = format_of(name);
-  Rows rows{format, {}};
+  ToolRows rows{format, {}};
   auto tools = c.json.opt<std::string>("tools", "");
   if (!tools.empty()) rows.tools = read_json(c.path(tools));
   if (is_file(c.path("payloads.json")))

@@ -216,7 +216,7 @@ double relative_l2(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() ? std::sqrt(error / all) : 1;
 }
 
-struct Worst {
+struct Farthest {
   double codes = 0, signs = 0, norms = 0, decoded = 0, end_to_end = 0;
 };
 
@@ -242,7 +242,7 @@ void check_side(
     const std::string& side,
     const TurboState& state,
     int sinks,
-    Worst& worst) {
+    Farthest& worst) {
   auto rows = behind(golden[side + "s"], sinks);
   auto ours = encode(state, rows);
   auto codes = golden[side + "_indices"].ints();
@@ -281,7 +281,7 @@ Outcome encode_case(const Case& c) {
   TurboState keys(
       rotation, golden["key_codebook"].floats(), golden["S"].floats());
   TurboState values(rotation, golden["value_codebook"].floats());
-  Worst worst;
+  Farthest worst;
   check_side(golden, "key", keys, sinks, worst);
   check_side(golden, "value", values, sinks, worst);
   return judge(

@@ -4,17 +4,13 @@
 #include <utility>
 
 #include "core/check.h"
+#include "generate/common_prefix.h"
 
 namespace mlxlm {
 namespace {
 
 // Tokens that the first pass of a round reads; more are read before.
 constexpr int most_unread = 4;
-
-int common_prefix(const std::vector<int>& a, std::span<const int> b) {
-  auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return static_cast<int>(ends.first - a.begin());
-}
 
 } // namespace
 

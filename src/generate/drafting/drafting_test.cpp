@@ -114,7 +114,7 @@ Draft draft_by(Sampler sampler, const Tokens& prompt, int count) {
 
 // Two tokens, again and again: what comes must be distributed as without
 // guesses, with every filter and penalty on the way.
-class Chances : public testing::TestWithParam<SamplingParameters> {};
+class Chances : public ::testing::TestWithParam<SamplingParameters> {};
 
 TEST_P(Chances, DistributionStaysWhatItWas) {
   const Tokens prompt = {1, 4};
@@ -153,7 +153,7 @@ TEST_P(Chances, DistributionStaysWhatItWas) {
 INSTANTIATE_TEST_SUITE_P(
     Parameters,
     Chances,
-    testing::Values(
+    ::testing::Values(
         SamplingParameters{.temperature = 1},
         SamplingParameters{.temperature = 0.6, .top_p = 0.9f},
         SamplingParameters{.temperature = 1.3, .min_p = 0.1f},

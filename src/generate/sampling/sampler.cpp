@@ -11,7 +11,7 @@
 namespace mlxlm {
 namespace {
 
-constexpr std::size_t block = 256;
+constexpr std::size_t sum_block = 256;
 
 // out = exp((x - shift) * scale - max); returns the sum.
 float exp_block(
@@ -144,8 +144,8 @@ double Sampler::weigh() {
       : distribution_.max();
   float max = (distribution_.max() - normalizer) * scale;
   double total = 0;
-  for (std::size_t begin = 0; begin < x.size(); begin += block) {
-    auto count = std::min(block, x.size() - begin);
+  for (std::size_t begin = 0; begin < x.size(); begin += sum_block) {
+    auto count = std::min(sum_block, x.size() - begin);
     block_sums_.push_back(exp_block(
         x.data() + begin,
         weights_.data() + begin,
@@ -166,7 +166,7 @@ int Sampler::draw() {
   while (at + 1 < block_sums_.size() && left >= block_sums_[at])
     left -= block_sums_[at++];
   std::size_t last = 0;
-  for (std::size_t i = at * block; i < weights_.size(); ++i) {
+  for (std::size_t i = at * sum_block; i < weights_.size(); ++i) {
     if (weights_[i] == 0) continue;
     last = i; // rounding may leave a little beyond the end
     left -= weights_[i];

@@ -15,7 +15,7 @@ float far(const mx::array& a, const mx::array& b) {
       .item<float>();
 }
 
-class Types : public testing::TestWithParam<mx::Dtype> {
+class Types : public ::testing::TestWithParam<mx::Dtype> {
  protected:
   mx::array noise(mx::Shape shape, int key) const {
     auto x = mx::random::normal(shape, mx::float32, mx::random::key(key));
@@ -58,7 +58,7 @@ TEST_P(Types, WeighsExperts) {
 INSTANTIATE_TEST_SUITE_P(
     Elementwise,
     Types,
-    testing::Values(mx::float32, mx::float16, mx::bfloat16));
+    ::testing::Values(mx::float32, mx::float16, mx::bfloat16));
 
 } // namespace
 } // namespace mlxlm::kernels

@@ -14,6 +14,7 @@
 #include "core/check.h"
 #include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/linear/multiply.h"
+#include "runtime/kernels/primitive.h"
 #include "runtime/kernels/tape.h"
 #include "runtime/threads.h"
 
@@ -21,7 +22,6 @@ namespace mlxlm::kernels {
 namespace {
 
 using PackedPtr = std::shared_ptr<const Packed>;
-using Arrays = std::vector<mx::array>;
 
 mx::Stream cpu_stream() {
   return mx::default_stream(mx::Device(mx::Device::cpu));
@@ -37,7 +37,7 @@ bool is_value_type(mx::Dtype type) {
   return type == mx::float32 || type == mx::float16 || type == mx::bfloat16;
 }
 
-Float float_type(mx::Dtype type) {
+Float operand_type(mx::Dtype type) {
   return type == mx::float32 ? Float::f32
       : type == mx::float16  ? Float::f16
                              : Float::bf16;
@@ -93,7 +93,7 @@ std::vector<View> views(const Arrays& inputs) {
 }
 
 // Memory for the results, and where it is.
-std::vector<void*> allocate(Arrays& outputs) {
+std::vector<void*> allocate_all(Arrays& outputs) {
   std::vector<void*> data;
   for (auto& out : outputs) {
     out.set_data(mx::allocator::malloc(out.nbytes()));
@@ -173,13 +173,13 @@ struct Plan {
         s.gate = *gate;
       } else if (bias[i] != 0) {
         const auto& b = inputs[bias[i]];
-        s.bias = {b.elements(bias_space[i]), float_type(b.type)};
+        s.bias = {b.elements(bias_space[i]), operand_type(b.type)};
       }
       s.count = rows;
       s.out = outputs[i];
     }
     multiply(
-        {x.elements(space), float_type(x.type)}, rows, cols, int8, segments);
+        {x.elements(space), operand_type(x.type)}, rows, cols, int8, segments);
   }
 };
 
@@ -197,7 +197,7 @@ class Product : public WithReference {
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     dispatch(
         stream(),
-        [plan = plan_, in = views(inputs), out = allocate(outputs)] {
+        [plan = plan_, in = views(inputs), out = allocate_all(outputs)] {
           plan->run(in, out);
         },
         plan_->reads());
@@ -240,7 +240,7 @@ class GatherProduct : public WithReference {
         [w = matrix_,
          int8 = int8_,
          in = views(inputs),
-         out = allocate(outputs)] { run(*w, int8, in, out[0]); });
+         out = allocate_all(outputs)] { run(*w, int8, in, out[0]); });
   }
 
   Arrays reference(const Arrays& inputs) override {
@@ -274,7 +274,7 @@ class GatherProduct : public WithReference {
     bool shared = rows != choices; // one row for every choice
     std::vector<std::vector<int>> to(w.experts());
     std::vector<std::vector<int>> from(w.experts());
-    auto type = float_type(x.type);
+    auto type = operand_type(x.type);
     auto bytes = mx::size_of(x.type);
     for (int i = 0; i < choices; i++) {
       if (ids[i] < 0 || ids[i] >= w.experts()) {
@@ -299,7 +299,7 @@ class GatherProduct : public WithReference {
       s.expert = e;
       if (bias) {
         auto offset = mx::size_of(in[2].type) * std::size_t(e) * w.rows();
-        s.bias = {bias + offset, float_type(in[2].type)};
+        s.bias = {bias + offset, operand_type(in[2].type)};
       }
       s.count = static_cast<int>(to[e].size());
       s.from = from[e].data();
@@ -330,12 +330,12 @@ class Rows : public mx::Primitive, public Recordable {
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     auto count = static_cast<int>(outputs[0].size() / matrix_->cols());
-    auto type = float_type(outputs[0].dtype());
+    auto type = operand_type(outputs[0].dtype());
     dispatch(
         stream(),
         [w = matrix_,
          in = views(inputs),
-         out = allocate(outputs),
+         out = allocate_all(outputs),
          type,
          count] { run(*w, in, out[0], type, count); });
   }

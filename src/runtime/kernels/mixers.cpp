@@ -26,7 +26,7 @@ constexpr int time_block = 64; // tokens whose inputs are prepared at once
       "expected a pass with states as arrays, found one to differentiate");
 }
 
-void expect(bool good, const char* name) {
+void expect_together(bool good, const char* name) {
   if (!good)
     fail(
         ErrorKind::internal,
@@ -492,7 +492,7 @@ mx::array short_conv(
       is_float(x) && taps.ndim() == 2 &&
       floats(taps, {taps.shape(0), x.shape(2)});
   good = good && (!bias || floats(*bias, {x.shape(2)}));
-  expect(good, Convolution::name);
+  expect_together(good, Convolution::name);
   Arrays in{x, taps};
   if (bias) in.push_back(*bias);
   for (std::size_t i = 1; i < in.size(); ++i)
@@ -516,7 +516,7 @@ mx::array space_mixer(
       s.groups > 0 && s.heads % s.groups == 0;
   for (auto* v : {&a_log, &d, &dt_bias})
     good = good && floats(*v, {s.heads});
-  expect(good, SpaceMixer::name);
+  expect_together(good, SpaceMixer::name);
   return cpu_array(
       SpaceMixer{states, s},
       mx::Shape{1, tokens, inner},
@@ -543,7 +543,7 @@ mx::array delta_mixer(
       (floats(decay, gates) || floats(decay, channels)) &&
       beta.shape() == gates && is_float(beta) && h.key_heads > 0 &&
       h.value_heads % h.key_heads == 0;
-  expect(good, DeltaMixerOp::name);
+  expect_together(good, DeltaMixerOp::name);
   return cpu_array(
       DeltaMixerOp{states, h},
       mx::Shape{1, tokens, h.value_heads, h.value_dim},

@@ -8,18 +8,13 @@
 #include <mlx/transforms.h>
 
 #include "runtime/kernels/scan.h"
+#include "runtime/testing.h"
 
 namespace mlxlm::kernels {
 namespace {
 
-mx::array noise(const mx::Shape& shape, int seed) {
-  return mx::random::normal(
-      shape, mx::float32, 0, 1, mx::random::key(static_cast<uint64_t>(seed)));
-}
-
-float distance(const mx::array& a, const mx::array& b) {
-  return a.shape() == b.shape() ? mx::max(mx::abs(a - b)).item<float>() : 1e9f;
-}
+using testing::distance;
+using testing::noise;
 
 mx::array tokens(const mx::array& x, int first, int count) {
   auto start = mx::Shape(x.ndim(), 0);

@@ -40,12 +40,12 @@ void check_same_shape(const char* op, const mx::array& a, const mx::array& b) {
 }
 
 // The types the CPU primitives take; anything else runs the reference.
-bool fast(const mx::array& x) {
+bool takes(const mx::array& x) {
   return on_cpu() && x.size() > 0 && float_type(x.dtype());
 }
 
-bool fast(const mx::array& x, const std::optional<mx::array>& vector) {
-  return fast(x) && (!vector || float_type(vector->dtype()));
+bool takes(const mx::array& x, const std::optional<mx::array>& vector) {
+  return takes(x) && (!vector || float_type(vector->dtype()));
 }
 
 void check_rope(
@@ -83,8 +83,8 @@ mx::array rms_norm(
     float eps,
     float offset) {
   check_row_vector("rms_norm", "weight", x, weight);
-  return fast(x, weight) ? fused::rms_norm(x, weight, eps, offset)
-                         : reference::rms_norm(x, weight, eps, offset);
+  return takes(x, weight) ? fused::rms_norm(x, weight, eps, offset)
+                          : reference::rms_norm(x, weight, eps, offset);
 }
 
 std::pair<mx::array, mx::array> add_rms_norm(
@@ -95,7 +95,7 @@ std::pair<mx::array, mx::array> add_rms_norm(
     float offset) {
   check_row_vector("add_rms_norm", "weight", x, weight);
   check_same_shape("add_rms_norm", x, residual);
-  if (fast(x, weight)) {
+  if (takes(x, weight)) {
     return fused::add_rms_norm(x, residual, weight, eps, offset);
   }
   auto h = x + residual;
@@ -109,7 +109,7 @@ mx::array layer_norm(
     float eps) {
   check_row_vector("layer_norm", "weight", x, weight);
   check_row_vector("layer_norm", "bias", x, bias);
-  return fast(x, weight) && fast(x, bias)
+  return takes(x, weight) && takes(x, bias)
       ? fused::layer_norm(x, weight, bias, eps)
       : reference::layer_norm(x, weight, bias, eps);
 }
@@ -137,7 +137,7 @@ std::vector<mx::array> rope(
   bool all_fast = true;
   for (auto& in : inputs) {
     check_rope(in, positions, inv_freq, shape.dims);
-    all_fast = all_fast && fast(in.x, in.norm_weight);
+    all_fast = all_fast && takes(in.x, in.norm_weight);
   }
   return all_fast ? fused::rope(inputs, positions, inv_freq, shape)
                   : reference::rope(inputs, positions, inv_freq, shape);
@@ -145,20 +145,20 @@ std::vector<mx::array> rope(
 
 mx::array swiglu(const mx::array& gate, const mx::array& up) {
   check_same_shape("swiglu", gate, up);
-  return fast(gate) ? fused::glu(Activation::silu, gate, up)
-                    : reference::swiglu(gate, up);
+  return takes(gate) ? fused::glu(Activation::silu, gate, up)
+                     : reference::swiglu(gate, up);
 }
 
 mx::array geglu_tanh(const mx::array& gate, const mx::array& up) {
   check_same_shape("geglu_tanh", gate, up);
-  return fast(gate) ? fused::glu(Activation::gelu_tanh, gate, up)
-                    : reference::geglu_tanh(gate, up);
+  return takes(gate) ? fused::glu(Activation::gelu_tanh, gate, up)
+                     : reference::geglu_tanh(gate, up);
 }
 
 mx::array geglu_erf(const mx::array& gate, const mx::array& up) {
   check_same_shape("geglu_erf", gate, up);
-  return fast(gate) ? fused::glu(Activation::gelu_erf, gate, up)
-                    : reference::geglu_erf(gate, up);
+  return takes(gate) ? fused::glu(Activation::gelu_erf, gate, up)
+                     : reference::geglu_erf(gate, up);
 }
 
 std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
@@ -169,7 +169,7 @@ std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {
         "expected k from 1 to the last axis, found {}",
         k);
   }
-  return fast(x) ? fused::top_k(x, k) : reference::top_k(x, k);
+  return takes(x) ? fused::top_k(x, k) : reference::top_k(x, k);
 }
 
 } // namespace mlxlm::kernels

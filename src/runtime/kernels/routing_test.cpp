@@ -9,7 +9,7 @@
 namespace mlxlm::kernels {
 namespace {
 
-class Routes : public testing::TestWithParam<Routing> {};
+class Routes : public ::testing::TestWithParam<Routing> {};
 
 TEST_P(Routes, AsTheReference) {
   for (bool corrected : {false, true}) {
@@ -30,7 +30,7 @@ using Score = Routing::Score;
 INSTANTIATE_TEST_SUITE_P(
     Routing,
     Routes,
-    testing::Values(
+    ::testing::Values(
         Routing{.top_k = 3},
         Routing{.score = Score::sigmoid, .top_k = 5, .scale = 2.5f},
         Routing{.top_k = 4, .normalize = true},

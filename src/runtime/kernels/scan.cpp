@@ -15,7 +15,7 @@ namespace mlxlm::kernels {
 
 namespace {
 
-void expect(bool good, const char* op) {
+void expect_floats(bool good, const char* op) {
   if (!good)
     fail(
         ErrorKind::internal,
@@ -295,7 +295,7 @@ mx::array linear_scan(
     const mx::array& a,
     const mx::array& b,
     const mx::array& h) {
-  expect(
+  expect_floats(
       a.ndim() == 3 && shaped(a, a.shape()) && shaped(b, a.shape()) &&
           shaped(h, {a.shape(0), a.shape(2)}),
       LinearOp::name);
@@ -320,7 +320,7 @@ std::pair<mx::array, mx::array> selective_scan(
         shaped(c, b.shape()) && shaped(d, {channels}) &&
         shaped(h, {batch, channels, state});
   }
-  expect(good, SelectiveOp::name);
+  expect_floats(good, SelectiveOp::name);
   if (!on_cpu()) return reference::selective_scan(x, dt, a, b, c, d, h);
   return with_state<SelectiveOp>(x, h, {x, dt, a, b, c, d, h});
 }
@@ -343,7 +343,7 @@ std::pair<mx::array, mx::array> state_space(
         shaped(c, b.shape()) &&
         shaped(h, {batch, heads, x.shape(3), b.shape(3)});
   }
-  expect(good, SpaceOp::name);
+  expect_floats(good, SpaceOp::name);
   if (!on_cpu()) return reference::state_space(x, dt, a, b, c, d, h);
   return with_state<SpaceOp>(x, h, {x, dt, a, b, c, d, h});
 }
@@ -368,7 +368,7 @@ std::pair<mx::array, mx::array> delta_rule(
         (shaped(g, gates) || shaped(g, channels)) &&
         shaped(state, {batch, heads, v.shape(3), q.shape(3)});
   }
-  expect(good, DeltaOp::name);
+  expect_floats(good, DeltaOp::name);
   if (!on_cpu()) return reference::delta_rule(q, k, v, g, beta, state);
   return with_state<DeltaOp>(v, state, {q, k, v, g, beta, state});
 }
@@ -384,7 +384,7 @@ std::pair<mx::array, mx::array> wkv7(
   bool good = r.ndim() == 4 && shaped(r, r.shape());
   for (auto* x : {&w, &k, &v, &a, &b})
     good = good && shaped(*x, r.shape());
-  expect(
+  expect_floats(
       good && shaped(state, {r.shape(0), r.shape(2), r.shape(3), r.shape(3)}),
       WkvOp::name);
   if (!on_cpu()) return reference::wkv7(r, w, k, v, a, b, state);

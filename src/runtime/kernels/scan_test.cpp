@@ -7,20 +7,16 @@
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include "runtime/testing.h"
+
 namespace mlxlm::kernels {
 namespace {
 
-mx::array noise(const mx::Shape& shape, int seed) {
-  return mx::random::normal(
-      shape, mx::float32, 0, 1, mx::random::key(static_cast<uint64_t>(seed)));
-}
+using testing::distance;
+using testing::noise;
 
 mx::array gates(const mx::Shape& shape, int seed) { // (0, 1)
   return mx::sigmoid(noise(shape, seed));
-}
-
-float distance(const mx::array& a, const mx::array& b) {
-  return a.shape() == b.shape() ? mx::max(mx::abs(a - b)).item<float>() : 1e9f;
 }
 
 // Sequence `index` of a batch.

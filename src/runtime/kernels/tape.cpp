@@ -13,12 +13,12 @@ namespace mlxlm::kernels {
 
 namespace {
 
-using Keep = std::function<void(const Call&, Reads)>;
-thread_local const Keep* recording = nullptr;
+using OnCall = std::function<void(const Call&, Reads)>;
+thread_local const OnCall* recording = nullptr;
 
 class Recording {
  public:
-  explicit Recording(const Keep& keep) {
+  explicit Recording(const OnCall& keep) {
     recording = &keep;
   }
   ~Recording() {
@@ -84,7 +84,7 @@ void Recorder::visit(const mx::array& x) {
 TapePtr Recorder::record() {
   auto tape = std::make_shared<Tape>();
   auto& steps = tape->steps_;
-  Keep keep = [&](const Call& call, Reads reads) {
+  OnCall keep = [&](const Call& call, Reads reads) {
     steps.push_back({call, std::move(reads)});
   };
   {

@@ -7,7 +7,7 @@
 namespace mlxlm::serve {
 namespace {
 
-struct Wishes {
+struct ChatWishes {
   StreamWishes stream;
   bool logprobs = false;
 };
@@ -21,7 +21,7 @@ Json bytes_of(const std::string& text) {
 
 class ChatAnswer final : public Answer {
  public:
-  ChatAnswer(Context& context, Wishes wishes)
+  ChatAnswer(Context& context, ChatWishes wishes)
       : Answer(
             answer_options(context, wishes.stream.stream),
             context.service.statistics()),
@@ -189,15 +189,15 @@ class ChatAnswer final : public Answer {
     return {{"content", std::move(content)}};
   }
 
-  const Wishes wishes_;
+  const ChatWishes wishes_;
   const ReasoningField field_;
   const EnginePtr engine_;
   const std::string id_;
   const std::int64_t created_;
 };
 
-Wishes read_wishes(Body& body, const Limits& limits) {
-  Wishes out;
+ChatWishes read_wishes(Body& body, const Limits& limits) {
+  ChatWishes out;
   out.stream = read_stream(body);
   out.logprobs = body.boolean("logprobs").value_or(false);
   auto top = body.integer("top_logprobs", 0, limits.top_logprobs);

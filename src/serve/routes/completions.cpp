@@ -7,7 +7,7 @@
 namespace mlxlm::serve {
 namespace {
 
-struct Wishes {
+struct CompletionWishes {
   StreamWishes stream;
   bool echo = false;
   bool logprobs = false;
@@ -15,7 +15,7 @@ struct Wishes {
 
 class Completion final : public Answer {
  public:
-  Completion(Context& context, Wishes wishes)
+  Completion(Context& context, CompletionWishes wishes)
       : Answer(
             answer_options(context, wishes.stream.stream),
             context.service.statistics()),
@@ -158,7 +158,7 @@ class Completion final : public Answer {
         {"text_offset", std::move(offsets)}};
   }
 
-  const Wishes wishes_;
+  const CompletionWishes wishes_;
   const EnginePtr engine_;
   const std::string id_;
   const std::int64_t created_;
@@ -265,8 +265,8 @@ std::vector<int> infill_prompt(
       "unsupported");
 }
 
-Wishes read_wishes(Body& body) {
-  Wishes out;
+CompletionWishes read_wishes(Body& body) {
+  CompletionWishes out;
   out.stream = read_stream(body);
   out.echo = body.boolean("echo").value_or(false);
   if (const auto* value = body.any("logprobs")) {

@@ -108,13 +108,13 @@ ResponseFormat read_text(Body& body, const Limits& limits) {
   return read_format_object(deeper, limits);
 }
 
-struct Wishes {
+struct ResponseWishes {
   bool stream = false, keep = true;
   Json messages = Json::array(); // without the instructions
   Json echo = Json::object(); // what the response repeats of the request
 };
 
-Conversation read(Context& context, Body& body, Wishes& wishes) {
+Conversation read(Context& context, Body& body, ResponseWishes& wishes) {
   const auto& options = context.service.options();
   if (auto previous = body.text("previous_response_id", 256)) {
     auto entry = store().get(*previous, context.request.client);
@@ -167,7 +167,7 @@ Conversation read(Context& context, Body& body, Wishes& wishes) {
 // ---------------------------------------------------------------
 class ResponseAnswer final : public Answer {
  public:
-  ResponseAnswer(Context& context, Wishes wishes)
+  ResponseAnswer(Context& context, ResponseWishes wishes)
       : Answer(
             answer_options(context, wishes.stream),
             context.service.statistics()),
@@ -395,7 +395,7 @@ class ResponseAnswer final : public Answer {
     return out + put_item();
   }
 
-  const Wishes wishes_;
+  const ResponseWishes wishes_;
   const std::string client_, model_, id_;
   const std::int64_t created_;
   int sequence_ = 0;
@@ -426,7 +426,7 @@ ReplyPtr responses(Context& context) {
       context.request.body, static_cast<std::size_t>(limits.json_depth));
   Body body(json);
   check_model(context, body.text("model", 4096));
-  Wishes wishes;
+  ResponseWishes wishes;
   wishes.stream = body.boolean("stream").value_or(false);
   wishes.keep = body.boolean("store").value_or(true);
   auto parameters = read_sampling(body, service.options().defaults, limits);

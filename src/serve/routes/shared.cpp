@@ -46,7 +46,9 @@ std::string new_id(std::string_view prefix) {
 
 std::int64_t unix_time() {
   using namespace std::chrono;
-  return duration_cast<seconds>(system_clock::now().time_since_epoch()).count();
+  return duration_cast<std::chrono::seconds>(
+             system_clock::now().time_since_epoch())
+      .count();
 }
 
 Json finish_word(const Answer::Choice& choice) {

@@ -75,23 +75,26 @@ HWY_INLINE void with_reader(const CodePart& p, FloatType type, Fn fn) {
   }
 }
 
-// fn(load) with load(offset, i): scales or biases as vectors.
-template <typename Fn>
-HWY_INLINE void with_scales(FloatType type, Fn fn) {
-  auto get = [&](auto zero) {
-    using T = decltype(zero);
-    fn([](const std::byte* base, std::size_t i)
-           HWY_ATTR { return load(reinterpret_cast<const T*>(base) + i); });
-  };
-  switch (type) {
-    case FloatType::f32:
-      return get(float{});
-    case FloatType::f16:
-      return get(hwy::float16_t{});
-    case FloatType::bf16:
-      return get(hwy::bfloat16_t{});
+// Scales or biases as vectors. Their type is asked at every load, of which
+// there are few: as a template parameter it would multiply the kernels by
+// three.
+class Scale {
+ public:
+  explicit Scale(FloatType type) : type_(type) {}
+  HWY_INLINE VF operator()(const std::byte* base, std::size_t i) const {
+    switch (type_) {
+      case FloatType::f16:
+        return load(reinterpret_cast<const hwy::float16_t*>(base) + i);
+      case FloatType::bf16:
+        return load(reinterpret_cast<const hwy::bfloat16_t*>(base) + i);
+      default:
+        return load(reinterpret_cast<const float*>(base) + i);
+    }
   }
-}
+
+ private:
+  FloatType type_;
+};
 
 // Fetches a stretch of memory while another is used, a cache line a turn.
 class Fetch {
@@ -118,7 +121,7 @@ struct Scored { // rows of prepared queries and of scores
 };
 
 // Keys across tokens: scores of the page's first `tokens`.
-template <int R, typename Reader, typename Scale>
+template <int R, typename Reader>
 HWY_INLINE void score_across(
     const CodePart& p,
     const std::byte* head,
@@ -172,7 +175,7 @@ HWY_INLINE void score_across(
 }
 
 // Keys along the row: sums over lanes.
-template <int R, typename Reader, typename Scale>
+template <int R, typename Reader>
 HWY_INLINE void score_along(
     const CodePart& p,
     const std::byte* head,
@@ -236,7 +239,7 @@ struct Weighted { // weights of tokens [first, last) and the sums they go to
 };
 
 // scaled[r][t] = p[r][t] * scale[t]; gives each row's sum of p * bias.
-template <int R, typename Scale>
+template <int R>
 HWY_INLINE void scale_weights(
     const CodePart& p,
     const std::byte* head,
@@ -273,7 +276,7 @@ HWY_INLINE void scale_weights(
 }
 
 // acc[r] = acc[r] * keep[r] + sum over tokens of p[r][t] * v[t].
-template <int R, typename Reader, typename Scale>
+template <int R, typename Reader>
 HWY_INLINE void accumulate(
     const CodePart& p,
     const std::byte* head,
@@ -354,15 +357,14 @@ struct PackedRun {
           step,
           add,
           &values};
-      with_scales(layout.scale_type(part), [&](auto scale) {
-        with_reader(part, layout.type, [&](auto reader) {
-          if (layout.latent) {
-            score_along<R>(
-                part, head, padded, all.first, all.last, reader, scale, to);
-          } else {
-            score_across<R>(part, head, padded, all.last, reader, scale, to);
-          }
-        });
+      const Scale scale(layout.scale_type(part));
+      with_reader(part, layout.type, [&](auto reader) {
+        if (layout.latent) {
+          score_along<R>(
+              part, head, padded, all.first, all.last, reader, scale, to);
+        } else {
+          score_across<R>(part, head, padded, all.last, reader, scale, to);
+        }
       });
       add = true;
     }
@@ -388,10 +390,9 @@ struct PackedRun {
         job.acc_step,
         &keys};
     auto& part = layout.values;
-    with_scales(layout.scale_type(part), [&](auto scale) {
-      with_reader(part, layout.type, [&](auto reader) {
-        accumulate<R>(part, head, padded, reader, scale, w);
-      });
+    const Scale scale(layout.scale_type(part));
+    with_reader(part, layout.type, [&](auto reader) {
+      accumulate<R>(part, head, padded, reader, scale, w);
     });
   }
 

@@ -21,9 +21,9 @@ mx::Dtype dtype_of(FloatType type) {
 }
 
 // A row's page, and how the layer's rows lie there.
-class Place {
+class RowPlace {
  public:
-  Place(const PagedRows& op, const PagedSegment& s, int page)
+  RowPlace(const PagedRows& op, const PagedSegment& s, int page)
       : op_(op),
         packed_(op.packed && s.packed && (*s.packed)[page]),
         at_((*s.pages)[page] + (packed_ ? op.packed_offset : op.layer_offset)) {
@@ -65,7 +65,7 @@ void keep(const PagedRows& op, const mx::array& x) {
     for (int t = 0; t < s.count; ++t) {
       int position = s.offset + t;
       const auto* row = rows.row(s.first + t, apart.data());
-      Place(op, s, position / tokens)
+      RowPlace(op, s, position / tokens)
           .store(position % tokens, type, row, scratch.data());
     }
 }
@@ -77,7 +77,7 @@ void read(const PagedRows& op, std::byte* out) {
   int all = s.offset + s.count, tokens = op.layout.tokens;
   for (int first = 0; first < all; first += tokens) {
     int count = std::min(tokens, all - first);
-    Place(op, s, first / tokens).load(count, out, scratch.data());
+    RowPlace(op, s, first / tokens).load(count, out, scratch.data());
     out += count * row_bytes;
   }
 }

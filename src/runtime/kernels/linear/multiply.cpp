@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t second_level = std::size_t{384}
     << 10; // bytes of activations
-constexpr int most_rows = 128; // of a block
+constexpr int most_item_rows = 128; // of a block
 constexpr int most_panels = 8; // multiplied together where rows are many
 
 // Activations as the matrices need them, in tiles of rows.
@@ -29,7 +29,7 @@ struct Group {
 };
 
 // A block of rows times a run of panels.
-struct Item {
+struct PanelItem {
   int segment, row, rows, panel, panels;
 };
 
@@ -141,13 +141,14 @@ class Preparation {
   int record_;
 };
 
-std::vector<Item> divide(
+std::vector<PanelItem> divide(
     std::span<const Segment> segments,
     std::size_t stride) {
   // Records are gone through in chunks of units, floats in whole rows.
   auto most = stride == 0
-      ? std::size_t(most_rows)
-      : std::clamp<std::size_t>(second_level / stride / 8 * 8, 16, most_rows);
+      ? std::size_t(most_item_rows)
+      : std::clamp<std::size_t>(
+            second_level / stride / 8 * 8, 16, most_item_rows);
   std::size_t work = 0; // panels times row blocks
   for (const auto& s : segments) {
     work += s.matrix->panels() * ((s.count + most - 1) / most);
@@ -159,7 +160,7 @@ std::vector<Item> divide(
     auto share = threads == 1 ? left : left / (threads * 4);
     return static_cast<int>(std::clamp<std::size_t>(share, 1, left));
   };
-  std::vector<Item> items;
+  std::vector<PanelItem> items;
   for (std::size_t i = 0; i < segments.size(); i++) {
     const auto& s = segments[i];
     int block = static_cast<int>(most);
@@ -180,7 +181,7 @@ std::vector<Item> divide(
 void write(
     const Segment& s,
     Float type,
-    const Item& item,
+    const PanelItem& item,
     int panel,
     std::span<float> tile) {
   int first = panel * panel_rows;
@@ -206,7 +207,7 @@ void run_item(
     const Target& target,
     const Segment& s,
     int slot,
-    const Item& item,
+    const PanelItem& item,
     const Prepared& prepared,
     Float type,
     bool int8) {

@@ -62,7 +62,7 @@ void set_target(std::string_view name) {
       ErrorKind::config,
       "kernel target",
       "expected one of {}, found {}",
-      join(target_names(), ", "),
+      mlxlm::join(target_names(), ", "),
       printable(name));
 }
 

@@ -19,7 +19,7 @@ mx::array normal(mx::Shape shape, int seed, mx::Dtype type = mx::float32) {
 }
 
 // Largest difference, relative to the largest of `want`.
-float distance(const mx::array& got, const mx::array& want) {
+float relative_distance(const mx::array& got, const mx::array& want) {
   EXPECT_EQ(got.shape(), want.shape());
   EXPECT_EQ(got.dtype(), want.dtype());
   auto a = mx::astype(got, mx::float32), b = mx::astype(want, mx::float32);
@@ -30,16 +30,16 @@ float distance(const mx::array& got, const mx::array& want) {
 TEST(OpsReference, AgreesWithMlx) {
   auto x = normal({3, 40}, 1), w = normal({40}, 2), b = normal({40}, 3);
   EXPECT_LT(
-      distance(
+      relative_distance(
           reference::rms_norm(x, w, 1e-5f), mx::fast::rms_norm(x, w, 1e-5f)),
       1e-6f);
   EXPECT_LT(
-      distance(
+      relative_distance(
           reference::rms_norm(x, w, 1e-5f, 1),
           mx::fast::rms_norm(x, w + mx::array(1.f), 1e-5f)),
       1e-6f);
   EXPECT_LT(
-      distance(
+      relative_distance(
           reference::layer_norm(x, w, b, 1e-5f),
           mx::fast::layer_norm(x, w, b, 1e-5f)),
       1e-6f);
@@ -53,7 +53,7 @@ TEST(OpsReference, AgreesWithMlx) {
     auto heads = mx::transpose(y, {0, 2, 1, 3});
     auto want =
         mx::fast::rope(heads, 12, traditional, std::nullopt, 1.f, 7, freqs);
-    EXPECT_LT(distance(got, mx::transpose(want, {0, 2, 1, 3})), 1e-5f);
+    EXPECT_LT(relative_distance(got, mx::transpose(want, {0, 2, 1, 3})), 1e-5f);
   }
 }
 
@@ -65,7 +65,7 @@ float allowed(mx::Dtype type) {
   return type == mx::bfloat16 ? 8e-3f : 2e-6f;
 }
 
-class FusedOps : public testing::TestWithParam<std::tuple<mx::Dtype, int>> {
+class FusedOps : public ::testing::TestWithParam<std::tuple<mx::Dtype, int>> {
  protected:
   mx::Dtype type() const {
     return std::get<0>(GetParam());
@@ -77,7 +77,7 @@ class FusedOps : public testing::TestWithParam<std::tuple<mx::Dtype, int>> {
     return normal({1, rows, dim()}, seed, type());
   }
   void same(const mx::array& got, const mx::array& want) const {
-    EXPECT_LE(distance(got, want), allowed(type())) << "dim " << dim();
+    EXPECT_LE(relative_distance(got, want), allowed(type())) << "dim " << dim();
   }
 };
 
@@ -138,9 +138,9 @@ TEST_P(FusedOps, TopK) {
 INSTANTIATE_TEST_SUITE_P(
     TypesAndSizes,
     FusedOps,
-    testing::Combine(
-        testing::Values(mx::float32, mx::float16, mx::bfloat16),
-        testing::Values(1, 7, 64, 131, 576)));
+    ::testing::Combine(
+        ::testing::Values(mx::float32, mx::float16, mx::bfloat16),
+        ::testing::Values(1, 7, 64, 131, 576)));
 
 TEST(FusedRope, AgreesWithReference) {
   auto positions = mx::array({0, 3, 1000, 131071, 7});
@@ -159,7 +159,7 @@ TEST(FusedRope, AgreesWithReference) {
         for (int i : {0, 1}) {
           EXPECT_EQ(got[i].dtype(), type);
           EXPECT_LE(
-              distance(got[i], want[i]),
+              relative_distance(got[i], want[i]),
               type == mx::float32 ? 2e-5f : 2 * allowed(type))
               << dims << traditional << type;
         }
@@ -207,7 +207,7 @@ TEST(FusedOpsGradient, IsTheReferences) {
           [&](const std::vector<mx::array>& in) { return run(in, fast); },
           std::vector<int>{arg})({x, w})[0];
     };
-    EXPECT_LE(distance(gradient(true), gradient(false)), 1e-5f);
+    EXPECT_LE(relative_distance(gradient(true), gradient(false)), 1e-5f);
   }
 }
 
