@@ -223,9 +223,8 @@ TEST_F(FloatFormats, RefusesFp8ScalesThatDoNotCover) {
   EXPECT_THAT(
       error_of(
           [&] { open_formats(m, "{}")->root().linear("m", inputs, outputs); }),
-      HasSubstr(
-          "m.weight_scale_inv: expected scales of the matrix, its outputs or"
-          " blocks of 128 x 128 of [8, 64], found [3, 1]"));
+      HasSubstr("m.weight_scale_inv: expected scales of the matrix, its rows or"
+                " blocks of 128 x 128 of [8, 64], found [3, 1]"));
 }
 
 } // namespace
