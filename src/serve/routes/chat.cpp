@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/strings.h"
-#include "serve/routes/routes.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -62,7 +62,7 @@ class ChatAnswer final : public Answer {
     auto value = chunk(choice.index, Json::object(), finish_word(choice), {});
     if (!wishes_.stream.usage || choices().size() == 1)
       value["timings"] = timings(choice.info);
-    return event(value);
+    return data_event(value);
   }
 
   std::string done() override {
@@ -75,7 +75,7 @@ class ChatAnswer final : public Answer {
           cached_tokens(),
           generated_tokens(),
           reasoning_tokens());
-      out = event(value);
+      out = data_event(value);
     }
     return out + "data: [DONE]\n\n";
   }
@@ -121,12 +121,8 @@ class ChatAnswer final : public Answer {
     return out;
   }
 
-  static std::string event(const Json& value) {
-    return "data: " +
-        value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n";
-  }
   std::string frame(int index, Json delta, Json finish, Json logprobs) const {
-    return event(
+    return data_event(
         chunk(index, std::move(delta), std::move(finish), std::move(logprobs)));
   }
 
@@ -213,15 +209,12 @@ ChatWishes read_wishes(Body& body, const Limits& limits) {
 } // namespace
 
 ReplyPtr chat_completions(Context& context) {
-  auto& service = context.service;
-  const auto& limits = service.limits();
-  auto engine = service.engine();
-  auto json = parse_body(
-      context.request.body, static_cast<std::size_t>(limits.json_depth));
-  Body body(json);
-  check_model(context, body.text("model", 4096));
+  Question question(context);
+  auto& body = question.body;
+  const auto& limits = question.limits;
+  question.check_model();
   auto wishes = read_wishes(body, limits);
-  auto parameters = read_sampling(body, service.options().defaults, limits);
+  auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
   int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
   parameters.response_format = read_response_format(body, limits);
@@ -233,26 +226,14 @@ ReplyPtr chat_completions(Context& context) {
       wrong_value("modalities", "[\"text\"]", *modalities);
   int priority = read_priority(body);
   accept_remarks(body);
-  auto conversation = read_conversation(body, service.options());
-  context.unknown(body.unknown());
-  context.report_unknown();
+  auto conversation = read_conversation(body, question.options);
+  question.close();
 
-  force_call(conversation, *engine, parameters);
-  auto prompt = encode(conversation, *engine);
-  auto places = service.admit(context, n, priority);
-  auto answer = std::make_unique<ChatAnswer>(context, wishes);
-  for (int i = 0; i < n; ++i) {
-    Answer::Choice choice;
-    choice.index = i;
-    choice.parser = parser_for(conversation, prompt, *engine);
-    service.start(
-        context,
-        *answer,
-        std::move(choice),
-        std::move(places[static_cast<std::size_t>(i)]),
-        {prompt, nth(parameters, i)});
-  }
-  return answer;
+  return start_answer(
+      question,
+      priority,
+      choices_of(question, conversation, std::move(parameters), n),
+      std::make_unique<ChatAnswer>(context, wishes));
 }
 
 } // namespace mlxlm::serve

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/strings.h"
-#include "serve/routes/routes.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -32,7 +32,7 @@ class Completion final : public Answer {
     std::string out;
     if (wishes_.echo)
       for (const auto& choice : choices())
-        out += event(chunk(choice.index, echo(choice), {}, nullptr));
+        out += data_event(chunk(choice.index, echo(choice), {}, nullptr));
     return out;
   }
 
@@ -46,15 +46,15 @@ class Completion final : public Answer {
         text += content->text;
     if (text.empty() && tokens.empty()) return {};
     auto& offset = offset_of(choice);
-    auto out =
-        event(chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
+    auto out = data_event(
+        chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
     return out;
   }
 
   std::string close(Choice& choice) override {
     auto value = chunk(choice.index, "", {}, finish_word(choice));
     value["timings"] = timings(choice.info);
-    return event(value);
+    return data_event(value);
   }
 
   std::string done() override {
@@ -63,7 +63,7 @@ class Completion final : public Answer {
       auto value = head();
       value["choices"] = Json::array();
       value["usage"] = all_usage();
-      out = event(value);
+      out = data_event(value);
     }
     return out + "data: [DONE]\n\n";
   }
@@ -104,11 +104,6 @@ class Completion final : public Answer {
          {"logprobs", std::move(logprobs)},
          {"finish_reason", std::move(finish)}});
     return out;
-  }
-
-  static std::string event(const Json& value) {
-    return "data: " +
-        value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n\n";
   }
 
   std::string echo(const Choice& choice) const {
@@ -293,15 +288,13 @@ CompletionWishes read_wishes(Body& body) {
 } // namespace
 
 ReplyPtr completions(Context& context) {
-  auto& service = context.service;
-  const auto& limits = service.limits();
-  auto engine = service.engine();
-  auto json = parse_body(
-      context.request.body, static_cast<std::size_t>(limits.json_depth));
-  Body body(json);
-  check_model(context, body.text("model", 4096));
+  Question question(context);
+  auto& body = question.body;
+  const auto& limits = question.limits;
+  const auto& engine = *question.engine;
+  question.check_model();
   auto wishes = read_wishes(body);
-  auto parameters = read_sampling(body, service.options().defaults, limits);
+  auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
   parameters.response_format = read_response_format(body, limits);
   int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
@@ -312,37 +305,29 @@ ReplyPtr completions(Context& context) {
   accept_remarks(body);
   auto suffix = body.text("suffix");
   const auto& given = body.needed("prompt", body.any("prompt"));
-  context.unknown(body.unknown());
-  context.report_unknown();
+  question.close();
   std::vector<Prompt> prompts;
   if (suffix && given.is_string()) {
     prompts.push_back({{}, given.get<std::string>()});
-    prompts[0].ids = infill_prompt(prompts[0].text, *suffix, *engine);
+    prompts[0].ids = infill_prompt(prompts[0].text, *suffix, engine);
   } else if (suffix) {
     wrong_value("prompt", "a text beside suffix", given);
   } else {
-    prompts = read_prompts(given, *engine, limits);
+    prompts = read_prompts(given, engine, limits);
   }
   for (const auto& prompt : prompts)
-    check_room(prompt.ids.size(), *engine, "prompt");
+    check_room(prompt.ids.size(), engine, "prompt");
 
-  int count = n * static_cast<int>(prompts.size());
-  auto places = service.admit(context, count, priority);
   auto answer = std::make_unique<Completion>(context, wishes);
   answer->per_prompt = n;
-  for (int i = 0; i < count; ++i)
-    answer->echoes.push_back(prompts[static_cast<std::size_t>(i / n)].text);
-  for (int i = 0; i < count; ++i) {
-    Answer::Choice choice;
-    choice.index = i;
-    service.start(
-        context,
-        *answer,
-        std::move(choice),
-        std::move(places[static_cast<std::size_t>(i)]),
-        {prompts[static_cast<std::size_t>(i / n)].ids, nth(parameters, i % n)});
-  }
-  return answer;
+  std::vector<Answer::Choice> choices;
+  for (const auto& prompt : prompts)
+    for (int i = 0; i < n; ++i) {
+      answer->echoes.push_back(prompt.text);
+      choices.emplace_back().job = {prompt.ids, nth(parameters, i)};
+    }
+  return start_answer(
+      question, priority, std::move(choices), std::move(answer));
 }
 
 } // namespace mlxlm::serve

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/strings.h"
-#include "serve/routes/routes.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -183,10 +183,7 @@ Conversation read(
 std::string event(const char* name, Json data) {
   Json out = {{"type", name}};
   out.update(data);
-  return fmt::format(
-      "event: {}\ndata: {}\n\n",
-      name,
-      out.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return named_event(name, out);
 }
 
 class MessageAnswer final : public Answer {
@@ -244,9 +241,7 @@ class MessageAnswer final : public Answer {
     return {};
   }
   std::string failure(const ApiError& error) override {
-    return fmt::format(
-        "event: error\ndata: {}\n\n",
-        error_body(error, Style::anthropic).dump());
+    return named_event("error", error_body(error, Style::anthropic));
   }
   std::string ping(int, int) override {
     return event("ping", Json::object());
@@ -353,17 +348,13 @@ class MessageAnswer final : public Answer {
 } // namespace
 
 ReplyPtr messages(Context& context) {
-  auto& service = context.service;
-  const auto& limits = service.limits();
-  auto engine = service.engine();
-  auto json = parse_body(
-      context.request.body, static_cast<std::size_t>(limits.json_depth));
-  Body body(json);
-  check_model(context, body.text("model", 4096));
-  auto parameters = read_sampling(body, service.options().defaults, limits);
-  auto conversation = read(body, service.options(), parameters);
+  Question question(context);
+  auto& body = question.body;
+  question.check_model();
+  auto parameters = question.sampling();
+  auto conversation = read(body, question.options, parameters);
   body.needed("max_tokens", body.any("max_tokens"));
-  parameters.stop = read_stop(body, "stop_sequences", limits);
+  parameters.stop = read_stop(body, "stop_sequences", question.limits);
   bool stream = body.boolean("stream").value_or(false);
 
   if (const auto* config = body.object("output_config")) {
@@ -371,38 +362,25 @@ ReplyPtr messages(Context& context) {
     inner.accept({"effort"});
     if (const auto* format = inner.object("format")) {
       Body deeper(*format, "output_config.format");
-      parameters.response_format = read_format_object(deeper, limits);
+      parameters.response_format = read_format_object(deeper, question.limits);
     }
   }
-  context.unknown(body.unknown());
-  context.report_unknown();
-  force_call(conversation, *engine, parameters);
-  auto prompt = encode(conversation, *engine);
-  auto places = service.admit(context, 1);
-  auto answer = std::make_unique<MessageAnswer>(context, stream);
-  Answer::Choice choice;
-  choice.parser = parser_for(conversation, prompt, *engine);
-  service.start(
-      context,
-      *answer,
-      std::move(choice),
-      std::move(places[0]),
-      {std::move(prompt), parameters});
-  return answer;
+  question.close();
+  return start_answer(
+      question,
+      0,
+      choices_of(question, conversation, std::move(parameters)),
+      std::make_unique<MessageAnswer>(context, stream));
 }
 
 ReplyPtr count_tokens(Context& context) {
-  auto engine = context.service.engine();
-  auto json = parse_body(
-      context.request.body,
-      static_cast<std::size_t>(context.service.limits().json_depth));
-  Body body(json);
-  check_model(context, body.text("model", 4096));
+  Question question(context);
+  question.check_model();
   GenerateParameters none;
-  auto conversation = read(body, context.service.options(), none);
-  context.unknown(body.unknown());
-  context.report_unknown();
-  return context.json({{"input_tokens", encode(conversation, *engine).size()}});
+  auto conversation = read(question.body, question.options, none);
+  question.close();
+  auto prompt = encode(conversation, *question.engine);
+  return context.json({{"input_tokens", prompt.size()}});
 }
 
 } // namespace mlxlm::serve

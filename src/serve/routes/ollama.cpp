@@ -5,7 +5,7 @@
 #include <ctime>
 
 #include "core/strings.h"
-#include "serve/routes/routes.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -85,7 +85,7 @@ class OllamaAnswer final : public Answer {
 
  private:
   static std::string line(const Json& value) {
-    return value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return json_text(value) + "\n";
   }
 
   Json piece(const std::string& content, const std::string& thinking) const {
@@ -175,11 +175,12 @@ void read_thinking(Body& body, Json& kwargs) {
   }
 }
 
-std::string read_model(Context& context, Body& body) {
+std::string read_model(Question& question) {
+  auto& body = question.body;
   auto model = body.text("model", 4096);
   if (!model) model = body.text("name", 4096);
   body.accept({"name"});
-  check_model(context, model);
+  check_model(question.context, model);
   return body.needed("model", std::move(model));
 }
 
@@ -188,34 +189,6 @@ ResponseFormat read_format(Body& body, const Limits& limits) {
   if (!format || *format == "") return {};
   if (*format == "json") return {ResponseFormat::Type::json_object, ""};
   return schema_format(*format, "format", limits);
-}
-
-Json parse(Context& context) {
-  return parse_body(
-      context.request.body,
-      static_cast<std::size_t>(context.service.limits().json_depth));
-}
-
-ReplyPtr start(
-    Context& context,
-    Kind kind,
-    std::string model,
-    bool stream,
-    const Conversation& conversation,
-    Job job) {
-  auto places = context.service.admit(context, 1);
-  auto answer =
-      std::make_unique<OllamaAnswer>(context, kind, std::move(model), stream);
-  Answer::Choice choice;
-  choice.parser =
-      parser_for(conversation, job.prompt, *context.service.engine());
-  context.service.start(
-      context,
-      *answer,
-      std::move(choice),
-      std::move(places[0]),
-      std::move(job));
-  return answer;
 }
 
 // Ollama's arguments of calls are objects, OpenAI's are texts: both will do.
@@ -256,33 +229,30 @@ Json entry(const EngineFacts& facts) {
 } // namespace
 
 ReplyPtr ollama_chat(Context& context) {
-  auto json = parse(context);
-  Body body(json);
-  auto model = read_model(context, body);
+  Question question(context);
+  auto& body = question.body;
+  auto model = read_model(question);
   auto parameters = read_options(context, body);
   bool stream = body.boolean("stream").value_or(true);
-  if (json.contains("messages")) refuse_images(json["messages"]);
-  auto conversation = read_conversation(body, context.service.options());
+  if (const auto* messages = body.any("messages")) refuse_images(*messages);
+  auto conversation = read_conversation(body, question.options);
   read_thinking(body, conversation.kwargs);
   body.accept({"keep_alive"});
-  parameters.response_format = read_format(body, context.service.limits());
-  context.unknown(body.unknown());
-  context.report_unknown();
-  auto prompt = encode(conversation, *context.service.engine());
-  return start(
-      context,
-      Kind::chat,
-      std::move(model),
-      stream,
-      conversation,
-      {std::move(prompt), std::move(parameters)});
+  parameters.response_format = read_format(body, question.limits);
+  question.close();
+  return start_answer(
+      question,
+      0,
+      choices_of(question, conversation, std::move(parameters)),
+      std::make_unique<OllamaAnswer>(
+          context, Kind::chat, std::move(model), stream));
 }
 
 ReplyPtr ollama_generate(Context& context) {
-  auto engine = context.service.engine();
-  auto json = parse(context);
-  Body body(json);
-  auto model = read_model(context, body);
+  Question question(context);
+  auto& body = question.body;
+  const auto& engine = *question.engine;
+  auto model = read_model(question);
   auto parameters = read_options(context, body);
   bool stream = body.boolean("stream").value_or(true);
   bool raw = body.boolean("raw").value_or(false);
@@ -291,14 +261,13 @@ ReplyPtr ollama_generate(Context& context) {
   read_thinking(body, conversation.kwargs);
   auto system = body.text("system");
   body.accept({"keep_alive"});
-  parameters.response_format = read_format(body, context.service.limits());
+  parameters.response_format = read_format(body, question.limits);
   for (const char* name : {"images", "suffix", "template", "context"}) {
     const auto* value = body.any(name); // clients send empty ones
     if (value && *value != "" && *value != Json::array())
       body.refuse(name, "not served");
   }
-  context.unknown(body.unknown());
-  context.report_unknown();
+  question.close();
   if (text.empty()) // asks for the model to be loaded, which it is
     return context.json(
         {{"model", model},
@@ -310,15 +279,17 @@ ReplyPtr ollama_generate(Context& context) {
     conversation.messages.push_back({{"role", "system"}, {"content", *system}});
   conversation.messages.push_back({{"role", "user"}, {"content", text}});
   auto prompt =
-      raw ? engine->codec().encode(text) : encode(conversation, *engine);
-  check_room(prompt.size(), *engine, "prompt");
-  return start(
-      context,
-      Kind::generate,
-      std::move(model),
-      stream,
-      conversation,
-      {std::move(prompt), std::move(parameters)});
+      raw ? engine.codec().encode(text) : encode(conversation, engine);
+  check_room(prompt.size(), engine, "prompt");
+  std::vector<Answer::Choice> choices;
+  choices.push_back(choice_of(
+      question, conversation, std::move(prompt), std::move(parameters)));
+  return start_answer(
+      question,
+      0,
+      std::move(choices),
+      std::make_unique<OllamaAnswer>(
+          context, Kind::generate, std::move(model), stream));
 }
 
 ReplyPtr ollama_tags(Context& context) {
@@ -341,14 +312,11 @@ ReplyPtr ollama_ps(Context& context) {
 }
 
 ReplyPtr ollama_show(Context& context) {
-  auto engine = context.service.engine();
-  auto json = parse(context);
-  Body body(json);
-  read_model(context, body);
-  body.accept({"verbose"});
-  context.unknown(body.unknown());
-  context.report_unknown();
-  const auto& facts = engine->facts();
+  Question question(context);
+  read_model(question);
+  question.body.accept({"verbose"});
+  question.close();
+  const auto& facts = question.engine->facts();
   auto can = Json::array({"completion"});
   if (facts.capabilities.tools) can.push_back("tools");
   if (facts.capabilities.reasoning) can.push_back("thinking");

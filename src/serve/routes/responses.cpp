@@ -5,7 +5,7 @@
 
 #include "core/strings.h"
 #include "serve/routes/response_store.h"
-#include "serve/routes/routes.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -13,10 +13,6 @@ namespace {
 ResponseStore& store() {
   static ResponseStore kept(std::size_t{64} << 20);
   return kept;
-}
-
-std::string dump(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 // ---- the request
@@ -238,7 +234,7 @@ class ResponseAnswer final : public Answer {
   std::string event(const char* type, Json fields) {
     Json value = {{"type", type}, {"sequence_number", sequence_++}};
     value.update(fields);
-    return fmt::format("event: {}\ndata: {}\n\n", type, dump(value));
+    return named_event(type, value);
   }
 
   Json response(const char* status) const {
@@ -419,21 +415,17 @@ Json found(Context& context) {
 } // namespace
 
 ReplyPtr responses(Context& context) {
-  auto& service = context.service;
-  const auto& limits = service.limits();
-  auto engine = service.engine();
-  auto json = parse_body(
-      context.request.body, static_cast<std::size_t>(limits.json_depth));
-  Body body(json);
-  check_model(context, body.text("model", 4096));
+  Question question(context);
+  auto& body = question.body;
+  question.check_model();
   ResponseWishes wishes;
   wishes.stream = body.boolean("stream").value_or(false);
   wishes.keep = body.boolean("store").value_or(true);
-  auto parameters = read_sampling(body, service.options().defaults, limits);
+  auto parameters = question.sampling();
   if (auto most = body.integer("max_output_tokens", 1, std::int64_t{1} << 40))
     parameters.max_tokens =
         static_cast<int>(std::min<std::int64_t>(*most, INT32_MAX));
-  parameters.response_format = read_text(body, limits);
+  parameters.response_format = read_text(body, question.limits);
   if (const auto* metadata = body.object("metadata"))
     wishes.echo["metadata"] = *metadata;
   body.refuse("background", "not served");
@@ -448,22 +440,13 @@ ReplyPtr responses(Context& context) {
   int priority = read_priority(body);
   accept_remarks(body);
   auto conversation = read(context, body, wishes);
-  context.unknown(body.unknown());
-  context.report_unknown();
+  question.close();
 
-  force_call(conversation, *engine, parameters);
-  auto prompt = encode(conversation, *engine);
-  auto places = service.admit(context, 1, priority);
-  auto answer = std::make_unique<ResponseAnswer>(context, std::move(wishes));
-  Answer::Choice choice;
-  choice.parser = parser_for(conversation, prompt, *engine);
-  service.start(
-      context,
-      *answer,
-      std::move(choice),
-      std::move(places[0]),
-      {std::move(prompt), parameters});
-  return answer;
+  return start_answer(
+      question,
+      priority,
+      choices_of(question, conversation, std::move(parameters)),
+      std::make_unique<ResponseAnswer>(context, std::move(wishes)));
 }
 
 ReplyPtr show_response(Context& context) {

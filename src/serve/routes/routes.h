@@ -1,13 +1,6 @@
-// The functions behind the table in routes.cpp.
+// The functions behind the table in table.cpp.
 #pragma once
 
-#include <functional>
-#include <string>
-
-#include "serve/body.h"
-#include "serve/conversation.h"
-#include "serve/formats.h"
-#include "serve/sampling.h"
 #include "serve/service.h"
 
 namespace mlxlm::serve {
@@ -45,26 +38,5 @@ ReplyPtr metrics(Context& context);
 ReplyPtr props(Context& context);
 ReplyPtr slots(Context& context);
 ReplyPtr openapi(Context& context);
-
-// What the routes of OpenAI's shape share.
-// Throws ApiError 404 for a model that is not served.
-void check_model(Context& context, const std::optional<std::string>& model);
-AnswerOptions answer_options(Context& context, bool stream);
-std::string new_id(std::string_view prefix); // "chatcmpl-..."
-std::int64_t unix_time();
-// OpenAI's word for the end of a choice; null while it runs.
-Json finish_word(const Answer::Choice& choice);
-Json usage(int prompt, int cached, int generated, int reasoning = 0);
-// The parameters of the nth answer to one request: another draw.
-GenerateParameters nth(GenerateParameters parameters, int n);
-// stream and stream_options: what a request wants of a stream.
-// vLLM's: lower ones go first.
-int read_priority(Body& body);
-struct StreamWishes {
-  bool stream = false, usage = false;
-};
-StreamWishes read_stream(Body& body);
-// Fields that OpenAI's clients send and that change nothing here.
-void accept_remarks(Body& body);
 
 } // namespace mlxlm::serve

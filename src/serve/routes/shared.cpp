@@ -1,13 +1,36 @@
-// What the routes of OpenAI's shape share.
+#include "serve/routes/shared.h"
+
 #include <fmt/format.h>
 
 #include <chrono>
 #include <random>
 
 #include "core/strings.h"
-#include "serve/routes/routes.h"
 
 namespace mlxlm::serve {
+
+Question::Question(Context& asked)
+    : context(asked),
+      options(asked.service.options()),
+      limits(options.limits),
+      engine(asked.service.engine()),
+      json(parse_body(
+          asked.request.body,
+          static_cast<std::size_t>(limits.json_depth))),
+      body(json) {}
+
+void Question::check_model() {
+  serve::check_model(context, body.text("model", 4096));
+}
+
+GenerateParameters Question::sampling() {
+  return read_sampling(body, options.defaults, limits);
+}
+
+void Question::close() {
+  context.unknown(body.unknown());
+  context.report_unknown();
+}
 
 void check_model(Context& context, const std::optional<std::string>& model) {
   const auto& name = context.service.engine()->facts().model;
@@ -23,6 +46,53 @@ void check_model(Context& context, const std::optional<std::string>& model) {
           name),
       "model",
       "model_not_found"};
+}
+
+Answer::Choice choice_of(
+    const Question& question,
+    const Conversation& conversation,
+    std::vector<int> prompt,
+    GenerateParameters parameters) {
+  Answer::Choice out;
+  out.parser = parser_for(conversation, prompt, *question.engine);
+  out.job = {std::move(prompt), std::move(parameters)};
+  return out;
+}
+
+std::vector<Answer::Choice> choices_of(
+    const Question& question,
+    const Conversation& conversation,
+    GenerateParameters parameters,
+    int n) {
+  force_call(conversation, *question.engine, parameters);
+  auto prompt = encode(conversation, *question.engine);
+  std::vector<Answer::Choice> out;
+  for (int i = 0; i < n; ++i)
+    out.push_back(
+        choice_of(question, conversation, prompt, nth(parameters, i)));
+  return out;
+}
+
+ReplyPtr start_answer(
+    Question& question,
+    int priority,
+    std::vector<Answer::Choice> choices,
+    std::unique_ptr<Answer> answer) {
+  auto& context = question.context;
+  auto& service = context.service;
+  auto places =
+      service.admit(context, static_cast<int>(choices.size()), priority);
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    choices[i].index = static_cast<int>(i);
+    auto job = std::move(choices[i].job);
+    service.start(
+        context,
+        *answer,
+        std::move(choices[i]),
+        std::move(places[i]),
+        std::move(job));
+  }
+  return answer;
 }
 
 AnswerOptions answer_options(Context& context, bool stream) {
@@ -49,6 +119,18 @@ std::int64_t unix_time() {
   return duration_cast<std::chrono::seconds>(
              system_clock::now().time_since_epoch())
       .count();
+}
+
+std::string json_text(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string data_event(const Json& value) {
+  return "data: " + json_text(value) + "\n\n";
+}
+
+std::string named_event(std::string_view name, const Json& value) {
+  return fmt::format("event: {}\ndata: {}\n\n", name, json_text(value));
 }
 
 Json finish_word(const Answer::Choice& choice) {

@@ -1,18 +1,11 @@
 // What needs the tokenizer alone, and the list of models.
-#include "serve/routes/routes.h"
-
 #include <fmt/format.h>
 
 #include "core/strings.h"
+#include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
 namespace {
-
-Json read(Context& context) {
-  return parse_body(
-      context.request.body,
-      static_cast<std::size_t>(context.service.limits().json_depth));
-}
 
 Json model_entry(const EngineFacts& facts) {
   return {
@@ -44,53 +37,50 @@ ReplyPtr show_model(Context& context) {
 }
 
 ReplyPtr tokenize(Context& context) {
-  auto engine = context.service.engine();
-  auto json = read(context);
-  Body body(json);
+  Question question(context);
+  auto& body = question.body;
+  const auto& engine = *question.engine;
   auto text = body.needed("content", body.text("content"));
   bool special = body.boolean("add_special").value_or(false);
   bool pieces = body.boolean("with_pieces").value_or(false);
   body.accept({"parse_special", "model"});
-  context.unknown(body.unknown());
-  context.report_unknown();
+  question.close();
   auto tokens = Json::array();
-  for (int id : engine->codec().encode(text, special)) {
+  for (int id : engine.codec().encode(text, special)) {
     if (!pieces) {
       tokens.push_back(id);
       continue;
     }
     int ids[] = {id};
-    tokens.push_back({{"id", id}, {"piece", engine->codec().decode(ids)}});
+    tokens.push_back({{"id", id}, {"piece", engine.codec().decode(ids)}});
   }
   return context.json({{"tokens", std::move(tokens)}});
 }
 
 ReplyPtr detokenize(Context& context) {
-  auto engine = context.service.engine();
-  auto json = read(context);
-  Body body(json);
+  Question question(context);
+  auto& body = question.body;
+  const auto& engine = *question.engine;
   const auto& tokens = body.needed("tokens", body.list("tokens", 1 << 20));
   body.accept({"model"});
-  context.unknown(body.unknown());
-  context.report_unknown();
+  question.close();
   std::vector<int> ids;
   for (const auto& id : tokens) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX)
       wrong_value("tokens", "token ids", id);
     ids.push_back(id.get<int>());
   }
-  return context.json({{"content", engine->codec().decode(ids)}});
+  return context.json({{"content", engine.codec().decode(ids)}});
 }
 
 ReplyPtr apply_template(Context& context) {
-  auto engine = context.service.engine();
-  auto json = read(context);
-  Body body(json);
+  Question question(context);
+  auto& body = question.body;
+  const auto& engine = *question.engine;
   body.accept({"model", "add_generation_prompt"});
-  auto conversation = read_conversation(body, context.service.options());
-  context.unknown(body.unknown());
-  context.report_unknown();
-  return context.json({{"prompt", render(conversation, *engine)}});
+  auto conversation = read_conversation(body, question.options);
+  question.close();
+  return context.json({{"prompt", render(conversation, engine)}});
 }
 
 } // namespace mlxlm::serve
