@@ -191,6 +191,8 @@ class FakeEngine final : public Engine {
     };
     if (one.cancelled) {
       end(FinishReason::cancelled);
+    } else if (fails && !one.events.empty()) {
+      return; // not before the token is read: a failure alone is no stream
     } else if (fails && one.sent > 0) {
       one.info.error = "injected: expected nothing, found a failure";
       end(FinishReason::error);
