@@ -155,6 +155,8 @@ struct TextChunk {
   std::string text;
   std::vector<int> tokens; // the ids behind it, usually one
   std::vector<float> logprobs; // as long as `tokens` when asked for, else empty
+  // SamplingParameters::top_logprobs of them a token, the likeliest first.
+  std::vector<std::vector<TokenLogprob>> top_logprobs = {};
 };
 
 // What mlx-lm prints after an answer. Times in seconds.

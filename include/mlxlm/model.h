@@ -182,10 +182,18 @@ struct MemoryFigures {
   std::size_t resident = 0, peak_resident = 0; // of the process
 };
 
+// What a model makes of a token, given all before it.
+struct TokenScore {
+  float logprob;
+  int best; // the token it would have chosen
+  float best_logprob;
+};
+
 // Mean negative log-likelihood of ids[1..n-1], each given all before it.
 struct Score {
   double mean_nll = 0;
   int tokens = 0; // predicted ones: n - 1
+  std::vector<TokenScore> each = {}; // of ids[1..n-1]
   double seconds = 0;
   double perplexity() const;
 };

@@ -1,6 +1,8 @@
-// How the next token is chosen. The order of the stages is fixed:
-//   logit_bias, repetition, presence, frequency penalty -> log-softmax ->
-//   top_p -> min_p -> XTC -> top_k -> temperature -> draw
+// How the next token is chosen. The order of the stages, unless `chain` gives
+// another:
+//   logit_bias, min_tokens, repetition, presence, frequency
+//   penalty, DRY -> log-softmax -> top_n_sigma -> typical_p -> top_p -> min_p
+//   -> XTC -> top_k -> mirostat -> temperature -> draw
 // The filters act on the distribution *before* the temperature (as mlx-lm and
 // mlx-swift-lm do; llama.cpp and vLLM temper at other places).
 //
@@ -8,10 +10,16 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 namespace mlxlm {
+
+struct TokenLogprob {
+  int token;
+  float logprob;
+};
 
 struct SamplingParameters {
   double temperature = 0.6; // 0: the most likely token, lowest index first
@@ -35,6 +43,31 @@ struct SamplingParameters {
   int frequency_context_size = 20;
   // {token id, added to its logit}
   std::vector<std::pair<int, float>> logit_bias = {};
+
+  float typical_p = 1; // locally typical sampling; active in (0, 1)
+  float top_n_sigma = 0; // standard deviations below the largest; 0: off
+  // 1 or 2: the version; keeps the text at `tau` bits of surprise a token, in
+  // place of the other filters' work, which act before it.
+  int mirostat = 0;
+  float mirostat_tau = 5, mirostat_eta = 0.1f;
+  // DRY: multiplier * base^(length - allowed) from logits of tokens that would
+  // lengthen a repetition of `allowed_length` tokens or more.
+  float dry_multiplier = 0; // 0: off
+  float dry_base = 1.75f;
+  int dry_allowed_length = 2;
+  int dry_penalty_last_n = -1; // tokens looked at; -1: all
+  std::vector<std::string> dry_sequence_breakers = {"\n", ":", "\"", "*"};
+  // Tokens with a breaker in them. Empty: looked for in the vocabulary.
+  std::vector<int> dry_breaker_tokens = {};
+  int min_tokens = 0; // drawn before the answer may end
+  // Tokens that end it. Empty: all that would.
+  std::vector<int> end_tokens = {};
+  // Stages in the order they run, by the names above, "temperature" among
+  // them ("penalties": the three); those not named do not run. logit_bias
+  // and min_tokens always come first, then stages that change logits. Empty:
+  // the order above.
+  std::vector<std::string> chain = {};
+  int top_logprobs = 0; // report the most likely tokens besides the drawn one
 
   bool greedy() const {
     return temperature == 0;

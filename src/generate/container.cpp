@@ -110,6 +110,7 @@ Container::Container(
     check_vocabularies(
         *codec_->tokenizer(), *Codec(options.draft_model).tokenizer());
 
+  sampling_tokens_ = std::make_unique<SamplingTokens>(codec_);
   auto stops = codec_->eos_tokens();
   const auto& loaded = state_->loaded;
   stops.insert(loaded.eos_tokens.begin(), loaded.eos_tokens.end());
@@ -369,6 +370,7 @@ Request Container::request(
     stops->insert(
         parameters.extra_eos_tokens.begin(), parameters.extra_eos_tokens.end());
   }
+  sampling_tokens_->fill(request.sampling, *stops);
   request.stop_tokens = std::move(stops);
   request.prompt = std::move(prompt);
   return request;

@@ -11,6 +11,7 @@
 #include "generate/drafting/load_draft.h"
 #include "generate/engine.h"
 #include "generate/model_runner.h"
+#include "generate/sampling_tokens.h"
 #include "mlxlm/model.h"
 #include "models/load.h"
 
@@ -110,6 +111,7 @@ class Container final : public ModelContainer {
   std::shared_ptr<LoadedState> state_; // dies on the engine's thread
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<const std::set<int>> stop_tokens_;
+  std::unique_ptr<SamplingTokens> sampling_tokens_;
   std::vector<int> xtc_special_;
   std::unique_ptr<ConstraintMaker> constraints_;
   int context_ = 0;

@@ -338,7 +338,7 @@ void Engine::handle(const Drawn& drawn) {
   if (active.info.generation_tokens++ == 0) active.first = active.last;
   if (request.stop_tokens->count(drawn.token))
     return end(drawn.id, FinishReason::stop);
-  request.channel->push(TokenEvent{drawn.token, drawn.logprob});
+  request.channel->push(TokenEvent{drawn.token, drawn.logprob, drawn.top});
   if (active.info.generation_tokens >= request.max_tokens)
     end(drawn.id, FinishReason::length);
 }

@@ -86,7 +86,7 @@ namespace {
 // What a row more costs in a decode pass, measured in passes of one row: little
 // where reading the weights is what takes the time.
 double row_cost() {
-  return mx::default_device() == mx::Device::cpu ? 0.2 : 0.05;
+  return mx::default_device() == mx::Device::cpu ? 0.3 : 0.05;
 }
 
 } // namespace
@@ -184,7 +184,10 @@ void ModelRunner::open_drafter(Sequence& sequence) const {
   if (!sequence.guesses) sequence.guesses = sequence.drafter->open();
   sequence.draft_length.emplace(
       draft.num_tokens.value_or(model ? 3 : 8),
-      DraftCosts{.guess = sequence.drafter->cost(), .row = row_cost()});
+      DraftCosts{
+          .guess = sequence.drafter->cost(),
+          .row = row_cost(),
+          .again = !forward_.memory().partial_commit()});
 }
 
 void ModelRunner::close(std::uint64_t id) {
@@ -396,8 +399,9 @@ void ModelRunner::settle(
   if (end != list.end()) list.erase(end + 1, list.end());
   int guessed = part.draft.count(), taken = static_cast<int>(list.size()) - 1;
   auto begin = out.size();
-  for (auto [token, logprob] : list) {
+  for (auto& [token, logprob, top] : list) {
     out.push_back({part.piece.id, token, logprob, {}, out.size() == begin});
+    out.back().top = std::move(top);
     s.broken = s.broken || token < 0;
     if (token < 0) {
       const auto& failure = s.sampler->failure();

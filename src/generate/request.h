@@ -22,6 +22,7 @@ class SequenceCache; // runner.h: what a PromptCache is inside
 struct TokenEvent {
   int token;
   float logprob;
+  std::vector<TokenLogprob> top = {}; // if asked for
 };
 struct FinishedEvent {
   GenerateInfo info;

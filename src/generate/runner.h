@@ -21,6 +21,7 @@ struct Drawn {
   std::string error;
   bool first = true; // of what its pass drew for the sequence
   int guessed = 0, taken = 0; // by it: zero but in the first
+  std::vector<TokenLogprob> top = {}; // if asked for
 };
 
 class Runner {

@@ -18,20 +18,31 @@ namespace {
 // Rows of logits that are held at once.
 constexpr int rows_at_once = 128;
 
-// Sum of the negative log-likelihoods of `targets` under logits [n, vocab].
-double sum_nll(mx::array logits, std::span<const int> targets) {
+// Of `targets` under logits [n, vocab], joined to `out`.
+void score_rows(
+    mx::array logits,
+    std::span<const int> targets,
+    std::vector<TokenScore>& out) {
   logits = mx::contiguous(mx::astype(logits, mx::float32));
   mx::eval(logits);
   auto vocab = static_cast<std::size_t>(logits.shape(1));
   const auto* x = logits.data<float>();
-  std::vector<double> nll(targets.size());
+  auto first = out.size();
+  out.resize(first + targets.size());
   parallel_for(static_cast<int>(targets.size()), [&](int row) {
     Distribution d;
-    const auto* values = x + row * vocab;
-    d.reset({values, vocab});
-    nll[row] = d.log_normalizer() - values[targets[row]];
+    std::span<const float> values(x + row * vocab, vocab);
+    d.reset(values);
+    double normalizer = d.log_normalizer();
+    auto logprob = [&](float logit) {
+      return static_cast<float>(logit - normalizer);
+    };
+    int best = argmax(values);
+    out[first + row] = {
+        logprob(values[targets[row]]),
+        best,
+        logprob(values[std::max(best, 0)])};
   });
-  return std::accumulate(nll.begin(), nll.end(), 0.0);
 }
 
 } // namespace
@@ -48,7 +59,6 @@ Score score_tokens(
     const std::function<void(int done, int total)>& progress) {
   auto start = std::chrono::steady_clock::now();
   Score score;
-  double sum = 0;
   auto total = static_cast<int>(ids.size()) - 1;
   std::unique_ptr<SequenceMemory> sequence;
   for (int at = 0; at < total;) {
@@ -63,12 +73,17 @@ Score score_tokens(
     auto chunk = ids.subspan(at, count);
     mx::array tokens(chunk.begin(), mx::Shape{1, count}, mx::int32);
     auto logits = model({.tokens = tokens}, step, memory, rows);
-    sum += sum_nll(logits, ids.subspan(at + 1, count));
+    score_rows(logits, ids.subspan(at + 1, count), score.each);
     sequence->commit(count);
     at += count;
     if (progress) progress(at, total);
   }
   score.tokens = total;
+  double sum = std::accumulate(
+      score.each.begin(),
+      score.each.end(),
+      0.0,
+      [](double sum, const TokenScore& s) { return sum - s.logprob; });
   score.mean_nll = sum / total;
   score.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)

@@ -168,11 +168,82 @@ TEST_F(SmolLM2, SequencesStayWithinTheirBudget) {
     EXPECT_FALSE(tokens(*generation).empty());
 }
 
+TEST_F(SmolLM2, DraftedAnswersAreTheSameAndTakeFewerPasses) {
+  auto repeat = model_->encode(
+      "one two three four five six seven, one two three four five six seven, "
+      "one two three four five six seven, one two");
+  auto other = model_->encode("Once upon a time");
+  auto plain = greedy(48), drafted = greedy(48);
+  drafted.draft.kind = DraftKind::prompt_lookup;
+  auto first = tokens(*model_->generate(repeat, plain));
+  auto second = tokens(*model_->generate(other, plain));
+
+  auto running = model_->generate(repeat, drafted);
+  EXPECT_EQ(tokens(*running), first);
+  const auto& counts = running->info().draft;
+  EXPECT_GT(counts.taken, 24);
+  EXPECT_LT(counts.target_calls, 24);
+  EXPECT_EQ(
+      counts.target_calls + counts.taken, running->info().generation_tokens);
+
+  // Together, one without guesses, one at a temperature.
+  auto warm = drafted;
+  warm.sampling.temperature = 0.8;
+  warm.seed = 3;
+  auto warm_plain = warm;
+  warm_plain.draft.kind = DraftKind::none;
+  auto third = tokens(*model_->generate(repeat, warm_plain));
+  auto a = model_->generate(repeat, drafted);
+  auto b = model_->generate(other, plain);
+  auto c = model_->generate(repeat, warm);
+  EXPECT_EQ(tokens(*a), first);
+  EXPECT_EQ(tokens(*b), second);
+  EXPECT_EQ(tokens(*c), third);
+}
+
+TEST_F(SmolLM2, ADraftModelGuessesToo) {
+  LoadOptions options;
+  options.draft_model = "smollm2"; // itself: all it guesses is taken
+  auto model = load("smollm2", options);
+  EXPECT_EQ(model->draft_obstacle(), "");
+  auto prompt = model->encode("The three largest cities of Europe are");
+  auto p = greedy(24);
+  p.draft.acceptance = DraftAcceptance::equality;
+  p.draft.kind = DraftKind::none;
+  auto plain = tokens(*model->generate(prompt, p));
+  p.draft.kind = DraftKind::model;
+  auto running = model->generate(prompt, p);
+  EXPECT_EQ(tokens(*running), plain);
+  EXPECT_EQ(running->info().draft.guessed, running->info().draft.taken);
+
+  options.draft_policy.limit_bytes = 1 << 20;
+  auto without = load("smollm2", options);
+  EXPECT_NE(without->draft_obstacle(), "");
+  EXPECT_EQ(tokens(*without->generate(prompt, p)), plain);
+  options.draft_policy.action = DraftPolicy::Action::fail;
+  EXPECT_THROW(load("smollm2", options), Error);
+  EXPECT_THROW(model_->generate(prompt, p), Error); // it has none
+}
+
+TEST_F(SmolLM2, MinTokens) {
+  auto ids = model_->apply_chat_template(
+      {.messages = R"([{"role": "user", "content": "Say hi."}])",
+       .add_generation_prompt = true});
+  auto p = greedy(40);
+  auto usual = tokens(*model_->generate(ids, p));
+  ASSERT_LT(usual.size(), 38u);
+  p.sampling.min_tokens = static_cast<int>(usual.size()) + 2;
+  EXPECT_GE(tokens(*model_->generate(ids, p)).size(), usual.size() + 2);
+}
+
 TEST_F(SmolLM2, ScoreDoesNotDependOnWindowsOfTheEngine) {
   auto ids = model_->encode(
       "The quick brown fox jumps over the lazy dog. It was a bright cold day.");
   auto score = model_->score(ids);
   EXPECT_EQ(score.tokens, static_cast<int>(ids.size()) - 1);
+  ASSERT_EQ(score.each.size(), ids.size() - 1);
+  for (const auto& token : score.each)
+    EXPECT_LE(token.logprob, token.best_logprob);
   EXPECT_GT(score.mean_nll, 0.5);
   EXPECT_LT(score.mean_nll, 5);
   EXPECT_THROW(model_->score(std::vector<int>{1}), Error);

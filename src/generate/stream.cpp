@@ -13,7 +13,7 @@ TextStream::TextStream(
       channel_(std::move(channel)),
       detokenizer_(std::move(tokenizer)),
       stops_(parameters.stop),
-      logprobs_(parameters.logprobs) {}
+      logprobs_(parameters.logprobs || parameters.sampling.top_logprobs > 0) {}
 
 TextStream::~TextStream() {
   channel_->cancelled = true;
@@ -65,6 +65,7 @@ TextChunk TextStream::chunk(const TokenEvent& event) {
   result.text = stops_.feed(detokenizer_.push(event.token));
   result.tokens = {event.token};
   if (logprobs_) result.logprobs = {event.logprob};
+  if (!event.top.empty()) result.top_logprobs = {event.top};
   if (stops_.stopped()) cancel();
   return result;
 }

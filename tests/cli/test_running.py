@@ -72,6 +72,19 @@ def test_generate_without_template(mlxlm, checkpoint):
     assert raw.out == mlxlm(*arguments).out  # its template adds nothing
 
 
+def test_drafted_answers_are_the_same(mlxlm):
+    prompt = "Repeat three times: red green blue yellow orange purple black white."
+    plain = mlxlm("generate", "-p", prompt, "-m", 64, "--draft", "none")
+    drafted = mlxlm("generate", "-p", prompt, "-m", 64, "--draft", "prompt-lookup",
+                    "--num-draft-tokens", 6)
+    assert plain.code == 0 and drafted.text == plain.text
+    assert re.search(r"^Drafted: \d+ tokens, \d+ taken \(\d+ %\), \d+ passes$",
+                     drafted.err, re.M)
+    assert "Drafted" not in plain.err
+    refused = mlxlm("generate", "-p", prompt, "--draft", "model")
+    assert refused.code == 1 and "draft" in refused.err and refused.out == b""
+
+
 def test_prefill_response_begins_the_answer(mlxlm):
     done = mlxlm("generate", "-p", CAPITAL, "--prefill-response", "The city of",
                  "-m", 4)

@@ -14,7 +14,7 @@ constexpr int longest_pause = 64;
 } // namespace
 
 // The length that gives most tokens for its cost: with chance a, k guesses give
-// 1 + a + ... + a^k tokens.
+// 1 + a + ... + a^k tokens. Reading again is a pass that gives one.
 int DraftLength::best() const {
   int result = 0;
   double best = 1;
@@ -23,7 +23,9 @@ int DraftLength::best() const {
     double a = chance(), tokens = 1, power = 1;
     for (int i = 0; i < k; ++i)
       tokens += power *= a;
-    double gain = tokens / (1 + k * (costs_.guess + costs_.row));
+    double more = costs_.again ? 1 - power : 0;
+    double cost = 1 + k * (costs_.guess + costs_.row) + more;
+    double gain = (tokens + more) / cost;
     if (gain > best) {
       best = gain;
       result = k;

@@ -7,6 +7,8 @@ namespace mlxlm {
 struct DraftCosts {
   double guess = 0; // the drafter's work for a token
   double row = 0; // a row more in the pass that verifies
+  // What led to a wrong guess has to be read again, in a pass without guesses.
+  bool again = false;
 };
 
 // Of one sequence. It depends on what was taken alone, never on clocks, so an

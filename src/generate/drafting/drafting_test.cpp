@@ -70,6 +70,12 @@ TEST(DraftLength, DearGuessesAreFewer) {
     dear.learn(4, 3);
   }
   EXPECT_GT(cheap.next(), dear.next());
+  DraftLength once(16, {.row = 0.1}), again(16, {.row = 0.1, .again = true});
+  for (int i = 0; i < 30; ++i) {
+    once.learn(4, 2);
+    again.learn(4, 2);
+  }
+  EXPECT_GE(once.next(), again.next());
   EXPECT_EQ(DraftLength(0, {}).next(), 0);
 }
 

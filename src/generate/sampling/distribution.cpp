@@ -95,6 +95,13 @@ double Distribution::exact_log_normalizer() const {
   return max + std::log(sum);
 }
 
+void Distribution::temper(float scale) {
+  if (!narrowed_) keep_if([](std::size_t) { return true; });
+  for (float& logit : kept_)
+    logit *= scale;
+  max_ *= scale;
+}
+
 void Distribution::keep_from(float threshold) {
   auto x = logits();
   keep_if(

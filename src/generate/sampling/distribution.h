@@ -27,6 +27,9 @@ class Distribution {
   std::size_t size() const {
     return logits().size();
   }
+  std::size_t row_size() const { // before any filter
+    return row_.size();
+  }
   // The largest logit left.
   float max() const {
     return max_;
@@ -38,6 +41,8 @@ class Distribution {
   double log_normalizer() const;
   double exact_log_normalizer() const; // in f64, ten times slower
 
+  // Multiplies what is left by 1 / temperature.
+  void temper(float scale);
   // Keeps the entries whose logit is at least `threshold`.
   void keep_from(float threshold);
   // Keeps the entries for which `keep(index)` holds.

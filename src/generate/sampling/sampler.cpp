@@ -1,6 +1,7 @@
 #include "generate/sampling/sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "core/check.h"
@@ -28,6 +29,9 @@ float exp_block(
 
 std::size_t history_window(const SamplingParameters& p) {
   int size = 0;
+  if (p.dry_multiplier != 0)
+    size = p.dry_penalty_last_n < 0 ? std::numeric_limits<int>::max()
+                                    : p.dry_penalty_last_n;
   if (p.repetition_penalty) size = std::max(size, p.repetition_context_size);
   if (p.presence_penalty) size = std::max(size, p.presence_context_size);
   if (p.frequency_penalty) size = std::max(size, p.frequency_context_size);
@@ -45,24 +49,59 @@ Sampler::Sampler(
     : parameters_(std::move(parameters)),
       seed_(seed),
       sample_(sample),
-      position_(static_cast<std::uint32_t>(prompt.size())),
-      logprobs_(logprobs),
-      window_(history_window(parameters_)) {
-  auto all = processors();
-  processes_ = std::any_of(all.begin(), all.end(), [&](const Processor& p) {
-    return p.active(parameters_);
-  });
+      first_(static_cast<std::uint32_t>(prompt.size())),
+      position_(first_),
+      logprobs_(logprobs || parameters_.top_logprobs > 0),
+      window_(history_window(parameters_)),
+      mu_(2 * parameters_.mirostat_tau) {
+  order_stages();
   auto tail = prompt.last(std::min(prompt.size(), window_));
   history_.assign(tail.begin(), tail.end());
 }
 
+void Sampler::order_stages() {
+  const auto& p = parameters_;
+  auto named = [&](const Processor& stage, std::string_view name) {
+    bool penalty = stage.name.ends_with("_penalty");
+    return stage.name == name || (penalty && name == "penalties");
+  };
+  auto add = [&](const auto& stage, auto& list) {
+    if (stage.active(p)) list.push_back(&stage);
+  };
+  for (const auto& stage : processors())
+    if (stage.always || p.chain.empty()) add(stage, processors_);
+  if (p.chain.empty()) {
+    for (const auto& stage : filters())
+      add(stage, filters_);
+    filters_.push_back(nullptr);
+  }
+  for (const auto& name : p.chain) {
+    for (const auto& stage : processors())
+      if (!stage.always && named(stage, name)) add(stage, processors_);
+    for (const auto& stage : filters())
+      if (stage.name == name) add(stage, filters_);
+    if (name == "temperature") filters_.push_back(nullptr);
+  }
+}
+
+StageContext Sampler::context() const {
+  return {
+      .history = history_,
+      .seed = seed_,
+      .sample = sample_,
+      .position = position_,
+      .drawn = static_cast<int>(position_ - first_),
+      .temper = pending_,
+      .vocab = distribution_.row_size(),
+      .mu = mu_};
+}
+
 std::span<const float> Sampler::process(std::span<const float> row) {
-  if (!processes_ && !constraint_) return row;
+  if (processors_.empty() && !constraint_) return row;
   row_.assign(row.begin(), row.end());
-  StageContext context{history_, seed_, sample_, position_};
-  for (const auto& processor : processors())
-    if (processor.active(parameters_))
-      processor.apply(row_, parameters_, context);
+  auto about = context();
+  for (const auto* processor : processors_)
+    processor->apply(row_, parameters_, about);
   if (constraint_) allow();
   return row_;
 }
@@ -112,22 +151,66 @@ Sampled Sampler::next(std::span<const float> row) {
   return finish(token, logits);
 }
 
+namespace {
+
+// The `count` largest of a row, the largest first, ties to the lowest token.
+std::vector<TokenLogprob> most_likely(
+    std::span<const float> logits,
+    int count,
+    double normalizer) {
+  auto before = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+  };
+  std::vector<TokenLogprob> heap; // the least of them first
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    bool full = heap.size() >= static_cast<std::size_t>(count);
+    if (full && !(logits[i] > heap.front().logprob)) continue;
+    if (full) {
+      std::pop_heap(heap.begin(), heap.end(), before);
+      heap.pop_back();
+    }
+    heap.push_back({static_cast<int>(i), logits[i]});
+    std::push_heap(heap.begin(), heap.end(), before);
+  }
+  std::sort_heap(heap.begin(), heap.end(), before);
+  for (auto& entry : heap)
+    entry.logprob = static_cast<float>(entry.logprob - normalizer);
+  return heap;
+}
+
+} // namespace
+
 // The token joins the history. The distribution was made of `logits`.
 Sampled Sampler::finish(int token, std::span<const float> logits) {
   Sampled result{token};
   if (token < 0) return result;
-  if (logprobs_)
-    result.logprob =
-        static_cast<float>(logits[token] - distribution_.log_normalizer());
+  if (logprobs_) {
+    double normalizer = distribution_.log_normalizer();
+    result.logprob = static_cast<float>(logits[token] - normalizer);
+    if (parameters_.top_logprobs > 0)
+      result.top = most_likely(logits, parameters_.top_logprobs, normalizer);
+  }
   remember(token);
   return result;
 }
 
 void Sampler::narrow() {
-  StageContext context{history_, seed_, sample_, position_};
-  for (const auto& filter : filters())
-    if (filter.active(parameters_))
-      filter.apply(distribution_, parameters_, context);
+  bool tempers = std::count(filters_.begin(), filters_.end(), nullptr) > 0;
+  pending_ = tempers ? 1 / parameters_.temperature : 1;
+  for (std::size_t i = 0; i < filters_.size(); ++i) {
+    if (filters_[i]) {
+      filters_[i]->apply(distribution_, parameters_, context());
+    } else if (i + 1 < filters_.size()) { // the last is done by weigh()
+      distribution_.temper(static_cast<float>(pending_));
+      pending_ = 1;
+    }
+  }
+}
+
+void Sampler::learn(double probability) {
+  if (parameters_.mirostat == 0 || !(probability > 0)) return;
+  double surprise = -std::log2(probability);
+  mu_ -= parameters_.mirostat_eta * (surprise - parameters_.mirostat_tau);
 }
 
 // Fills weights_ with exp(logprob / temperature - largest) and block_sums_ with
@@ -138,7 +221,7 @@ double Sampler::weigh() {
   auto x = distribution_.logits();
   weights_.resize(x.size());
   block_sums_.clear();
-  auto scale = static_cast<float>(1 / parameters_.temperature);
+  auto scale = static_cast<float>(pending_);
   float normalizer = scale > 10
       ? static_cast<float>(distribution_.exact_log_normalizer())
       : distribution_.max();
@@ -160,8 +243,8 @@ double Sampler::weigh() {
 
 int Sampler::draw() {
   narrow();
-  double left =
-      weigh() * uniform(seed_, sample_, position_, RandomStream::token);
+  double total = weigh();
+  double left = total * uniform(seed_, sample_, position_, RandomStream::token);
   std::size_t at = 0;
   while (at + 1 < block_sums_.size() && left >= block_sums_[at])
     left -= block_sums_[at++];
@@ -172,6 +255,7 @@ int Sampler::draw() {
     left -= weights_[i];
     if (left < 0) break;
   }
+  learn(weights_[last] / total);
   return distribution_.token(last);
 }
 
@@ -251,6 +335,7 @@ Guess Sampler::guess(std::span<const float> row) {
   if (result.from.empty()) return result;
   result.token = token_at(
       result.from, uniform(seed_, sample_, position_, RandomStream::guess));
+  learn(probability_of(result.token, result.from));
   remember(result.token);
   return result;
 }
@@ -258,17 +343,20 @@ Guess Sampler::guess(std::span<const float> row) {
 Sampled Sampler::accept(std::span<const float> row, const Guess& guess) {
   auto p = probabilities(row);
   std::span<const float> logits =
-      processes_ || constraint_ ? std::span<const float>(row_) : row;
+      processors_.empty() && !constraint_ ? row : std::span<const float>(row_);
   if (p.empty()) return {};
   double draw = uniform(seed_, sample_, position_, RandomStream::accept);
   double mine = probability_of(guess.token, p);
-  if (draw * probability_of(guess.token, guess.from) < mine)
+  if (draw * probability_of(guess.token, guess.from) < mine) {
+    learn(mine);
     return finish(guess.token, logits);
+  }
   auto rest = residual(p, guess.from);
   // Nothing is left only where rounding made p and q differ.
   int token = token_at(
       rest.empty() ? p : rest,
       uniform(seed_, sample_, position_, RandomStream::residual));
+  learn(probability_of(token, p));
   return finish(token, logits);
 }
 

@@ -11,6 +11,7 @@
 
 #include "generate/constraint.h"
 #include "generate/sampling/distribution.h"
+#include "generate/sampling/stages.h"
 #include "mlxlm/sampling.h"
 
 namespace mlxlm {
@@ -18,6 +19,7 @@ namespace mlxlm {
 struct Sampled {
   int token = -1; // -1: nothing can be drawn (NaN, +inf, or all -inf)
   float logprob = 0; // log-softmax of the processed logits; 0 unless asked for
+  std::vector<TokenLogprob> top = {}; // the most likely, if asked for
 };
 
 struct TokenProbability {
@@ -38,6 +40,7 @@ struct SamplerScratch {
   std::vector<float> row_, weights_;
   std::vector<double> block_sums_;
   Distribution distribution_;
+  double pending_ = 1; // 1 / temperature, where it is still to be applied
 
   SamplerScratch() = default;
   SamplerScratch(const SamplerScratch&) {}
@@ -81,27 +84,35 @@ class Sampler : private SamplerScratch {
 
   // Whether `next` is the largest logit and nothing else.
   bool plain_argmax() const {
-    return parameters_.greedy() && !processes_ && !logprobs_ && !constraint_;
+    return parameters_.greedy() && processors_.empty() && !logprobs_ &&
+        !constraint_;
   }
 
  private:
+  void order_stages();
+  StageContext context() const;
   std::span<const float> process(std::span<const float> row);
   void allow(); // masks row_
   void follow(int token); // tells the constraint
   void narrow(); // runs the filters
   double weigh();
   int draw();
+  void learn(double probability); // of the token drawn
   void remember(int token);
   Sampled finish(int token, std::span<const float> logits);
 
   SamplingParameters parameters_;
   std::uint64_t seed_;
-  std::uint32_t sample_, position_;
-  bool logprobs_, processes_;
+  std::uint32_t sample_, first_, position_;
+  bool logprobs_;
+  // Those that do something, in order; a null filter is the temperature.
+  std::vector<const Processor*> processors_;
+  std::vector<const Filter*> filters_;
   std::size_t window_; // history that the penalties may look at
   std::vector<int> history_;
   std::optional<Constraint> constraint_;
   std::string failure_;
+  double mu_ = 0; // of mirostat
 };
 
 } // namespace mlxlm
