@@ -46,8 +46,9 @@ struct SamplingParameters {
 
   float typical_p = 1; // locally typical sampling; active in (0, 1)
   float top_n_sigma = 0; // standard deviations below the largest; 0: off
-  // 1 or 2: the version; keeps the text at `tau` bits of surprise a token, in
-  // place of the other filters' work, which act before it.
+  // 1 or 2: the version; keeps the text at `tau` bits of surprise a token. The
+  // other filters do not run then (as in llama.cpp), unless `chain` names
+  // "mirostat" among them.
   int mirostat = 0;
   float mirostat_tau = 5, mirostat_eta = 0.1f;
   // DRY: multiplier * base^(length - allowed) from logits of tokens that would
@@ -56,9 +57,12 @@ struct SamplingParameters {
   float dry_base = 1.75f;
   int dry_allowed_length = 2;
   int dry_penalty_last_n = -1; // tokens looked at; -1: all
-  std::vector<std::string> dry_sequence_breakers = {"\n", ":", "\"", "*"};
-  // Tokens with a breaker in them. Empty: looked for in the vocabulary.
-  std::vector<int> dry_breaker_tokens = {};
+  // Texts that repetitions do not reach across. Nothing: line break, colon,
+  // double quote and star.
+  std::optional<std::vector<std::string>> dry_sequence_breakers = {};
+  // Token sequences that have a breaker in them. Empty: looked for in the
+  // vocabulary.
+  std::vector<std::vector<int>> dry_breaker_tokens = {};
   int min_tokens = 0; // drawn before the answer may end
   // Tokens that end it. Empty: all that would.
   std::vector<int> end_tokens = {};

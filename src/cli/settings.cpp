@@ -528,6 +528,16 @@ constexpr Dressing dressings[] = {
     {"--max-tokens", "-m", "generate chat=256 serve=512", -1, true},
     {"--temp", "--temperature", "generate chat serve", {}, true},
     {"--seed", "", "generate chat serve", {}, true},
+    // As llama.cpp has them.
+    {"--typical-p", "--typical", "generate chat serve", {}, false},
+    {"--top-n-sigma", "--top-nsigma", "generate chat serve", {}, false},
+    {"--mirostat-tau", "--mirostat-ent", "generate chat serve", {}, false},
+    {"--mirostat-eta", "--mirostat-lr", "generate chat serve", {}, false},
+    {"--repetition-penalty",
+     "--repeat-penalty",
+     "generate chat serve",
+     {},
+     false},
     {"--draft", "", "generate chat bench serve", {}, false},
     {"--num-draft-tokens", "", "generate chat bench serve", {}, false},
 };

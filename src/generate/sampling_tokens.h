@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 
 namespace mlxlm {
 
+// May be used from several threads.
 class SamplingTokens {
  public:
   explicit SamplingTokens(TextCodecPtr codec) : codec_(std::move(codec)) {}
@@ -23,11 +25,13 @@ class SamplingTokens {
       const;
 
  private:
-  std::vector<int> breakers(const std::vector<std::string>& texts) const;
+  using Sequences = std::vector<std::vector<int>>;
+  Sequences breakers(std::span<const std::string> texts) const;
+  void look_for(std::span<const std::string> texts) const;
 
   TextCodecPtr codec_;
   mutable std::mutex mutex_;
-  mutable std::map<std::vector<std::string>, std::vector<int>> breakers_;
+  mutable std::map<std::string, Sequences> known_; // by text
 };
 
 } // namespace mlxlm

@@ -13,6 +13,7 @@
 #include "core/check.h"
 #include "core/strings.h"
 #include "mlxlm/generate.h"
+#include "settings/chain.h"
 
 namespace mlxlm {
 namespace {
@@ -136,74 +137,44 @@ void check_logit_bias(const GenerateParameters& p, const Setting& s) {
     check_range(s, bias);
 }
 
-// Stages by name, as generate/sampling/table.cpp has them: those that change
-// logits, then those that drop tokens.
-constexpr std::string_view penalty_names[] = {
-    "penalties",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "dry"};
-constexpr std::string_view filter_names[] = {
-    "top_n_sigma",
-    "typical_p",
-    "top_p",
-    "min_p",
-    "xtc",
-    "top_k",
-    "mirostat",
-    "temperature"};
-
-void check_chain(const std::vector<std::string>& chain) {
-  bool narrowed = false;
-  for (const auto& name : chain) {
-    auto among = [&](const auto& names) {
-      return std::find(std::begin(names), std::end(names), name) !=
-          std::end(names);
-    };
-    bool penalty = among(penalty_names), narrows = among(filter_names);
-    if (!penalty && !narrows)
-      fail(
-          ErrorKind::request,
-          "samplers",
-          "expected names of stages, found \"{}\"",
-          printable(name, 60));
-    if (penalty && narrowed)
-      fail(
-          ErrorKind::request,
-          "samplers",
-          "expected \"{}\" before what drops tokens, found it after",
-          name);
-    narrowed = narrowed || narrows;
-  }
-}
-
-// Names between commas or semicolons.
 void set_chain(GenerateParameters& p, const Setting&, std::string_view text) {
-  std::string plain(text);
-  std::replace(plain.begin(), plain.end(), ';', ',');
-  for (const auto& name : split(plain, ','))
-    p.sampling.chain.push_back(name);
-  check_chain(p.sampling.chain);
+  auto chain = p.sampling.chain;
+  for (auto& name : parse_chain(text))
+    chain.push_back(std::move(name));
+  check_chain(chain);
+  p.sampling.chain = std::move(chain);
 }
 
 void check_chain_of(const GenerateParameters& p, const Setting&) {
   check_chain(p.sampling.chain);
 }
 
+constexpr std::size_t most_breakers = 32, longest_breaker = 40; // bytes
+
+void check_breaker(const Setting& s, std::string_view text, std::size_t count) {
+  if (text.empty() || text.size() > longest_breaker)
+    wrong(s, fmt::format("a text of 1 to {} bytes", longest_breaker), text);
+  if (count > most_breakers)
+    wrong(s, fmt::format("at most {} texts", most_breakers), text);
+}
+
+// The first replaces the usual ones.
 void set_breaker(
     GenerateParameters& p,
     const Setting& s,
     std::string_view text) {
   auto& list = p.sampling.dry_sequence_breakers;
-  if (text.empty()) wrong(s, "a text", text);
-  if (text == "none")
-    list.clear();
-  else
-    list.emplace_back(text);
+  if (!list) list.emplace();
+  if (text != "none") list->emplace_back(text);
+  check_breaker(s, text, list->size());
 }
 
-void check_nothing(const GenerateParameters&, const Setting&) {}
+void check_breakers(const GenerateParameters& p, const Setting& s) {
+  const auto& list = p.sampling.dry_sequence_breakers;
+  if (!list) return;
+  for (const auto& text : *list)
+    check_breaker(s, text, list->size());
+}
 
 void set_stop(GenerateParameters& p, const Setting& s, std::string_view text) {
   if (text.empty()) wrong(s, "a text", text);
@@ -296,8 +267,8 @@ const std::array<Row, 32> rows{{
     {{"typical_p", "--typical-p", real, "1", "1", 0, 1,
       "Draw from tokens whose surprise is near the expected one; 1 is off"},
      sampled<&S::typical_p>()},
-    {{"top_n_sigma", "--top-n-sigma", real, "0", "0", 0, 1e4,
-      "Drop tokens this many standard deviations below the best; 0 is off"},
+    {{"top_n_sigma", "--top-n-sigma", real, "0", "0", -1, 1e4,
+      "Drop tokens this many standard deviations below the best; 0 and -1 are off"},
      sampled<&S::top_n_sigma>()},
     {{"mirostat", "--mirostat", integer, "0", "0", 0, 2,
       "Keep the surprise of the text steady: version 1 or 2; 0 is off"},
@@ -314,20 +285,20 @@ const std::array<Row, 32> rows{{
     {{"dry_base", "--dry-base", real, "1.75", "1.75", 1, 100,
       "Grows the punishment with each token repeated"},
      sampled<&S::dry_base>()},
-    {{"dry_allowed_length", "--dry-allowed-length", integer, "2", "2", 1, unlimited,
+    {{"dry_allowed_length", "--dry-allowed-length", integer, "2", "2", 0, unlimited,
       "Repeated tokens that go unpunished"},
      sampled<&S::dry_allowed_length>()},
     {{"dry_penalty_last_n", "--dry-penalty-last-n", integer, "-1", "-1", -1, unlimited,
       "Recent tokens that DRY looks at; -1 is all"},
      sampled<&S::dry_penalty_last_n>()},
     {{"dry_sequence_breakers", "--dry-sequence-breaker", list, "", "", 0, 0,
-      "More texts that repetitions do not reach across; none: not even the usual"},
-     {set_breaker, check_nothing}},
+      "Texts that repetitions do not reach across, for the usual ones; none: no such"},
+     {set_breaker, check_breakers}},
     {{"min_tokens", "--min-tokens", integer, "0", "0", 0, unlimited,
       "Tokens that come before the answer may end"},
      sampled<&S::min_tokens>()},
     {{"samplers", "--samplers", list, "", "", 0, 0,
-      "Stages in the order they run: penalties,dry,top_k,top_p,temperature ..."},
+      "Stages in the order they run: penalties;dry;top_k;top_p;temperature ..."},
      {set_chain, check_chain_of}},
     {{"seed", "--seed", integer, "", "", 0, seed_limit,
       "Makes the answer repeatable"},

@@ -46,38 +46,45 @@ Sampler::Sampler(
     std::span<const int> prompt,
     bool logprobs,
     std::uint32_t sample)
-    : parameters_(std::move(parameters)),
-      seed_(seed),
+    : seed_(seed),
       sample_(sample),
       first_(static_cast<std::uint32_t>(prompt.size())),
       position_(first_),
-      logprobs_(logprobs || parameters_.top_logprobs > 0),
-      window_(history_window(parameters_)),
-      mu_(2 * parameters_.mirostat_tau) {
+      logprobs_(logprobs || parameters.top_logprobs > 0),
+      window_(history_window(parameters)),
+      mu_(2 * parameters.mirostat_tau) {
+  auto& breakers = parameters.dry_breaker_tokens;
+  std::sort(breakers.begin(), breakers.end()); // as the stage expects them
+  parameters_ =
+      std::make_shared<const SamplingParameters>(std::move(parameters));
   order_stages();
   auto tail = prompt.last(std::min(prompt.size(), window_));
   history_.assign(tail.begin(), tail.end());
 }
 
 void Sampler::order_stages() {
-  const auto& p = parameters_;
-  auto named = [&](const Processor& stage, std::string_view name) {
-    bool penalty = stage.name.ends_with("_penalty");
-    return stage.name == name || (penalty && name == "penalties");
-  };
+  const auto& p = *parameters_;
+  const auto& chain = p.chain;
   auto add = [&](const auto& stage, auto& list) {
     if (stage.active(p)) list.push_back(&stage);
   };
   for (const auto& stage : processors())
-    if (stage.always || p.chain.empty()) add(stage, processors_);
-  if (p.chain.empty()) {
+    if (stage.always || chain.empty()) add(stage, processors_);
+  for (const auto& name : chain)
+    for (const auto& stage : processors()) {
+      bool penalty = stage.name.ends_with("_penalty");
+      bool named = stage.name == name || (penalty && name == "penalties");
+      if (named && !stage.always) add(stage, processors_);
+    }
+  bool instead = p.mirostat > 0 &&
+      std::find(chain.begin(), chain.end(), "mirostat") == chain.end();
+  if (chain.empty() || instead) {
     for (const auto& stage : filters())
-      add(stage, filters_);
+      if (!instead || stage.name == "mirostat") add(stage, filters_);
     filters_.push_back(nullptr);
+    return;
   }
-  for (const auto& name : p.chain) {
-    for (const auto& stage : processors())
-      if (!stage.always && named(stage, name)) add(stage, processors_);
+  for (const auto& name : chain) {
     for (const auto& stage : filters())
       if (stage.name == name) add(stage, filters_);
     if (name == "temperature") filters_.push_back(nullptr);
@@ -96,13 +103,25 @@ StageContext Sampler::context() const {
       .mu = mu_};
 }
 
+void Sampler::run_processors(
+    std::span<const float> row,
+    const StageContext& about) {
+  row_.assign(row.begin(), row.end());
+  for (const auto* processor : processors_)
+    processor->apply(row_, *parameters_, about);
+  if (constraint_) allow();
+}
+
 std::span<const float> Sampler::process(std::span<const float> row) {
   if (processors_.empty() && !constraint_) return row;
-  row_.assign(row.begin(), row.end());
   auto about = context();
-  for (const auto* processor : processors_)
-    processor->apply(row_, parameters_, about);
-  if (constraint_) allow();
+  run_processors(row, about);
+  // A text that is complete ends, however few its tokens are.
+  if (constraint_ && about.drawn < parameters_->min_tokens &&
+      argmax(row_) < 0) {
+    about.drawn = parameters_->min_tokens;
+    run_processors(row, about);
+  }
   return row_;
 }
 
@@ -141,7 +160,7 @@ void Sampler::follow(int token) {
 Sampled Sampler::next(std::span<const float> row) {
   auto logits = process(row);
   int token = -1;
-  if (parameters_.greedy()) {
+  if (parameters_->greedy()) {
     token = argmax(logits);
     if (logprobs_) distribution_.reset(logits);
   } else {
@@ -153,7 +172,8 @@ Sampled Sampler::next(std::span<const float> row) {
 
 namespace {
 
-// The `count` largest of a row, the largest first, ties to the lowest token.
+// The `count` largest of a row, the largest first, ties to the lowest token;
+// fewer where no more can be drawn.
 std::vector<TokenLogprob> most_likely(
     std::span<const float> logits,
     int count,
@@ -163,6 +183,7 @@ std::vector<TokenLogprob> most_likely(
   };
   std::vector<TokenLogprob> heap; // the least of them first
   for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!std::isfinite(logits[i])) continue;
     bool full = heap.size() >= static_cast<std::size_t>(count);
     if (full && !(logits[i] > heap.front().logprob)) continue;
     if (full) {
@@ -187,8 +208,8 @@ Sampled Sampler::finish(int token, std::span<const float> logits) {
   if (logprobs_) {
     double normalizer = distribution_.log_normalizer();
     result.logprob = static_cast<float>(logits[token] - normalizer);
-    if (parameters_.top_logprobs > 0)
-      result.top = most_likely(logits, parameters_.top_logprobs, normalizer);
+    if (parameters_->top_logprobs > 0)
+      result.top = most_likely(logits, parameters_->top_logprobs, normalizer);
   }
   remember(token);
   return result;
@@ -196,10 +217,10 @@ Sampled Sampler::finish(int token, std::span<const float> logits) {
 
 void Sampler::narrow() {
   bool tempers = std::count(filters_.begin(), filters_.end(), nullptr) > 0;
-  pending_ = tempers ? 1 / parameters_.temperature : 1;
+  pending_ = tempers ? 1 / parameters_->temperature : 1;
   for (std::size_t i = 0; i < filters_.size(); ++i) {
     if (filters_[i]) {
-      filters_[i]->apply(distribution_, parameters_, context());
+      filters_[i]->apply(distribution_, *parameters_, context());
     } else if (i + 1 < filters_.size()) { // the last is done by weigh()
       distribution_.temper(static_cast<float>(pending_));
       pending_ = 1;
@@ -208,9 +229,9 @@ void Sampler::narrow() {
 }
 
 void Sampler::learn(double probability) {
-  if (parameters_.mirostat == 0 || !(probability > 0)) return;
+  if (parameters_->mirostat == 0 || !(probability > 0)) return;
   double surprise = -std::log2(probability);
-  mu_ -= parameters_.mirostat_eta * (surprise - parameters_.mirostat_tau);
+  mu_ -= parameters_->mirostat_eta * (surprise - parameters_->mirostat_tau);
 }
 
 // Fills weights_ with exp(logprob / temperature - largest) and block_sums_ with
@@ -280,7 +301,7 @@ Probabilities Sampler::probabilities(std::span<const float> row) {
   auto logits = process(row);
   distribution_.reset(logits);
   if (!distribution_.finite()) return {};
-  if (parameters_.greedy()) return {{argmax(logits), 1.0}};
+  if (parameters_->greedy()) return {{argmax(logits), 1.0}};
   narrow();
   double total = weigh();
   Probabilities result;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -84,12 +85,13 @@ class Sampler : private SamplerScratch {
 
   // Whether `next` is the largest logit and nothing else.
   bool plain_argmax() const {
-    return parameters_.greedy() && processors_.empty() && !logprobs_ &&
+    return parameters_->greedy() && processors_.empty() && !logprobs_ &&
         !constraint_;
   }
 
  private:
   void order_stages();
+  void run_processors(std::span<const float> row, const StageContext& about);
   StageContext context() const;
   std::span<const float> process(std::span<const float> row);
   void allow(); // masks row_
@@ -101,7 +103,7 @@ class Sampler : private SamplerScratch {
   void remember(int token);
   Sampled finish(int token, std::span<const float> logits);
 
-  SamplingParameters parameters_;
+  std::shared_ptr<const SamplingParameters> parameters_; // copies share it
   std::uint64_t seed_;
   std::uint32_t sample_, first_, position_;
   bool logprobs_;

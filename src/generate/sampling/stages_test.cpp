@@ -65,7 +65,7 @@ TEST(Dry, PunishesWhatLengthensARepetition) {
       .dry_multiplier = 0.8f,
       .dry_base = 2,
       .dry_allowed_length = 2,
-      .dry_breaker_tokens = {9}};
+      .dry_breaker_tokens = {{9}}};
   Row row(10, 0.0f), out = Sampler(p, 0, text).processed(row);
   for (int t = 0; t < 10; ++t)
     EXPECT_FLOAT_EQ(out[t], t == 4 ? -0.8f * 2 : 0) << t;
@@ -78,9 +78,62 @@ TEST(Dry, PunishesWhatLengthensARepetition) {
   Tokens broken = {1, 9, 3, 4, 1, 9, 3};
   out = Sampler(p, 0, broken).processed(row);
   EXPECT_FLOAT_EQ(out[4], -0.8f);
+  // What is a breaker itself goes unpunished.
+  Tokens before = {3, 9, 1, 3};
+  EXPECT_EQ(Sampler(p, 0, before).processed(row), row);
   // Only what is near enough counts.
   p.dry_penalty_last_n = 4;
   EXPECT_EQ(Sampler(p, 0, text).processed(row), row);
+}
+
+TEST(Dry, BreakersOfSeveralTokens) {
+  SamplingParameters p{
+      .temperature = 1,
+      .dry_multiplier = 1,
+      .dry_base = 1,
+      .dry_allowed_length = 2,
+      .dry_breaker_tokens = {{8, 9}, {7}, {8}}};
+  Row row(10, 0.0f);
+  auto punished = [&](const Tokens& text) {
+    return Sampler(p, 0, text).processed(row)[4] < 0;
+  };
+  EXPECT_TRUE(punished({1, 2, 3, 4, 1, 2, 3}));
+  EXPECT_FALSE(punished({1, 8, 3, 4, 1, 8, 3}));
+  p.dry_breaker_tokens.pop_back(); // {8} alone is none now
+  EXPECT_TRUE(punished({1, 8, 3, 4, 1, 8, 3}));
+  EXPECT_TRUE(punished({8, 9, 2, 3, 4, 8, 9, 2, 3}));
+  EXPECT_FALSE(punished({8, 9, 3, 4, 8, 9, 3}));
+}
+
+// Against every pair of places compared.
+TEST(Dry, RepetitionsAreFoundWhereverTheyAre) {
+  SamplingParameters p{
+      .temperature = 1,
+      .dry_multiplier = 1,
+      .dry_base = 2,
+      .dry_allowed_length = 1,
+      .dry_breaker_tokens = {{5}}};
+  for (int seed = 0; seed < 40; ++seed) {
+    Tokens text;
+    for (int i = 0; i < 60; ++i)
+      text.push_back((i * i + seed * 7 + i / 3) % (2 + seed % 4));
+    int end = static_cast<int>(text.size()), reach = 0;
+    while (reach < end && text[end - 1 - reach] != 5)
+      ++reach;
+    std::map<int, int> longest;
+    for (int at = 1; at < end; ++at) {
+      int n = 0;
+      while (n < std::min(reach, at) && text[at - 1 - n] == text[end - 1 - n])
+        ++n;
+      if (n > 0) longest[text[at]] = std::max(longest[text[at]], n);
+    }
+    auto out = Sampler(p, 0, text).processed(Row(6, 0.0f));
+    for (int token = 0; token < 5; ++token)
+      EXPECT_FLOAT_EQ(
+          out[token],
+          longest.count(token) ? -std::exp2f(longest[token] - 1.0f) : 0)
+          << seed;
+  }
 }
 
 TEST(Dry, LongRepetitionsStayFinite) {
@@ -145,6 +198,17 @@ TEST(Mirostat, FirstVersionKeepsAtLeastOneAndSettles) {
   EXPECT_NEAR(surprise, 2, 0.3);
 }
 
+TEST(Mirostat, IsThereInsteadOfOtherFilters) {
+  auto row = logs({0.4, 0.3, 0.2, 0.1});
+  SamplingParameters p{
+      .temperature = 1, .top_k = 1, .mirostat = 2, .mirostat_tau = 5};
+  EXPECT_EQ(kept(p, row), (Tokens{0, 1, 2, 3}));
+  p.chain = {"top_k", "temperature"}; // does not name it
+  EXPECT_EQ(kept(p, row), (Tokens{0, 1, 2, 3}));
+  p.chain = {"top_k", "mirostat", "temperature"};
+  EXPECT_EQ(kept(p, row), (Tokens{0}));
+}
+
 TEST(Chain, RunsInTheOrderGiven) {
   auto row = logs({0.4, 0.3, 0.2, 0.1});
   SamplingParameters p{.temperature = 0.5, .top_p = 0.75f};
@@ -179,6 +243,39 @@ TEST(Chain, SettingsKnowEveryStage) {
   }
 }
 
+TEST(Chain, OtherSpellings) {
+  using Names = std::vector<std::string>;
+  GenerateParameters p;
+  set(p, "samplers", "Top-K;typ_p;topp;temp");
+  EXPECT_EQ(
+      p.sampling.chain, (Names{"top_k", "typical_p", "top_p", "temperature"}));
+  p = {};
+  set(p, "samplers", "edskypmxt"); // llama.cpp's letters
+  EXPECT_EQ(
+      p.sampling.chain,
+      (Names{
+          "penalties",
+          "dry",
+          "top_n_sigma",
+          "top_k",
+          "typical_p",
+          "top_p",
+          "min_p",
+          "xtc",
+          "temperature"}));
+}
+
+TEST(Breakers, TheFirstReplacesTheUsual) {
+  GenerateParameters p;
+  EXPECT_FALSE(p.sampling.dry_sequence_breakers);
+  set(p, "dry_sequence_breakers", "none");
+  EXPECT_TRUE(p.sampling.dry_sequence_breakers->empty());
+  set(p, "dry_sequence_breakers", "END");
+  EXPECT_EQ(p.sampling.dry_sequence_breakers->size(), 1u);
+  EXPECT_THROW(set(p, "dry_sequence_breakers", ""), Error);
+  EXPECT_THROW(set(p, "dry_sequence_breakers", std::string(41, 'x')), Error);
+}
+
 TEST(Chain, RefusesWhatItCannotRun) {
   GenerateParameters p;
   set(p, "samplers", "penalties;dry;top_n_sigma;top_k");
@@ -211,6 +308,9 @@ TEST(TopLogprobs, TheMostLikelyInOrder) {
   EXPECT_EQ(drawn.top[2].token, 0);
   EXPECT_NEAR(drawn.top[1].logprob, std::log(0.3), 1e-5);
   EXPECT_NEAR(drawn.logprob, std::log(0.4), 1e-5);
+  // What cannot be drawn is none of them.
+  Row row = {0, -INFINITY, 1, -INFINITY};
+  EXPECT_EQ(Sampler(p, 0, {}).next(row).top.size(), 2u);
 }
 
 } // namespace

@@ -36,7 +36,7 @@ constexpr Processor processor_table[] = {
      frequency_penalty},
     {"dry",
      false,
-     [](P p) { return p.dry_multiplier != 0 && p.dry_penalty_last_n != 0; },
+     [](P p) { return p.dry_multiplier > 0 && p.dry_penalty_last_n != 0; },
      dry},
 };
 

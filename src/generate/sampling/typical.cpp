@@ -15,10 +15,10 @@ void typical_p(
     const SamplingParameters& parameters,
     const StageContext&) {
   auto x = d.logits();
-  double total = d.mass(), entropy = 0;
+  double normalizer = d.max() + std::log(d.mass()), entropy = 0;
   std::vector<double> log_p(x.size()), distance(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
-    log_p[i] = double(x[i]) - d.max() - std::log(total);
+    log_p[i] = double(x[i]) - normalizer;
     double p = std::exp(log_p[i]);
     if (p > 0) entropy -= p * log_p[i];
   }
