@@ -131,7 +131,7 @@ TEST(Dry, RepetitionsAreFoundWhereverTheyAre) {
     for (int token = 0; token < 5; ++token)
       EXPECT_FLOAT_EQ(
           out[token],
-          longest.count(token) ? -std::exp2f(longest[token] - 1.0f) : 0)
+          longest.count(token) ? -std::exp2(longest[token] - 1.0f) : 0)
           << seed;
   }
 }
