@@ -235,7 +235,9 @@ TEST(Chain, RunsInTheOrderGiven) {
 TEST(Chain, SettingsKnowEveryStage) {
   for (const auto& stage : processors()) {
     GenerateParameters p;
-    if (!stage.always) EXPECT_NO_THROW(set(p, "samplers", stage.name));
+    if (!stage.always) {
+      EXPECT_NO_THROW(set(p, "samplers", stage.name));
+    }
   }
   for (const auto& stage : filters()) {
     GenerateParameters p;
