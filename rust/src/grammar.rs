@@ -44,6 +44,8 @@ impl TokenizerEnv for Env {
 
 pub struct Vocabulary {
     factory: ParserFactory,
+    /// What can be forced where texts are cut into tokens in one way only.
+    capabilities: InferenceCapabilities,
 }
 
 /// The bytes that a byte-level vocabulary spells as characters.
@@ -106,13 +108,14 @@ impl Vocabulary {
         let trie = TokTrie::from(&TokRxInfo::new(size as u32, eos[0]), &words).with_eos_tokens(eos);
         let canonical = (bytes && !prefixed).then(|| tokenizer.literal().clone());
         let env: TokEnv = Arc::new(Env { trie, canonical });
-        let capabilities = InferenceCapabilities { ff_tokens: true, ..Default::default() };
+        let ff_tokens = env.tokenize_is_canonical();
+        let capabilities = InferenceCapabilities { ff_tokens, ..Default::default() };
         let slices = SlicedBiasComputer::general_slices();
         let mut factory =
-            ParserFactory::new(&env, capabilities, &slices).map_err(|e| line(&e.to_string()))?;
+            ParserFactory::new(&env, capabilities.clone(), &slices).map_err(|e| line(&e.to_string()))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Vocabulary { factory })
+        Ok(Vocabulary { factory, capabilities })
     }
 
     fn compile(&self, kind: i32, source: &str, limits: &Limits) -> Result<Matcher, String> {
@@ -139,7 +142,7 @@ impl Vocabulary {
         let parser = self.factory.create_parser_from_init_ext(
             llguidance::api::GrammarInit::Serialized(grammar),
             llguidance::Logger::new(0, 0),
-            InferenceCapabilities { ff_tokens: true, ..Default::default() },
+            self.capabilities.clone(),
             limits,
         );
         let matcher = Matcher::new(parser);

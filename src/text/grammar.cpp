@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/strings.h"
+#include "text/json_schema.h"
 #include "text/rust.h"
 
 namespace mlxlm {
@@ -43,6 +45,23 @@ std::vector<std::uint32_t> ids(std::span<const int> tokens) {
   return {tokens.begin(), tokens.end()};
 }
 
+// What the compiler says of a schema, with the place where it can be told.
+std::string complaint(std::string_view error, const std::string& schema) {
+  std::string keyword;
+  constexpr std::string_view unknown = "Unimplemented keys: [\"";
+  if (starts_with(error, unknown)) {
+    auto rest = error.substr(unknown.size());
+    keyword = rest.substr(0, rest.find('"'));
+  } else if (starts_with(error, "oneOf constraints")) {
+    keyword = "oneOf";
+    error = "expected alternatives of which each excludes the others";
+  }
+  auto json = Json::parse(schema, nullptr, false);
+  auto place = keyword.empty() ? "" : place_of_keyword(json, keyword);
+  if (place.empty()) return std::string(error);
+  return fmt::format("{}/{}: {}", place, keyword, error);
+}
+
 // What Rust compiles. A schema is parsed here, where depth is bounded.
 std::string compiled_text(
     const GrammarSource& source,
@@ -59,6 +78,7 @@ std::string compiled_text(
 } // namespace
 
 Json schema_with_options(Json schema) {
+  schema = without_one_of(std::move(schema));
   if (schema.is_object() && !schema.contains("x-guidance"))
     schema["x-guidance"] = {
         {"whitespace_pattern", "[ \\t]|\\r?\\n[ \\t]{0,32}"}};
@@ -115,7 +135,12 @@ Grammar::Grammar(
           &bounds,
           &handle,
           error.out()))
-    fail(ErrorKind::request, name_of(source.kind), "{}", error.view());
+    fail(
+        ErrorKind::request,
+        name_of(source.kind),
+        "{}",
+        source.kind == GrammarKind::json_schema ? complaint(error.view(), text)
+                                                : std::string(error.view()));
   handle_.reset(handle);
 }
 

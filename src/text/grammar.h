@@ -34,9 +34,10 @@ struct GrammarSource {
   auto operator<=>(const GrammarSource&) const = default;
 };
 
-// A JSON schema with our way of white space, unless it has an "x-guidance" of
-// its own: between tokens at most a blank, or a line break and its indentation,
-// so that nothing but white space cannot go on for ever.
+// A JSON schema as the compiler takes it (json_schema.h), and with our way of
+// white space, unless it has an "x-guidance" of its own: between tokens at most
+// a blank, or a line break and its indentation, so that nothing but white space
+// cannot go on for ever.
 Json schema_with_options(Json schema);
 
 // A schema may come from anybody.

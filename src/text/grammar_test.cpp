@@ -153,6 +153,32 @@ TEST_F(GrammarTest, WhatCannotBeCompiledIsOneError) {
   EXPECT_NE(error(GrammarKind::json_schema, ""), "");
 }
 
+TEST_F(GrammarTest, OneOfOfTaggedObjects) {
+  auto grammar = make(GrammarKind::json_schema, R"({
+    "$defs": {
+      "a": {"type": "object", "additionalProperties": false,
+            "required": ["t"], "properties": {"t": {"const": "he"}}},
+      "b": {"type": "object", "additionalProperties": false,
+            "required": ["t", "x"], "properties": {
+              "t": {"const": "ll"}, "x": {"type": "boolean"}}}},
+    "oneOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]})");
+  EXPECT_TRUE(takes(grammar, R"({"t":"he"})"));
+  EXPECT_TRUE(takes(grammar, R"({"t":"ll","x":true})"));
+  EXPECT_FALSE(takes(grammar, R"({"t":"he","x":true})"));
+}
+
+TEST_F(GrammarTest, ErrorsOfSchemasNameThePlace) {
+  EXPECT_THAT(
+      error(GrammarKind::json_schema, R"({"type": "object", "properties": {
+        "a": {"oneOf": [{"type": "string"}, {"maxLength": 3}]}}})"),
+      HasSubstr("#/properties/a/oneOf: expected alternatives"));
+  EXPECT_THAT(
+      error(
+          GrammarKind::json_schema,
+          R"({"items": {"type": "array", "uniqueItems": true}})"),
+      HasSubstr("#/items/uniqueItems: "));
+}
+
 TEST_F(GrammarTest, LimitsHold) {
   EXPECT_THAT(
       error(GrammarKind::regex, std::string(2 << 20, 'a')), HasSubstr("bytes"));

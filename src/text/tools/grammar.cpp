@@ -68,6 +68,15 @@ Json member(const Json& object, const char* name, Json fallback) {
                                                                    : fallback;
 }
 
+// A part of a schema with the definitions that its references need.
+Json with_definitions(Json part, const Json& schema) {
+  if (!part.is_object()) return part;
+  for (const char* name : {"$defs", "definitions"})
+    if (schema.contains(name) && !part.contains(name))
+      part[name] = schema[name];
+  return part;
+}
+
 // Every schema's place in the grammar is a rule of its own.
 struct Builder {
   const ToolFormat& format;
@@ -111,7 +120,8 @@ struct Builder {
           literal(
               std::string(marks.key_begin) + key + std::string(marks.key_end)) +
           (is_text(value) ? text_until(marks.value_end)
-                          : json(value) + literal(marks.value_end));
+                          : json(with_definitions(value, schema)) +
+                   literal(marks.value_end));
       bool needed = std::find(required.begin(), required.end(), Json(key)) !=
           required.end();
       out += needed ? one : fmt::format(" ({} )?", one);
