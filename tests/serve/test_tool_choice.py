@@ -1,0 +1,126 @@
+"""tool_choice with models whose templates have tools: tiny checkpoints with random
+weights would never call anything by themselves, so what comes is the grammar's."""
+
+import json
+import tarfile
+
+import jsonschema
+import pytest
+
+from conftest import ROOT, cli
+
+WEATHER = {
+    "type": "object", "additionalProperties": False, "required": ["city", "days"],
+    "properties": {
+        "city": {"enum": ["Paris", "Rome", "Oslo"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        "unit": {"$ref": "#/$defs/unit"},
+        "place": {"type": "array", "maxItems": 2, "items": {"type": "boolean"}}},
+    "$defs": {"unit": {"enum": ["C", "F"]}}}
+SUM = {
+    "type": "object", "additionalProperties": False, "required": ["a", "b"],
+    "properties": {"a": {"type": "integer", "minimum": -20, "maximum": 20},
+                   "b": {"oneOf": [{"type": "boolean"}, {"type": "null"}]}}}
+SCHEMAS = {"get_weather": WEATHER, "add": SUM}
+TOOLS = [{"type": "function", "function": {
+    "name": name, "description": name, "parameters": schema}}
+    for name, schema in SCHEMAS.items()]
+ASK = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 300,
+       "temperature": 1.0, "tools": TOOLS}
+NAMED = {"type": "function", "function": {"name": "add"}}
+
+# Templates of the fixtures, and the tokens that mark calls in each family.
+FAMILIES = {
+    "qwen25_tools": ["<tool_call>", "</tool_call>"],
+    "mistral_v3_tools": ["[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[INST]", "[/INST]"],
+}
+
+
+def template(family):
+    with tarfile.open(ROOT / "tests/fixtures/chat_templates.tar.xz") as archive:
+        return archive.extractfile(f"chat_templates/{family}/template.jinja").read().decode()
+
+
+def tokenizer(marks):
+    """One token a character of ASCII, and the family's marks."""
+    special = ["<unk>", "</s>", "<|im_start|>", "<|im_end|>", *marks]
+    words = special + ["\n"] + [chr(c) for c in range(32, 127)]
+    made = cli.tokenizer(len(words))
+    made["model"]["vocab"] = {word: i for i, word in enumerate(words)}
+    made["added_tokens"] = [
+        {"id": i, "content": word, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": word not in marks} for i, word in enumerate(special)]
+    return made, len(words)
+
+
+@pytest.fixture(params=FAMILIES)
+def server(request, serve, checkpoint):
+    made, size = tokenizer(FAMILIES[request.param])
+    shape = {"vocab_size": size, "max_position_embeddings": 16384}
+    folder = checkpoint(template=template(request.param), files={
+        "tokenizer.json": json.dumps(made),
+        "model.safetensors": cli.safetensors(cli.shapes({**cli.CONFIG, **shape}))}, **shape)
+    running = serve("--model", folder, "--no-access-log")
+    assert running.get("/props").json["capabilities"]["tools"]
+    return running
+
+
+def check(name, arguments, only=None):
+    assert name in SCHEMAS and only in (None, name)
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    jsonschema.validate(arguments, SCHEMAS[name])
+
+
+@pytest.mark.parametrize("choice,only", [("required", None), (NAMED, "add")])
+def test_openai(server, choice, only):
+    for seed in range(3):
+        ask = {**ASK, "tool_choice": choice, "seed": seed}
+        answer = server.post("/v1/chat/completions", ask)
+        assert answer.status == 200, answer.raw
+        found = answer.json["choices"][0]
+        assert found["finish_reason"] == "tool_calls", found
+        (call,) = found["message"]["tool_calls"]
+        assert not found["message"]["content"]
+        check(call["function"]["name"], call["function"]["arguments"], only)
+
+        events = server.post("/v1/chat/completions", {**ask, "stream": True}).events()
+        assert events.pop() == "[DONE]"
+        deltas = [json.loads(e)["choices"][0]["delta"] for e in events]
+        pieces = [d["tool_calls"][0] for d in deltas if "tool_calls" in d]
+        name = "".join(p["function"].get("name", "") for p in pieces)
+        arguments = "".join(p["function"].get("arguments", "") for p in pieces)
+        assert (name, json.loads(arguments)) == (
+            call["function"]["name"], json.loads(call["function"]["arguments"]))
+
+
+def test_other_apis(server):
+    tools = [{"name": n, "input_schema": s} for n, s in SCHEMAS.items()]
+    for choice, only in (({"type": "any"}, None), ({"type": "tool", "name": "add"}, "add")):
+        answer = server.post("/v1/messages", {
+            "max_tokens": 300, "messages": ASK["messages"], "tools": tools,
+            "tool_choice": choice, "temperature": 1.0}).json
+        assert answer["stop_reason"] == "tool_use", answer
+        (block,) = answer["content"]
+        check(block["name"], block["input"], only)
+
+    tools = [{"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()]
+    answer = server.post("/v1/responses", {
+        "input": "Hello", "tools": tools, "max_output_tokens": 300,
+        "tool_choice": {"type": "function", "name": "get_weather"}}).json
+    (item,) = answer["output"]
+    assert item["type"] == "function_call"
+    check(item["name"], item["arguments"], "get_weather")
+
+    answer = server.post("/api/chat", {
+        "model": "model", "messages": ASK["messages"], "tools": TOOLS, "stream": False,
+        "tool_choice": "required", "options": {"num_predict": 300}}).json
+    (call,) = answer["message"]["tool_calls"]
+    check(call["function"]["name"], call["function"]["arguments"])
+
+
+def test_what_cannot_be_forced(server):
+    other = {"type": "function", "function": {"name": "other"}}
+    assert server.post("/v1/chat/completions", {**ASK, "tool_choice": other}).status == 400
+    del (ask := {**ASK})["tools"]
+    assert server.post("/v1/chat/completions", {**ask, "tool_choice": "required"}).status == 400
