@@ -149,6 +149,9 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   options.threads = values.integer("threads");
   if (values.given("prefill-step-size"))
     options.prefill_step_size = values.integer("prefill-step-size");
+  if (values.given("max-kv-memory"))
+    options.max_kv_bytes =
+        std::size_t(values.integer("max-kv-memory")) * 1000000;
   if (values.command().name == "serve") {
     options.max_batch = values.integer("decode-concurrency");
     options.max_queue = 1 << 24; // the server has a queue of its own

@@ -21,6 +21,7 @@
 #include "core/strings.h"
 #include "generate/codec.h"
 #include "mlxlm/version.h"
+#include "mlxlm/wired_memory.h"
 #include "page/conversations.h"
 #include "serve/server.h"
 #include "serve/service.h"
@@ -66,6 +67,9 @@ class ModelEngine final : public serve::Engine {
     if (asked_.wait_for(2ms) == std::future_status::ready)
       memory_ = asked_.get();
     return memory_;
+  }
+  WiredStatus tickets() const override {
+    return wired_memory()->status();
   }
 
  private:

@@ -11,6 +11,7 @@
 #include "mlxlm/generate.h"
 #include "mlxlm/model.h"
 #include "mlxlm/tokenizer.h"
+#include "mlxlm/wired_memory.h"
 #include "text/output_parser.h"
 
 namespace mlxlm::serve {
@@ -51,6 +52,10 @@ class Engine {
       bool several) const = 0;
   // May wait for a step of the model.
   virtual MemoryFigures memory() = 0;
+  // The memory tickets of requests: who runs, who waits.
+  virtual WiredStatus tickets() const {
+    return {};
+  }
 };
 using EnginePtr = std::shared_ptr<Engine>;
 

@@ -43,6 +43,7 @@ ReplyPtr health(Context& context) {
 ReplyPtr metrics(Context& context) {
   auto engine = context.service.engine();
   auto memory = engine->memory();
+  auto tickets = engine->tickets();
   Response response;
   response.headers.emplace_back("content-type", "text/plain; version=0.0.4");
   response.body = context.service.statistics().prometheus(
@@ -50,7 +51,10 @@ ReplyPtr metrics(Context& context) {
        {"kv_bytes", double(memory.kv)},
        {"active_bytes", double(memory.active)},
        {"cache_bytes", double(memory.cache)},
-       {"resident_bytes", double(memory.resident)}},
+       {"resident_bytes", double(memory.resident)},
+       {"memory_tickets", double(tickets.active)},
+       {"memory_tickets_waiting", double(tickets.waiting)},
+       {"memory_tickets_bytes", double(tickets.active_bytes)}},
       engine->facts().slots);
   return std::make_unique<Ready>(std::move(response));
 }
