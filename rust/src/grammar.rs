@@ -111,8 +111,8 @@ impl Vocabulary {
         let ff_tokens = env.tokenize_is_canonical();
         let capabilities = InferenceCapabilities { ff_tokens, ..Default::default() };
         let slices = SlicedBiasComputer::general_slices();
-        let mut factory =
-            ParserFactory::new(&env, capabilities.clone(), &slices).map_err(|e| line(&e.to_string()))?;
+        let mut factory = ParserFactory::new(&env, capabilities.clone(), &slices)
+            .map_err(|e| line(&e.to_string()))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
         Ok(Vocabulary { factory, capabilities })
