@@ -30,11 +30,26 @@ std::span<const std::uint32_t> Constraint::only(int token) {
   return mask_;
 }
 
+// Whether the reasoning has to end: not inside a character.
+bool Constraint::closing() const {
+  return options_.budget && reasoned_ >= *options_.budget &&
+      (whole_ || forced_ > 0) && forced_ < options_.closing.size();
+}
+
+std::vector<int> Constraint::forced() {
+  if (part_ == Part::reasoning) {
+    const auto& all = options_.closing;
+    if (!closing()) return {};
+    return {all.begin() + static_cast<std::ptrdiff_t>(forced_), all.end()};
+  }
+  bool may_reason = part_ == Part::first && options_.open_token >= 0;
+  if (!options_.grammar || may_reason) return {};
+  return options_.grammar->forced();
+}
+
 std::span<const std::uint32_t> Constraint::mask() {
   if (part_ == Part::reasoning) {
-    bool spent = options_.budget && reasoned_ >= *options_.budget &&
-        (whole_ || forced_ > 0) && forced_ < options_.closing.size();
-    if (!spent) return {};
+    if (!closing()) return {};
     return only(options_.closing[forced_]);
   }
   if (!options_.grammar) return {};

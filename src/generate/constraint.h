@@ -38,12 +38,20 @@ class Constraint {
   // Bits of the tokens that may be drawn next, lowest first; empty: all of
   // them. Valid until the next call. Throws Error when a limit is met.
   std::span<const std::uint32_t> mask();
+  // What can only be drawn next, as far as that is known; mask() of each is
+  // itself alone.
+  std::vector<int> forced();
+  // Whether there may ever be such tokens.
+  bool forces() const {
+    return options_.grammar || options_.budget;
+  }
   // The token that was drawn.
   void accept(int token);
 
  private:
   enum class Part { first, reasoning, answer };
   void reason(int token);
+  bool closing() const;
   std::span<const std::uint32_t> only(int token);
 
   ConstraintOptions options_;

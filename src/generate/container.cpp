@@ -363,6 +363,7 @@ Request Container::request(
   request.seed = parameters.seed ? *parameters.seed : entropy();
   request.logprobs = parameters.logprobs;
   request.constraint = constraints_->make(parameters, prompt);
+  request.forced = parameters.draft.num_tokens.value_or(1) > 0;
   auto stops = std::make_shared<std::set<int>>();
   // What a grammar ends, ends.
   if (!parameters.ignore_eos || request.constraint) {

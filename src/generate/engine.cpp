@@ -272,11 +272,11 @@ void Engine::drop_cancelled() {
   }
 }
 
-// Whether a sequence that has been admitted has tokens guessed.
+// Whether a sequence that has been admitted reads more than it has drawn.
 bool Engine::drafts() const {
   return std::any_of(active_.begin(), active_.end(), [](const auto& entry) {
     const auto& active = entry.second;
-    return active.request->draft.kind != DraftKind::none &&
+    return active.request->reads_ahead() &&
         active.admitted != Clock::time_point{};
   });
 }

@@ -21,7 +21,7 @@ struct ModelRunner::Sequence {
   std::vector<int> again; // what a rewound one reads instead of the prompt
   int drawn = 0; // how many those are
   SamplerPtr sampler;
-  Drafter* drafter = nullptr; // null: decoded token by token, a pass ahead
+  Drafter* drafter = nullptr; // null: nothing is guessed
   std::unique_ptr<DraftState> guesses;
   std::optional<DraftLength> draft_length;
   std::uint64_t drawn_in = 0; // number of the pass that drew the last token
@@ -33,8 +33,13 @@ struct ModelRunner::Sequence {
     return again.empty() ? request->prompt : again;
   }
 
-  // Tokens that are known and not read. Without a drafter: once the pass under
-  // way is over.
+  // Not: decoded token by token, a pass ahead.
+  bool reads_ahead() const {
+    return request->reads_ahead();
+  }
+
+  // Tokens that are known and not read. Without reading ahead: once the pass
+  // under way is over.
   int unread() const {
     return static_cast<int>(tokens.size()) - memory->length();
   }
@@ -219,23 +224,39 @@ std::vector<ModelRunner::Part> ModelRunner::parts_of(
   for (const auto& piece : pieces) {
     auto it = sequences_.find(piece.id);
     if (it == sequences_.end()) continue;
-    bool ahead = piece.decode && it->second->drafter;
+    bool ahead = piece.decode && it->second->reads_ahead();
     parts.push_back(
         {it->second, piece, ahead ? it->second->unread() : piece.count});
   }
   return parts;
 }
 
-// Has tokens guessed where that is wanted.
+// Most tokens that a pass reads because they have to come; Engine keeps room
+// for so many.
+constexpr int most_forced = 15;
+
+void ModelRunner::force(Part& part) {
+  const auto& s = *part.sequence;
+  if (!s.request->forced) return;
+  part.draft.tokens = s.sampler->forced();
+  int most = s.request->max_tokens - s.drawn - 1;
+  part.draft.cut(std::min(most, most_forced));
+  part.count += part.draft.count();
+  part.forced = !part.draft.tokens.empty();
+}
+
+// Has tokens guessed where that is wanted, and none are known anyway.
 void ModelRunner::draft(std::vector<Part>& parts) const {
   std::map<Drafter*, std::vector<DraftTask>> tasks;
   std::map<Drafter*, std::vector<Part*>> owners;
   for (auto& part : parts) {
     auto& s = *part.sequence;
-    if (!part.piece.decode || !s.drafter) continue;
+    if (!part.piece.decode || !s.reads_ahead()) continue;
     // What recurrent layers had to forget is read again alone: guesses after it
     // could make it forgotten once more.
     if (part.count > 1) continue;
+    force(part);
+    if (part.forced || !s.drafter) continue;
     int most = s.request->max_tokens - s.drawn - 1;
     most = std::min(most, s.draft_length->next());
     if (most < 1) continue;
@@ -271,6 +292,7 @@ bool ModelRunner::reserve(Part& part, std::vector<Drawn>& left_out) {
   }
   part.count -= part.draft.count();
   part.draft = {};
+  part.forced = false;
   return reserve(part, left_out);
 }
 
@@ -299,7 +321,7 @@ TokenJob ModelRunner::tokens_of(const Pass& pass) const {
   TokenJob job;
   auto& list = job.known;
   bool under_way = ids_under_way(started_) != nullptr;
-  for (const auto& [sequence, piece, count, draft] : pass.parts) {
+  for (const auto& [sequence, piece, count, draft, forced] : pass.parts) {
     const auto& known = sequence->tokens;
     if (!piece.decode) {
       auto begin = sequence->script().begin() +
@@ -320,7 +342,7 @@ PassPlan ModelRunner::plan_of(Pass& pass) const {
   PassPlan plan{.tokens = tokens_of(pass)};
   if (!plan.tokens.rows.empty()) plan.drawn = *ids_under_way(started_);
   int first = 0, index = 0;
-  for (auto& [sequence, piece, count, draft] : pass.parts) {
+  for (auto& [sequence, piece, count, draft, forced] : pass.parts) {
     plan.segments.push_back(
         {.sequence = sequence->memory.get(),
          .first = first,
@@ -365,9 +387,9 @@ bool ModelRunner::ends_message(const Sequence& sequence) {
 // What is certain to be read counts as read.
 void ModelRunner::commit(Pass& pass) {
   int row = -1;
-  for (auto& [sequence, piece, count, draft] : pass.parts) {
+  for (auto& [sequence, piece, count, draft, forced] : pass.parts) {
     if (piece.samples) row += 1 + draft.count();
-    if (piece.decode && sequence->drafter) continue; // settled when it is over
+    if (piece.decode && sequence->reads_ahead()) continue; // settled at the end
     sequence->memory->commit(count);
     if (!piece.decode) {
       const auto& script = sequence->script();
@@ -413,10 +435,10 @@ void ModelRunner::settle(
     }
     ++s.drawn;
   }
-  if (!part.piece.decode || !s.drafter) return;
+  if (!part.piece.decode || !s.reads_ahead()) return;
   out[begin].guessed = guessed;
   out[begin].taken = taken;
-  s.draft_length->learn(guessed, taken);
+  if (s.drafter && !part.forced) s.draft_length->learn(guessed, taken);
   int read = part.count - guessed + taken;
   if (read == part.count || forward_.memory().partial_commit())
     s.memory->commit(read);

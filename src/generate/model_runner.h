@@ -69,6 +69,7 @@ class ModelRunner final : public Runner {
     Piece piece;
     int count = 0; // tokens read: the piece's, and those drafted after it
     Draft draft = {};
+    bool forced = false; // the draft is what has to come
   };
   struct Pass {
     std::uint64_t number = 0;
@@ -85,6 +86,7 @@ class ModelRunner final : public Runner {
   void open_drafter(Sequence& sequence) const;
   std::vector<Part> parts_of(const std::vector<Piece>& pieces) const;
   void draft(std::vector<Part>& parts) const;
+  static void force(Part& part);
   bool reserve(Part& part, std::vector<Drawn>& left_out);
   void take_parts(const std::vector<Piece>& pieces, Pass& pass);
   const mx::array* ids_under_way(std::uint64_t number) const;

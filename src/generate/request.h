@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "generate/bounded_queue.h"
+#include "generate/constraint.h"
 #include "mlxlm/generate.h"
 
 namespace mlxlm {
@@ -77,6 +78,14 @@ struct Request {
   // How long the answer gets is not known: memory for it is taken step by step.
   bool open_ended = false;
   DraftParameters draft = {.kind = DraftKind::none}; // never automatic
+  // Tokens that the constraint leaves no choice of are read together, and count
+  // as guesses that were taken.
+  bool forced = true;
+  // Whether passes read more than one token, known beforehand or guessed.
+  bool reads_ahead() const {
+    return (forced && constraint && constraint->forces()) ||
+        draft.kind != DraftKind::none;
+  }
   // Never null.
   std::shared_ptr<const std::set<int>> stop_tokens =
       std::make_shared<const std::set<int>>();

@@ -102,6 +102,41 @@ TEST_F(Structured, MaskedAndFreeTogetherAsAlone) {
       ::testing::Contains(alone[4]));
 }
 
+// What a schema leaves no choice of takes no passes of its own, and nothing
+// else changes, warm or not, alone or beside others.
+TEST_F(Structured, ForcedTokensSavePassesOnly) {
+  constexpr const char* form = R"({
+    "type": "object", "additionalProperties": false,
+    "properties": {
+      "temperature_in_celsius": {"type": "integer", "maximum": 40},
+      "weather_description": {"enum": ["sunny", "rainy"]}},
+    "required": ["temperature_in_celsius", "weather_description"]})";
+  auto ids = prompt("What is the weather?");
+  for (double temperature : {0.0, 1.0}) {
+    auto p = hot(5, {Type::json_schema, form});
+    p.sampling.temperature = temperature;
+    p.draft.num_tokens = 0;
+    auto plain = model_->generate(ids, p);
+    auto text = plain->text();
+    EXPECT_EQ(plain->info().draft.taken, 0);
+    EXPECT_EQ(
+        plain->info().draft.target_calls, plain->info().generation_tokens);
+    p.draft.num_tokens = std::nullopt;
+    auto beside = model_->generate(ids, hot(9, {}));
+    auto ahead = model_->generate(ids, p);
+    EXPECT_EQ(ahead->text(), text);
+    const auto& info = ahead->info();
+    const auto& counts = info.draft;
+    EXPECT_EQ(info.generation_tokens, plain->info().generation_tokens);
+    EXPECT_GE(counts.taken, 4) << text;
+    EXPECT_EQ(counts.taken, counts.guessed);
+    EXPECT_EQ(counts.target_calls + counts.taken, info.generation_tokens);
+    // With guesses of other kinds where there is a choice.
+    p.draft.kind = DraftKind::prompt_lookup;
+    EXPECT_EQ(model_->generate(ids, p)->text(), text);
+  }
+}
+
 TEST_F(Structured, GreedyJsonObject) {
   auto p = hot(1, {Type::json_object});
   p.sampling.temperature = 0;

@@ -168,14 +168,30 @@ INSTANTIATE_TEST_SUITE_P(
             .top_k = 3,
             .repetition_penalty = 1.5f,
             .presence_penalty = 0.3f},
-        SamplingParameters{.temperature = 1, .xtc_probability = 0.5f}));
+        SamplingParameters{.temperature = 1, .xtc_probability = 0.5f},
+        SamplingParameters{.temperature = 1.2, .typical_p = 0.8f},
+        SamplingParameters{
+            .temperature = 1.2,
+            .dry_multiplier = 0.8f,
+            .dry_allowed_length = 1},
+        SamplingParameters{
+            .temperature = 1.2,
+            .top_p = 0.9f,
+            .chain = {"dry", "temperature", "top_p"}},
+        SamplingParameters{
+            .temperature = 1,
+            .mirostat = 2,
+            .mirostat_tau = 2,
+            .mirostat_eta = 0.5f}));
 
 TEST(Verify, GuessesWithoutChancesChangeNothingAtAll) {
-  for (double temperature : {0.0, 0.8}) {
+  for (double temperature : {0.0, 0.8, 1.0}) {
     SamplingParameters p{
         .temperature = temperature,
         .repetition_penalty = 1.3f,
-        .frequency_penalty = 0.2f};
+        .frequency_penalty = 0.2f,
+        .mirostat = temperature == 1 ? 1 : 0,
+        .mirostat_tau = 2};
     for (int seed = 0; seed < 200; ++seed) {
       const Tokens prompt = {2, 0, 5};
       Sampler alone(p, static_cast<std::uint64_t>(seed), prompt, true);

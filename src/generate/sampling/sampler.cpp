@@ -149,6 +149,15 @@ void Sampler::allow() {
   }
 }
 
+std::vector<int> Sampler::forced() {
+  if (!constraint_ || !failure_.empty()) return {};
+  try {
+    return constraint_->forced();
+  } catch (const Error&) {
+    return {}; // mask() says so as well
+  }
+}
+
 void Sampler::follow(int token) {
   try {
     constraint_->accept(token);

@@ -64,6 +64,8 @@ class Sampler : private SamplerScratch {
   void constrain(Constraint constraint) {
     constraint_ = std::move(constraint);
   }
+  // Tokens that the constraint leaves no choice of: what `next` draws next.
+  std::vector<int> forced();
   // Why the constraint could not go on; `next` draws nothing any more.
   const std::string& failure() const {
     return failure_;
