@@ -124,8 +124,10 @@ class Reader {
         out.push_back(read_integers(rows_of(*view)).at(0));
       }
       // offset, keep, max_size, index: as layout A orders them.
-      if (name == "RotatingKVCache" && out.size() >= 4)
-        out = {out[1], out[2], out[0], out[3]};
+      if (name == "RotatingKVCache" && out.size() >= 4) {
+        std::rotate(out.begin(), out.begin() + 1, out.begin() + 3);
+        out.resize(4);
+      }
       return checked(out);
     }
     for (int i = 0;; ++i) {
