@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "checkpoint/gguf.h"
 #include "cli/commands.h"
 #include "cli/running.h"
 #include "cli/terminal.h"
@@ -25,6 +26,7 @@
 #include "page/conversations.h"
 #include "serve/server.h"
 #include "serve/service.h"
+#include "text/gguf_vocabulary.h"
 
 namespace mlxlm::cli {
 namespace {
@@ -105,6 +107,9 @@ serve::EnginePtr make_engine(
   facts.slots = values.integer("decode-concurrency");
   facts.capabilities = model->capabilities();
   facts.output = output_format(*model);
+  if (ends_with(model->path(), ".gguf"))
+    for (const auto& [name, id] : gguf_vocabulary(GgufFile(model->path())).ids)
+      facts.named_tokens[name] = id;
   auto summary = inspect(model->path());
   facts.family = summary.model_type;
   facts.format = lower_ascii(summary.container);

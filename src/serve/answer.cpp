@@ -134,7 +134,11 @@ void Answer::take(Choice& choice, std::string& body) {
     auto& chunk = std::get<TextChunk>(*event);
     count += static_cast<int>(chunk.tokens.size());
     for (std::size_t i = 0; i < chunk.logprobs.size(); ++i)
-      tokens.push_back({chunk.tokens[i], chunk.logprobs[i]});
+      tokens.push_back(
+          {chunk.tokens[i],
+           chunk.logprobs[i],
+           i < chunk.top_logprobs.size() ? std::move(chunk.top_logprobs[i])
+                                         : std::vector<TokenLogprob>()});
     if (choice.parser.reasoning())
       choice.reasoning += static_cast<int>(chunk.tokens.size());
     for (auto& item : choice.parser.feed(chunk.text))

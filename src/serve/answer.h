@@ -32,6 +32,7 @@ class Answer : public Reply {
   struct Token {
     int id;
     float logprob;
+    std::vector<TokenLogprob> top; // the likeliest, if asked for
   };
   struct Choice {
     int index = 0;

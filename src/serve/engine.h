@@ -12,6 +12,7 @@
 #include "mlxlm/model.h"
 #include "mlxlm/tokenizer.h"
 #include "mlxlm/wired_memory.h"
+#include "serve/infill.h"
 #include "text/output_parser.h"
 
 namespace mlxlm::serve {
@@ -24,6 +25,7 @@ struct EngineFacts {
   int slots = 1; // sequences that run together
   Capabilities capabilities;
   OutputFormat output; // how it writes reasoning and calls
+  NamedTokens named_tokens = {}; // of a GGUF file
   // Of the checkpoint.
   std::string family, format, quantization;
   std::size_t bytes = 0, parameters = 0;

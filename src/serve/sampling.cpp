@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -35,6 +36,36 @@ void read_row(Body& body, const Setting& row, GenerateParameters& out) {
     if (auto value = body.integer(row.name, std::int64_t(low), top))
       set(out, row.name, std::to_string(*value));
   }
+}
+
+// A text or a list of texts; each is one `set` of the row.
+void read_texts(
+    Body& body,
+    const std::string& name,
+    std::size_t most,
+    GenerateParameters& out) {
+  const auto* value = body.any(name);
+  if (!value) return;
+  if (value->is_string()) return set(out, name, value->get<std::string>());
+  if (!value->is_array() || value->empty() || value->size() > most)
+    wrong_value(body.path(name), fmt::format("1 to {} texts", most), *value);
+  for (const auto& text : *value) {
+    if (!text.is_string()) wrong_value(body.path(name), "texts", text);
+    set(out, name, text.get<std::string>());
+  }
+}
+
+// What llama-server and Ollama call otherwise.
+void read_other_names(Body& body, GenerateParameters& out) {
+  auto& p = out.sampling;
+  if (auto penalty = body.number("repeat_penalty", 1e-3, 100))
+    p.repetition_penalty = static_cast<float>(*penalty);
+  if (auto last = body.integer("repeat_last_n", -1, int_max))
+    p.repetition_context_size = p.presence_context_size =
+        p.frequency_context_size =
+            *last < 0 ? int(int_max) : static_cast<int>(*last);
+  if (auto keep = body.integer("min_keep", 0, int_max))
+    p.min_tokens_to_keep = std::max(1, static_cast<int>(*keep));
 }
 
 void read_bias(Body& body, const Limits& limits, GenerateParameters& out) {
@@ -103,6 +134,15 @@ GenerateParameters read_sampling(
     if (row.name == "max_tokens" || row.name == "seed") continue;
     read_row(body, row, out);
   }
+  // What a request names replaces what the server was started with.
+  if (body.has("samplers")) out.sampling.chain.clear();
+  read_texts(body, "samplers", 32, out);
+  if (const auto* texts = body.any("dry_sequence_breakers")) {
+    out.sampling.dry_sequence_breakers.emplace();
+    if (!texts->is_array() || !texts->empty())
+      read_texts(body, "dry_sequence_breakers", 32, out);
+  }
+  read_other_names(body, out);
   // 0 leaves the one best token, as with an infinitely small mass.
   if (auto p = body.number("top_p", 0, 1); p && *p == 0) out.sampling.top_k = 1;
   if (auto seed = body.integer(

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "core/strings.h"
+#include "serve/logprobs.h"
 #include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
@@ -10,14 +11,8 @@ namespace {
 struct ChatWishes {
   StreamWishes stream;
   bool logprobs = false;
+  int top = 0; // of them beside each token's
 };
-
-Json bytes_of(const std::string& text) {
-  auto out = Json::array();
-  for (unsigned char c : text)
-    out.push_back(int{c});
-  return out;
-}
 
 class ChatAnswer final : public Answer {
  public:
@@ -172,17 +167,7 @@ class ChatAnswer final : public Answer {
 
   Json logprobs_of(const std::vector<Token>& tokens) const {
     if (!wishes_.logprobs || tokens.empty()) return nullptr;
-    auto content = Json::array();
-    for (const auto& token : tokens) {
-      int ids[] = {token.id};
-      auto text = engine_->codec().decode(ids);
-      content.push_back(
-          {{"token", text},
-           {"logprob", token.logprob},
-           {"bytes", bytes_of(text)},
-           {"top_logprobs", Json::array()}});
-    }
-    return {{"content", std::move(content)}};
+    return chat_logprobs(engine_->codec(), tokens);
   }
 
   const ChatWishes wishes_;
@@ -197,12 +182,10 @@ ChatWishes read_wishes(Body& body, const Limits& limits) {
   out.stream = read_stream(body);
   out.logprobs = body.boolean("logprobs").value_or(false);
   auto top = body.integer("top_logprobs", 0, limits.top_logprobs);
-  if (top.value_or(0) > 0)
+  out.top = static_cast<int>(top.value_or(0));
+  if (out.top > 0 && !out.logprobs)
     bad_request(
-        "top_logprobs",
-        out.logprobs ? "top_logprobs: alternatives are not served yet"
-                     : "top_logprobs: expected only with logprobs true",
-        "unsupported");
+        "top_logprobs", "top_logprobs: expected only with logprobs true");
   return out;
 }
 
@@ -216,6 +199,7 @@ ReplyPtr chat_completions(Context& context) {
   auto wishes = read_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
+  parameters.sampling.top_logprobs = wishes.top;
   int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
   parameters.response_format = read_response_format(body, limits);
   for (const char* name :

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include "core/strings.h"
+#include "serve/infill.h"
+#include "serve/logprobs.h"
 #include "serve/routes/shared.h"
 
 namespace mlxlm::serve {
@@ -11,6 +13,7 @@ struct CompletionWishes {
   StreamWishes stream;
   bool echo = false;
   bool logprobs = false;
+  int top = 0; // the most likely tokens beside each
 };
 
 class Completion final : public Answer {
@@ -135,22 +138,7 @@ class Completion final : public Answer {
   Json logprobs_of(const std::vector<Token>& tokens, std::int64_t& offset)
       const {
     if (!wishes_.logprobs || tokens.empty()) return nullptr;
-    Json texts = Json::array(), values = Json::array();
-    Json tops = Json::array(), offsets = Json::array();
-    for (const auto& token : tokens) {
-      int ids[] = {token.id};
-      auto text = engine_->codec().decode(ids);
-      tops.push_back({{text, token.logprob}});
-      offsets.push_back(offset);
-      offset += static_cast<std::int64_t>(text.size());
-      texts.push_back(std::move(text));
-      values.push_back(token.logprob);
-    }
-    return {
-        {"tokens", std::move(texts)},
-        {"token_logprobs", std::move(values)},
-        {"top_logprobs", std::move(tops)},
-        {"text_offset", std::move(offsets)}};
+    return completion_logprobs(engine_->codec(), tokens, offset);
   }
 
   const CompletionWishes wishes_;
@@ -220,47 +208,7 @@ std::vector<Prompt> read_prompts(
   return out;
 }
 
-// Fill-in-the-middle tokens as model families spell them.
-struct Infill {
-  const char *prefix, *suffix, *middle;
-};
-constexpr Infill infills[] = {
-    {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}, // Qwen
-    {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"}, // StarCoder
-    {"<|fim▁begin|>", "<|fim▁hole|>", "<|fim▁end|>"}, // DeepSeek
-    {"<PRE>", "<SUF>", "<MID>"}, // CodeGemma, Code Llama
-    {"▁<PRE>", "▁<SUF>", "▁<MID>"},
-};
-
-// Prefix and suffix, so that the model writes what is between.
-std::vector<int> infill_prompt(
-    const std::string& before,
-    const std::string& after,
-    const Engine& engine) {
-  const auto& codec = engine.codec();
-  for (const auto& form : infills) {
-    int prefix = codec.token_id(form.prefix);
-    int suffix = codec.token_id(form.suffix);
-    int middle = codec.token_id(form.middle);
-    if (prefix < 0 || suffix < 0 || middle < 0) continue;
-    std::vector<int> ids = {prefix};
-    auto append = [&](const std::string& text) {
-      auto more = codec.encode(text, false);
-      ids.insert(ids.end(), more.begin(), more.end());
-    };
-    append(before);
-    ids.push_back(suffix);
-    append(after);
-    ids.push_back(middle);
-    return ids;
-  }
-  bad_request(
-      "suffix",
-      "suffix: this model's tokens cannot mark a gap to be filled",
-      "unsupported");
-}
-
-CompletionWishes read_wishes(Body& body) {
+CompletionWishes read_wishes(Body& body, const Limits& limits) {
   CompletionWishes out;
   out.stream = read_stream(body);
   out.echo = body.boolean("echo").value_or(false);
@@ -268,13 +216,9 @@ CompletionWishes read_wishes(Body& body) {
     if (value->is_boolean()) { // as mlx-lm has it
       out.logprobs = value->get<bool>();
     } else {
-      auto count = body.integer("logprobs", 0, 20).value_or(0);
+      auto count = body.integer("logprobs", 0, limits.top_logprobs);
       out.logprobs = true;
-      if (count > 1)
-        bad_request(
-            "logprobs",
-            "logprobs: alternatives are not served yet, expected 0 or 1",
-            "unsupported");
+      out.top = static_cast<int>(count.value_or(0));
     }
   }
   if (out.echo && out.logprobs)
@@ -293,9 +237,10 @@ ReplyPtr completions(Context& context) {
   const auto& limits = question.limits;
   const auto& engine = *question.engine;
   question.check_model();
-  auto wishes = read_wishes(body);
+  auto wishes = read_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
+  parameters.sampling.top_logprobs = wishes.top;
   parameters.response_format = read_response_format(body, limits);
   int n = static_cast<int>(body.integer("n", 1, limits.choices).value_or(1));
   auto best = body.integer("best_of", 1, limits.choices);
@@ -308,8 +253,15 @@ ReplyPtr completions(Context& context) {
   question.close();
   std::vector<Prompt> prompts;
   if (suffix && given.is_string()) {
-    prompts.push_back({{}, given.get<std::string>()});
-    prompts[0].ids = infill_prompt(prompts[0].text, *suffix, engine);
+    // What does not fit is refused below, as any prompt.
+    auto text = given.get<std::string>();
+    auto gap = infill_prompt(
+        {.before = text, .after = *suffix},
+        engine.codec(),
+        engine.facts().named_tokens,
+        SIZE_MAX,
+        "suffix");
+    prompts.push_back({std::move(gap.ids), std::move(text)});
   } else if (suffix) {
     wrong_value("prompt", "a text beside suffix", given);
   } else {

@@ -153,11 +153,6 @@ GenerateParameters read_options(Context& context, Body& request) {
   auto out = read_sampling(body, defaults, limits);
   if (auto n = body.integer("num_predict", -2, INT32_MAX); n && *n >= 0)
     out.max_tokens = static_cast<int>(*n);
-  if (auto penalty = body.number("repeat_penalty", 1e-3, 100))
-    out.sampling.repetition_penalty = static_cast<float>(*penalty);
-  if (auto last = body.integer("repeat_last_n", -1, INT32_MAX))
-    out.sampling.repetition_context_size =
-        *last < 0 ? INT32_MAX : static_cast<int>(*last);
   context.unknown(body.unknown());
   return out;
 }

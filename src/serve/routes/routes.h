@@ -30,6 +30,7 @@ ReplyPtr get_conversation(Context& context);
 ReplyPtr put_conversation(Context& context);
 ReplyPtr delete_conversation(Context& context);
 // llama-server
+ReplyPtr infill(Context& context);
 ReplyPtr tokenize(Context& context);
 ReplyPtr detokenize(Context& context);
 ReplyPtr apply_template(Context& context);

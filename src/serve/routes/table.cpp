@@ -43,6 +43,7 @@ constexpr Route table[] = {
     {"GET", "/conversations/*", false, get_conversation, "one of them"},
     {"PUT", "/conversations/*", false, put_conversation, "keeps one"},
     {"DELETE", "/conversations/*", false, delete_conversation, "forgets one"},
+    {"POST", "/infill", false, infill, "what is missing between two texts"},
     {"POST", "/tokenize", false, tokenize, "text to tokens"},
     {"POST", "/detokenize", false, detokenize, "tokens to text"},
     {"POST",
