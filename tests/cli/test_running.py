@@ -85,6 +85,20 @@ def test_drafted_answers_are_the_same(mlxlm):
     assert refused.code == 1 and "draft" in refused.err and refused.out == b""
 
 
+def test_samplers(mlxlm):
+    ask = ("generate", "-p", CAPITAL, "-m", 8, "--seed", 3)
+    greedy = mlxlm(*ask, "--temp", 0)
+    # In this order one token is left; mirostat's name is not among them.
+    one = mlxlm(*ask, "--temp", 1, "--top-k", 1, "--samplers", "top-k;typ_p;temperature")
+    assert greedy.code == 0 and one.text == greedy.text
+    warm = mlxlm(*ask, "--temp", 1, "--mirostat", 2, "--mirostat-ent", 3, "--dry-multiplier", 0.8,
+                 "--dry-sequence-breaker", "none", "--min-tokens", 4)
+    assert warm.code == 0 and warm.text
+    for wrong in (["--samplers", "top_q"], ["--mirostat", 3], ["--samplers", "top_k;dry"]):
+        refused = mlxlm(*ask, *wrong)
+        assert refused.code != 0 and refused.out == b"" and refused.err
+
+
 def test_prefill_response_begins_the_answer(mlxlm):
     done = mlxlm("generate", "-p", CAPITAL, "--prefill-response", "The city of",
                  "-m", 4)
