@@ -148,6 +148,10 @@ struct LoadOptions {
   // once the weights are loaded.
   std::size_t max_kv_bytes = 0;
   WiredMemoryPtr wired_memory; // admits requests; null: the process's
+  // Sequences take their memory in this group, which several models may share;
+  // whoever made it reserves the weights in it. Null: a group of the model's
+  // own, weights included.
+  WiredPolicyPtr memory_group = {};
   // A smaller model of the same vocabulary that guesses tokens ahead; a
   // reference, as the model's. Empty: none.
   std::string draft_model = {};

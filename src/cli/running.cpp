@@ -139,7 +139,7 @@ bool takes_draft_model(const Values& values) {
 
 } // namespace
 
-std::shared_ptr<ModelContainer> load_model(const Values& values) {
+LoadOptions load_options(const Values& values) {
   LoadOptions options;
   options.dtype = compute_type(values.text("dtype"));
   options.quantize_activations = values.flag("quantize-activations");
@@ -156,17 +156,22 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
     options.max_batch = values.integer("decode-concurrency");
     options.max_queue = 1 << 24; // the server has a queue of its own
   }
-  auto path = fetch_model(values.text("model"));
   options.kv_cache = kv_cache(values);
   if (takes_draft_model(values) && values.has("draft-model"))
     options.draft_model = fetch_model(values.text("draft-model"));
   const auto& command = values.command().name;
-  bool keeps = command == "generate" || command == "chat";
+  bool keeps = command == "generate" || command == "chat" || command == "serve";
   if (keeps && values.has("prompt-cache-dir")) {
     options.prompt_cache_dir = values.text("prompt-cache-dir");
     auto megabytes = values.integer("prompt-cache-dir-size");
     options.prompt_cache_dir_bytes = std::uint64_t(megabytes) * 1000000;
   }
+  return options;
+}
+
+std::shared_ptr<ModelContainer> load_with_progress(
+    const std::string& path,
+    const LoadOptions& options) {
   Progress progress("loading", true);
   auto model = load(path, options, [&](const LoadProgress& p) {
     progress.update(p.done, p.total);
@@ -175,6 +180,11 @@ std::shared_ptr<ModelContainer> load_model(const Values& values) {
   if (auto obstacle = model->draft_obstacle(); !obstacle.empty())
     note("without the draft model: " + obstacle);
   return model;
+}
+
+std::shared_ptr<ModelContainer> load_model(const Values& values) {
+  auto path = fetch_model(values.text("model"));
+  return load_with_progress(path, load_options(values));
 }
 
 DraftParameters draft_parameters(const Values& values) {

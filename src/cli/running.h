@@ -16,6 +16,12 @@ std::string fetch_model(const std::string& reference, bool weights = true);
 // Shows a download in `progress` and lets Ctrl-C end it.
 DownloadControl download_control(class Progress& progress);
 
+// How, as the command line has it; a draft model is fetched.
+LoadOptions load_options(const Values& values);
+// A model that is here.
+std::shared_ptr<ModelContainer> load_with_progress(
+    const std::string& path,
+    const LoadOptions& options);
 std::shared_ptr<ModelContainer> load_model(const Values& values);
 // `sampling_parameters`: without what needs the vocabulary.
 GenerateParameters sampling_parameters(const Values& values);

@@ -1,4 +1,4 @@
-// serve: a model behind HTTP. Signals are taken by the main thread alone:
+// serve: models behind HTTP. Signals are taken by the main thread alone:
 // SIGTERM and SIGINT end what runs in good order, a second one at once; SIGHUP
 // reads the keys again.
 #include <fmt/format.h>
@@ -9,118 +9,24 @@
 #include <csignal>
 #include <ctime>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <thread>
 
-#include "checkpoint/gguf.h"
 #include "cli/commands.h"
 #include "cli/running.h"
+#include "cli/served_models.h"
 #include "cli/terminal.h"
 #include "core/check.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/strings.h"
-#include "generate/codec.h"
-#include "mlxlm/version.h"
-#include "mlxlm/wired_memory.h"
 #include "page/conversations.h"
 #include "serve/server.h"
 #include "serve/service.h"
-#include "text/gguf_vocabulary.h"
 
 namespace mlxlm::cli {
 namespace {
-
-class ModelEngine final : public serve::Engine {
- public:
-  ModelEngine(
-      std::shared_ptr<ModelContainer> model,
-      serve::EngineFacts facts,
-      std::vector<int> extra_eos_tokens)
-      : model_(std::move(model)),
-        facts_(std::move(facts)),
-        extra_eos_tokens_(std::move(extra_eos_tokens)) {}
-
-  const serve::EngineFacts& facts() const override {
-    return facts_;
-  }
-  const TextCodec& codec() const override {
-    return model_->codec();
-  }
-  GenerationPtr start(serve::Job job, std::function<void()> wake) override {
-    job.parameters.extra_eos_tokens = extra_eos_tokens_;
-    auto generation = model_->generate(std::move(job.prompt), job.parameters);
-    generation->notify(std::move(wake));
-    return generation;
-  }
-  ResponseFormat forced_call(
-      const std::string& tools,
-      const std::string& name,
-      bool several) const override {
-    return mlxlm::forced_call(*model_, tools, name, several);
-  }
-  // The last figures, where the model is in the middle of a long step.
-  MemoryFigures memory() override {
-    using namespace std::chrono_literals;
-    std::lock_guard lock(mutex_);
-    if (!asked_.valid())
-      asked_ = std::async(
-          std::launch::async, [model = model_] { return model->memory(); });
-    if (asked_.wait_for(2ms) == std::future_status::ready)
-      memory_ = asked_.get();
-    return memory_;
-  }
-  WiredStatus tickets() const override {
-    return wired_memory()->status();
-  }
-
- private:
-  std::shared_ptr<ModelContainer> model_;
-  serve::EngineFacts facts_;
-  std::vector<int> extra_eos_tokens_;
-  std::mutex mutex_; // of what follows
-  std::future<MemoryFigures> asked_;
-  MemoryFigures memory_;
-};
-
-// What clients call it: the reference, but no path of this machine.
-std::string model_name(const Values& values) {
-  if (values.has("alias")) return values.text("alias");
-  auto reference = values.text("model");
-  while (reference.size() > 1 && reference.back() == '/')
-    reference.pop_back();
-  if (!is_file(reference) && !is_directory(reference)) return reference;
-  auto name = file_name(reference);
-  if (ends_with(name, ".gguf")) name.resize(name.size() - 5);
-  return name;
-}
-
-serve::EnginePtr make_engine(
-    const Values& values,
-    const std::shared_ptr<ModelContainer>& model) {
-  serve::EngineFacts facts;
-  facts.model = model_name(values);
-  facts.fingerprint =
-      fmt::format("mlxlm-{}-{}-{}", version(), engine_version(), device());
-  facts.created = std::time(nullptr);
-  facts.context_length = model->context_length();
-  facts.slots = values.integer("decode-concurrency");
-  facts.capabilities = model->capabilities();
-  facts.output = output_format(*model);
-  if (ends_with(model->path(), ".gguf"))
-    for (const auto& [name, id] : gguf_vocabulary(GgufFile(model->path())).ids)
-      facts.named_tokens[name] = id;
-  auto summary = inspect(model->path());
-  facts.family = summary.model_type;
-  facts.format = lower_ascii(summary.container);
-  facts.quantization = summary.quantization;
-  facts.bytes = summary.weight_bytes;
-  facts.parameters = summary.parameters;
-  return std::make_shared<ModelEngine>(
-      model,
-      std::move(facts),
-      parameters(values, model->codec()).extra_eos_tokens);
-}
 
 // Lines of several threads, whole. What cannot be written is left out.
 void log_line(const std::string& line) {
@@ -172,11 +78,21 @@ std::vector<serve::Key> read_keys(const Values& values) {
   return keys;
 }
 
-// The page's; it keeps them in the browser where this machine cannot.
-std::shared_ptr<page::Conversations> open_conversations(const Values& values) {
+// The page's; it keeps them in the browser where this machine cannot, or where
+// anybody could read them.
+std::shared_ptr<page::Conversations> open_conversations(
+    const Values& values,
+    bool strangers) {
   bool asked = values.has("conversations");
   auto path = asked ? values.text("conversations") : page::default_database();
   if (path.empty() || path == "none") return nullptr;
+  if (strangers && asked)
+    throw UsageError(
+        "--conversations: expected an --api-key, without which anybody could read them");
+  if (strangers) {
+    log_line("conversations are not kept: anybody could read them");
+    return nullptr;
+  }
   try {
     return std::make_shared<page::Conversations>(path);
   } catch (const Error& error) {
@@ -213,14 +129,12 @@ serve::ServiceOptions service_options(const Values& values) {
   out.origins = words(values, "allowed-origins");
   out.hosts = words(values, "allowed-hosts");
   out.strict = values.flag("strict");
-  out.any_model = values.flag("any-model");
   auto field = values.text("reasoning-field");
   using Field = serve::ReasoningField;
   out.reasoning_field = field == "both" ? Field::both
       : field == "reasoning"            ? Field::plain
                                         : Field::content;
   out.log = log_line;
-  out.conversations = open_conversations(values);
   auto host = values.text("host");
   bool open = serve::is_open_bind(host);
   out.any_host = open ? out.hosts.empty() : !serve::is_loopback_name(host);
@@ -230,6 +144,7 @@ serve::ServiceOptions service_options(const Values& values) {
     throw UsageError(fmt::format(
         "--host {}: other machines could ask; expected an --api-key (or --insecure)",
         printable(host)));
+  out.conversations = open_conversations(values, open && out.keys.empty());
   return out;
 }
 
@@ -291,21 +206,22 @@ class Serving {
   explicit Serving(const Values& values)
       : values_(values),
         service_(service_options(values)),
-        server_(server_options(values), service_) {}
+        server_(server_options(values), service_) {
+    check_models(values);
+  }
 
   int run() {
     using namespace std::chrono_literals;
     auto loading = std::async(std::launch::async, [this] {
-      service_.set_engine(make_engine(values_, load_model(values_)));
+      auto models = served_models(values_, log_line);
+      service_.set_models(models);
+      return names_of(*models);
     });
     while (loading.wait_for(0s) != std::future_status::ready)
       if (int signal = signals_.wait(50ms); signal && signal != SIGHUP)
         std::_Exit(128 + signal); // nothing is under way yet
-    loading.get();
-    note(fmt::format(
-        "serving {} at {}",
-        service_.engine()->facts().model,
-        server_.address()));
+    auto names = loading.get();
+    note(fmt::format("serving {} at {}", names, server_.address()));
     for (;;) {
       int signal = signals_.wait(1000ms);
       if (signal == SIGHUP) reload();

@@ -17,7 +17,6 @@
 #include "generate/score.h"
 #include "generate/stream.h"
 #include "hub/presets.h"
-#include "runtime/memory/device.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
@@ -71,16 +70,6 @@ SchedulerLimits limits(const LoadOptions& options) {
       .step_tokens = step,
       .max_sequences = options.max_batch,
       .max_waiting = options.max_queue};
-}
-
-// What the device of the sequences still has, once the weights are there.
-std::size_t free_memory() {
-  if (on_cpu()) return available_memory();
-  auto total = device_number("max_recommended_working_set_size"); // Metal
-  if (total == 0) total = device_number("total_memory");
-  if (total == 0) total = device_number("memory_size");
-  if (total == 0) return available_memory();
-  return total - std::min(total, mx::get_active_memory());
 }
 
 std::uint64_t entropy() {
@@ -152,7 +141,7 @@ std::unique_ptr<Runner> Container::make_runner(
   auto budget = options.max_kv_bytes;
   // At least a byte, as nothing would mean no limit.
   if (budget == 0)
-    budget = std::max<std::size_t>(1, sequence_budget(free_memory()));
+    budget = std::max<std::size_t>(1, sequence_budget(free_device_memory()));
   auto how = memory_options(options.kv_cache);
   how.dtype = kv;
   how.max_bytes = budget;
@@ -186,7 +175,7 @@ std::unique_ptr<Drafter> Container::make_drafter(
     const FootprintOptions& kv) {
   auto& state = *state_;
   state.draft_obstacle = obstacle_to_draft(
-      options.draft_model, options.draft_policy, free_memory());
+      options.draft_model, options.draft_policy, free_device_memory());
   if (!state.draft_obstacle.empty()) return nullptr;
   model_options.progress = {};
   state.draft =
@@ -221,11 +210,13 @@ SequenceBudget Container::reserve_weights(
   weights = std::min(weights, most);
   auto cap = std::min(budget, most - weights) + weights;
   auto wired = options.wired_memory ? options.wired_memory : wired_memory();
-  auto policy = engine_policy(static_cast<std::int64_t>(cap));
-  weights_ = std::make_unique<WiredHold>(
-      wired,
-      make_ticket(
-          static_cast<std::int64_t>(weights), policy, WiredKind::reservation));
+  auto policy = options.memory_group;
+  if (!policy) {
+    policy = engine_policy(static_cast<std::int64_t>(cap));
+    auto reserved = make_ticket(
+        static_cast<std::int64_t>(weights), policy, WiredKind::reservation);
+    weights_ = std::make_unique<WiredHold>(wired, std::move(reserved));
+  }
   if (!draft)
     return {wired, policy, budget, [need = state_->footprint](int tokens) {
               return need.bytes_for(tokens);
@@ -260,6 +251,7 @@ MemoryFigures Container::memory() {
     figures.peak = mx::get_peak_memory();
   });
   figures.weights = state_->weight_bytes;
+  if (state_->draft) figures.weights += state_->draft->weight_bytes;
   figures.resident = resident_memory();
   figures.peak_resident = peak_resident_memory();
   return figures;

@@ -39,9 +39,12 @@ std::shared_ptr<PrefixTier> Container::prefix_tier(
     return fmt::format("{}.{}.{}", int(c.kind), c.bits, c.group);
   };
   auto owner = fmt::format(
-      "{} {} compute {} qa {} kv {} {} {} {} {} {} max {} {}",
+      "{} {}{} compute {} qa {} kv {} {} {} {} {} {} max {} {}",
       fingerprint(),
       weights_identity(path_),
+      options.adapter_path.empty()
+          ? std::string()
+          : " with " + weights_identity(options.adapter_path),
       int(state_->loaded.compute_type.val()),
       options.quantize_activations,
       int(how.dtype.val()),

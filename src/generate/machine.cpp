@@ -1,5 +1,7 @@
 #include "generate/machine.h"
 
+#include <mlx/device.h>
+#include <mlx/memory.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -11,11 +13,16 @@
 #include <sstream>
 #include <string>
 
+#include "runtime/memory/device.h"
+
 #ifdef __APPLE__
 #include <mach/mach.h>
 #endif
 
 namespace mlxlm {
+
+namespace mx = mlx::core;
+
 namespace {
 
 constexpr auto no_limit = std::numeric_limits<std::size_t>::max();
@@ -96,6 +103,15 @@ std::size_t available_memory(const SystemFolders& system) {
   for (const auto& folder : control_groups("memory", system))
     free = std::min(free, left_in(folder));
   return free;
+}
+
+std::size_t free_device_memory() {
+  if (mx::default_device() == mx::Device::cpu) return available_memory();
+  auto total = device_number("max_recommended_working_set_size"); // Metal
+  if (total == 0) total = device_number("total_memory");
+  if (total == 0) total = device_number("memory_size");
+  if (total == 0) return available_memory();
+  return total - std::min(total, mx::get_active_memory());
 }
 
 std::size_t sequence_budget(std::size_t available) {

@@ -11,6 +11,8 @@ namespace mlxlm {
 // what its control groups and its own address space limit leave. Cached files
 // count as free.
 std::size_t available_memory(const SystemFolders& system = {});
+// What the device of models and sequences still has.
+std::size_t free_device_memory();
 // How much of that sequences may take: a tenth is left to activations and to
 // everything else that runs.
 std::size_t sequence_budget(std::size_t available);

@@ -253,7 +253,7 @@ Json timings(const GenerateInfo& info) {
   auto per = [](double a, double b) { return b > 0 ? a / b : 0.0; };
   double prompt_ms = info.prompt_time * 1e3;
   double predicted_ms = info.generate_time * 1e3;
-  return {
+  Json out = {
       {"cache_n", info.cached_prompt_tokens},
       {"prompt_n", info.prompt_tokens},
       {"prompt_ms", prompt_ms},
@@ -263,6 +263,11 @@ Json timings(const GenerateInfo& info) {
       {"predicted_ms", predicted_ms},
       {"predicted_per_token_ms", per(predicted_ms, info.generation_tokens)},
       {"predicted_per_second", info.generation_tps()}};
+  if (info.draft.guessed > 0) {
+    out["draft_n"] = info.draft.guessed;
+    out["draft_n_accepted"] = info.draft.taken;
+  }
+  return out;
 }
 
 } // namespace mlxlm::serve

@@ -88,6 +88,7 @@ struct Connection::Exchange {
   bool chunked = false;
   bool begun = false, ended = false, keep_alive = false, stopped = false;
   bool head_only = false;
+  bool again = false; // is to begin anew
 };
 
 Connection::Connection(std::shared_ptr<Hub> hub, LinkPtr link, std::string peer)
@@ -282,6 +283,10 @@ void Connection::gather(Exchange& exchange) {
   if (!exchange.reply || exchange.ended) return;
   Outgoing out;
   exchange.reply->poll(out);
+  if (out.again) {
+    exchange.again = true;
+    return;
+  }
   const auto& request = exchange.request;
   auto before = pending_.size();
   if (out.head) {
@@ -335,6 +340,11 @@ asio::awaitable<bool> Connection::answer(HttpRequest request) {
       stop_deadline = Clock::now() + 2 * tick;
     }
     gather(*exchange);
+    if (std::exchange(exchange->again, false)) {
+      exchange->begun = false;
+      exchange->reply.reset();
+      begin(exchange);
+    }
     start_write();
     if (exchange->ended && writing_.empty() && pending_.empty()) break;
     // Until it has begun, the request is its worker's.

@@ -19,6 +19,8 @@ namespace mlxlm::serve {
 
 struct EngineFacts {
   std::string model; // the name that clients see
+  std::string adapter; // that is loaded with it, or empty
+  std::string draft; // name of the draft model, or empty
   std::string fingerprint; // of program, engine and device
   std::int64_t created = 0; // seconds since 1970
   int context_length = 0;

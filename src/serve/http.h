@@ -27,6 +27,8 @@ struct HttpRequest {
   std::string id; // x-request-id
   std::string owner; // name of the key, or empty: whose is what is kept
   std::string client; // name of the key, or the peer: who shares a queue
+  // What one that begins anew was waiting for: kept until it has begun.
+  std::shared_ptr<void> held;
 
   // The first header of this (lower-case) name, or nothing.
   const std::string* header(std::string_view name) const {
@@ -54,6 +56,8 @@ struct Outgoing {
   std::string body;
   bool last = false;
   bool close = false; // no further request on this connection
+  // Nothing can be said yet: the request begins anew, with what it has held.
+  bool again = false;
 };
 
 // An answer in the making. Lives on its connection; destroying it gives up what

@@ -28,6 +28,8 @@ constexpr LimitRow rows[] = {
     {"queue", &L::queue, 0, 1 << 20, "requests that wait; more are refused"},
     {"queue_per_client", &L::queue_per_client, 0, 1 << 20, "of them from one key or address"},
     {"request_seconds", &L::request_seconds, 0, day, "longest time of a request; 0: no limit"},
+    {"load_wait_seconds", &L::load_wait_seconds, 0, day,
+     "for models in use to be let go, where there is no room for another"},
     {"watchdog_seconds", &L::watchdog_seconds, 0, day,
      "a model that does nothing for so long with work at hand is unhealthy; 0: off"},
     {"json_depth", &L::json_depth, 1, 256, "nesting of a request's JSON"},

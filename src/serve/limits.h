@@ -30,6 +30,7 @@ struct Limits {
   std::int64_t queue = 1024;
   std::int64_t queue_per_client = 64;
   std::int64_t request_seconds = 0;
+  std::int64_t load_wait_seconds = 30;
   std::int64_t watchdog_seconds = 300;
   std::int64_t json_depth = 64;
   std::int64_t messages = 4096;

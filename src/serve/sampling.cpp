@@ -35,6 +35,8 @@ void read_row(Body& body, const Setting& row, GenerateParameters& out) {
     auto top = high > double(int_max) ? int_max : std::int64_t(high);
     if (auto value = body.integer(row.name, std::int64_t(low), top))
       set(out, row.name, std::to_string(*value));
+  } else if (row.type == SettingType::choice) {
+    if (auto value = body.text(row.name, 64)) set(out, row.name, *value);
   }
 }
 

@@ -12,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include <future>
+
 #include "serve/service.h"
 #include "serve/testing.h"
 #include "text/tools/tool_format.h"
@@ -149,6 +151,85 @@ TEST(Server, AnswersWholeAndStreamed) {
   EXPECT_EQ(content_of(stream), "hello there");
   EXPECT_NE(stream.find("data: [DONE]\n\n\r\n0\r\n\r\n"), stream.npos);
   EXPECT_TRUE(running.settled());
+}
+
+// Two models, of which `second` loads when it is let.
+struct SlowShelf {
+  SlowShelf() {
+    ModelsOptions options;
+    for (const char* name : {"fake", "second"}) {
+      EngineFacts facts;
+      facts.model = name;
+      options.models.push_back({facts});
+    }
+    options.load = [this](const EngineFacts&, const std::string&) {
+      ++loads;
+      gate.wait();
+      if (fails) fail(ErrorKind::weights, "/secret/file", "expected it whole");
+      return std::make_shared<FakeEngine>(200us);
+    };
+    models = std::make_shared<Models>(std::move(options));
+  }
+  static std::string request(bool stream = false) {
+    Json body = {
+        {"model", "second"},
+        {"messages", Json::array({{{"role", "user"}, {"content", "hello"}}})},
+        {"stream", stream}};
+    return post("/v1/chat/completions", body.dump());
+  }
+
+  std::promise<void> go;
+  std::shared_future<void> gate = go.get_future().share();
+  std::atomic<int> loads{0};
+  std::atomic<bool> fails{false};
+  ModelsPtr models;
+};
+
+TEST(Server, AModelThatLoadsIsWaitedFor) {
+  SlowShelf shelf;
+  Running running;
+  running.service.set_models(shelf.models);
+  int port = running.server->port();
+  std::vector<Client> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.emplace_back(port);
+    clients.back().send(SlowShelf::request(i % 2));
+  }
+  clients[4].close();
+  while (shelf.loads == 0)
+    std::this_thread::sleep_for(1ms);
+  auto health = ask(
+      port,
+      "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(health.substr(9, 3), "200"); // nobody else waits
+  shelf.go.set_value();
+  for (int i = 0; i < 10; ++i) {
+    if (i == 4) continue;
+    auto& client = clients[static_cast<std::size_t>(i)];
+    const auto& got = client.read_all();
+    EXPECT_EQ(got.substr(9, 3), "200") << got;
+    if (i % 2)
+      EXPECT_EQ(content_of(got), "hello");
+    else
+      EXPECT_NE(got.find("\"content\":\"hello\""), got.npos) << got;
+  }
+  EXPECT_EQ(shelf.loads, 1);
+  EXPECT_TRUE(running.settled());
+}
+
+TEST(Server, AModelThatCannotBeLoadedIsAnError) {
+  SlowShelf shelf;
+  shelf.fails = true;
+  shelf.go.set_value();
+  Running running;
+  running.service.set_models(shelf.models);
+  int port = running.server->port();
+  auto got = ask(port, SlowShelf::request());
+  EXPECT_EQ(got.substr(9, 3), "500");
+  EXPECT_NE(got.find("model_not_loaded"), got.npos);
+  EXPECT_EQ(got.find("secret"), got.npos);
+  shelf.fails = false;
+  EXPECT_EQ(ask(port, SlowShelf::request()).substr(9, 3), "200");
 }
 
 TEST(Server, FailureInAStreamIsAnEvent) {

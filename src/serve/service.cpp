@@ -27,6 +27,48 @@ std::string request_id(const HttpRequest& request) {
   return *given;
 }
 
+// The answer to a request whose model is being loaded.
+class Waiting final : public Reply {
+ public:
+  Waiting(LoadingPtr loading, HttpRequest& request, Style style)
+      : loading_(std::move(loading)), request_(request), style_(style) {}
+  void poll(Outgoing& out) override {
+    try {
+      if (!stopped_.empty()) throw ApiError{503, stopped_, {}, "stopped", 1};
+      if (!loading_->over()) return;
+      request_.held = loading_->engine();
+      out.again = true;
+    } catch (const ApiError& error) {
+      end(out, error);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::resource)
+        end(out, {503, error.what(), "model", "insufficient_memory", 5});
+      else
+        end(out, {500, unloadable, "model", "model_not_loaded"});
+    } catch (const std::exception&) {
+      end(out, {500, unloadable, "model", "model_not_loaded"});
+    }
+  }
+  void stop(std::string_view why) override {
+    stopped_ = why;
+  }
+
+ private:
+  static constexpr auto unloadable =
+      "The model could not be loaded; the server's log says why.";
+  void end(Outgoing& out, const ApiError& error) const {
+    auto response = error_response(error, style_);
+    out.head = Head{response.status, std::move(response.headers)};
+    out.body = std::move(response.body);
+    out.last = true;
+  }
+
+  const LoadingPtr loading_;
+  HttpRequest& request_;
+  const Style style_;
+  std::string stopped_;
+};
+
 // Adds what every response has to an answer of any kind.
 class Decorated final : public Reply {
  public:
@@ -80,12 +122,20 @@ std::vector<Gate::PlacePtr> Service::admit(
     Context& context,
     int count,
     int priority) {
+  const auto& facts = context.engine->facts();
+  std::shared_ptr<Gate> gate;
+  {
+    std::lock_guard lock(gates_mutex_);
+    auto& known = gates_[facts.model + "+" + facts.adapter];
+    if (!known) known = std::make_shared<Gate>();
+    gate = known;
+  }
   std::string reason;
-  auto places = gate_->enter(
+  auto places = gate->enter(
       context.request.client,
       count,
       priority,
-      {engine()->facts().slots, limits().queue, limits().queue_per_client},
+      {facts.slots, limits().queue, limits().queue_per_client},
       context.wake,
       reason);
   if (!places.empty()) return places;
@@ -99,7 +149,11 @@ std::vector<Gate::PlacePtr> Service::admit(
 }
 
 int Service::admitted() const {
-  return gate_->ready() + gate_->waiting();
+  std::lock_guard lock(gates_mutex_);
+  int out = 0;
+  for (const auto& [name, gate] : gates_)
+    out += gate->ready() + gate->waiting();
+  return out;
 }
 
 void Service::start(
@@ -118,7 +172,7 @@ void Service::start(
   choice.activity = statistics_.begin(std::move(activity));
   auto id = choice.activity;
   try {
-    answer.add(std::move(choice), engine(), context.wake);
+    answer.add(std::move(choice), context.engine, context.wake);
   } catch (...) {
     statistics_.abandoned(id);
     throw;
@@ -128,21 +182,20 @@ void Service::start(
 // ---- the model -------------------------------------------------------------
 Service::Service(ServiceOptions options)
     : options_(std::move(options)),
-      keys_(std::make_shared<const std::vector<Key>>(options_.keys)),
-      gate_(std::make_shared<Gate>()) {}
+      keys_(std::make_shared<const std::vector<Key>>(options_.keys)) {}
+
+void Service::set_models(ModelsPtr models) {
+  std::lock_guard lock(mutex_);
+  models_ = std::move(models);
+}
 
 void Service::set_engine(EnginePtr engine) {
-  std::lock_guard lock(mutex_);
-  engine_ = std::move(engine);
+  set_models(Models::of(std::move(engine), options_.any_model));
 }
 
-EnginePtr Service::engine_or_null() const {
+ModelsPtr Service::models() const {
   std::lock_guard lock(mutex_);
-  return engine_;
-}
-
-EnginePtr Service::engine() const {
-  if (auto engine = engine_or_null()) return engine;
+  if (models_) return models_;
   throw ApiError{503, "Loading model", {}, "loading", 1};
 }
 
@@ -161,7 +214,8 @@ std::string Service::trouble() const {
 
 // ---- a request -------------------------------------------------------------
 ReplyPtr Service::handle(HttpRequest& request, const Wake& wake) {
-  request.id = request_id(request);
+  if (request.id.empty()) request.id = request_id(request);
+  auto held = std::exchange(request.held, nullptr); // until it has begun
   request.client = request.peer;
   Context context{*this, request, wake};
   auto style = style_of(request.target);
@@ -172,6 +226,8 @@ ReplyPtr Service::handle(HttpRequest& request, const Wake& wake) {
   };
   try {
     reply = dispatch(context);
+  } catch (const NotLoaded& model) {
+    reply = std::make_unique<Waiting>(model.loading, request, style);
   } catch (const ApiError& error) {
     reply = ready(error_response(error, style));
   } catch (const Error& error) {
@@ -332,6 +388,12 @@ ReplyPtr Service::run_route(Context& context) {
 }
 
 // ---- for routes ------------------------------------------------------------
+void Context::use(const ModelWish& wish) {
+  auto taken = service.models()->take(wish, wake);
+  if (!taken.engine) throw NotLoaded{std::move(taken.loading)};
+  engine = std::move(taken.engine);
+}
+
 ReplyPtr Context::json(const Json& value) const {
   Response response;
   response.headers.emplace_back("content-type", "application/json");

@@ -17,6 +17,7 @@
 #include "serve/answer.h"
 #include "serve/engine.h"
 #include "serve/limits.h"
+#include "serve/models.h"
 #include "serve/statistics.h"
 
 namespace mlxlm::serve {
@@ -50,6 +51,12 @@ struct Context {
   const Wake& wake;
   Headers headers = {}; // of the response
   std::string tail = {}; // what a route's "*" stands for
+  EnginePtr engine = {}; // what answers, once it is known
+
+  // Sets `engine`. Throws ApiError for a model that is not served, and
+  // NotLoaded for one that has to be loaded: the request begins anew when that
+  // is done.
+  void use(const ModelWish& wish);
 
   // A complete JSON answer.
   ReplyPtr json(const Json& value) const;
@@ -58,6 +65,10 @@ struct Context {
   void unknown(const std::vector<std::string>& names);
   void report_unknown();
   std::vector<std::string> unknown_fields = {};
+};
+
+struct NotLoaded {
+  LoadingPtr loading;
 };
 
 struct Route {
@@ -76,10 +87,10 @@ class Service final : public Handler {
   ReplyPtr handle(HttpRequest& request, const Wake& wake) override;
   ReplyPtr refuse(int status, std::string_view message) override;
 
-  // Until there is one, answers are 503 "Loading model".
-  void set_engine(EnginePtr engine);
-  EnginePtr engine_or_null() const;
-  EnginePtr engine() const; // throws ApiError 503
+  // Until there are some, answers are 503 "Loading model".
+  void set_models(ModelsPtr models);
+  void set_engine(EnginePtr engine); // one that stays
+  ModelsPtr models() const; // throws ApiError 503
   void set_keys(std::vector<Key> keys);
   void set_draining() {
     draining_ = true;
@@ -127,12 +138,14 @@ class Service final : public Handler {
 
   const ServiceOptions options_;
   mutable std::mutex mutex_; // of what follows
-  EnginePtr engine_;
+  ModelsPtr models_;
   std::shared_ptr<const std::vector<Key>> keys_;
   std::atomic<bool> draining_{false};
   Statistics statistics_;
 
-  const std::shared_ptr<Gate> gate_;
+  mutable std::mutex gates_mutex_;
+  // By model and adapter: no model waits for another's places.
+  std::map<std::string, std::shared_ptr<Gate>> gates_;
 };
 
 } // namespace mlxlm::serve

@@ -22,11 +22,11 @@ PROGRAM, environment, checkpoint = cli.PROGRAM, cli.environment, cli.checkpoint
 class Server:
     """A running program. `log` is what it said; the port is its own choice."""
 
-    def __init__(self, *arguments, ready=True, host="127.0.0.1"):
+    def __init__(self, *arguments, ready=True, host="127.0.0.1", keeps=False):
         self.host = host
+        none = () if keeps else ("--conversations", "none")
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--port", "0", "--conversations", "none",
-             *map(str, arguments)],
+            [PROGRAM, "serve", "--port", "0", *none, *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, env=environment({}))
         self.lines, self.port = [], None

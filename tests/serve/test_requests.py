@@ -58,8 +58,11 @@ WRONG = {
     "modalities": [["text", "audio"]],
     "functions": [[]],
     "audio": [{}],
-    "adapters": ["x"],
-    "draft_model": ["x"],
+    "adapters": [5, ["x"]],
+    "draft_model": [5],
+    "draft": ["magic", 1],
+    "num_draft_tokens": [-1, 65, "3"],
+    "keep_alive": ["soon", True, [], "5x"],
 }
 
 

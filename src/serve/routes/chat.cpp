@@ -22,7 +22,7 @@ class ChatAnswer final : public Answer {
             context.service.statistics()),
         wishes_(wishes),
         field_(context.service.options().reasoning_field),
-        engine_(context.service.engine()),
+        engine_(context.engine),
         id_(new_id("chatcmpl")),
         created_(unix_time()) {}
 
@@ -195,7 +195,6 @@ ReplyPtr chat_completions(Context& context) {
   Question question(context);
   auto& body = question.body;
   const auto& limits = question.limits;
-  question.check_model();
   auto wishes = read_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;

@@ -23,7 +23,7 @@ class Completion final : public Answer {
             answer_options(context, wishes.stream.stream),
             context.service.statistics()),
         wishes_(wishes),
-        engine_(context.service.engine()),
+        engine_(context.engine),
         id_(new_id("cmpl")),
         created_(unix_time()) {}
 
@@ -236,7 +236,6 @@ ReplyPtr completions(Context& context) {
   auto& body = question.body;
   const auto& limits = question.limits;
   const auto& engine = *question.engine;
-  question.check_model();
   auto wishes = read_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;

@@ -112,7 +112,6 @@ ReplyPtr infill(Context& context) {
   Question question(context);
   auto& body = question.body;
   const auto& engine = *question.engine;
-  question.check_model();
   bool stream = body.boolean("stream").value_or(false);
   auto parameters = question.sampling();
   if (auto most = body.integer("n_predict", -1, INT32_MAX); most && *most >= 0)

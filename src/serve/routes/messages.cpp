@@ -190,7 +190,7 @@ class MessageAnswer final : public Answer {
  public:
   MessageAnswer(Context& context, bool stream)
       : Answer(answer_options(context, stream), context.service.statistics()),
-        model_(context.service.engine()->facts().model),
+        model_(context.engine->facts().model),
         id_(new_id("msg")) {}
 
  protected:
@@ -350,7 +350,6 @@ class MessageAnswer final : public Answer {
 ReplyPtr messages(Context& context) {
   Question question(context);
   auto& body = question.body;
-  question.check_model();
   auto parameters = question.sampling();
   auto conversation = read(body, question.options, parameters);
   body.needed("max_tokens", body.any("max_tokens"));
@@ -375,7 +374,6 @@ ReplyPtr messages(Context& context) {
 
 ReplyPtr count_tokens(Context& context) {
   Question question(context);
-  question.check_model();
   GenerateParameters none;
   auto conversation = read(question.body, question.options, none);
   question.close();

@@ -147,6 +147,7 @@ GenerateParameters read_options(Context& context, Body& request) {
   defaults.sampling.temperature = 0.8;
   defaults.sampling.top_k = 40;
   defaults.sampling.top_p = 0.9f;
+  defaults.draft = context.service.options().defaults.draft;
   static const Json none = Json::object();
   const auto* given = request.object("options");
   Body body(given ? *given : none, "options");
@@ -174,9 +175,39 @@ std::string read_model(Question& question) {
   auto& body = question.body;
   auto model = body.text("model", 4096);
   if (!model) model = body.text("name", 4096);
-  body.accept({"name"});
-  check_model(question.context, model);
   return body.needed("model", std::move(model));
+}
+
+Json nothing_said(Kind kind, const std::string& model, const char* reason) {
+  Json out = {
+      {"model", model},
+      {"created_at", iso_time(unix_time())},
+      {"done", true},
+      {"done_reason", reason}};
+  if (kind == Kind::chat)
+    out["message"] = {{"role", "assistant"}, {"content", ""}};
+  else
+    out["response"] = "";
+  return out;
+}
+
+// A request without a text and with keep_alive 0 unloads the model; null for
+// any other. Such a request is short.
+ReplyPtr unload(Context& context, Kind kind) {
+  if (context.request.body.size() > 4096) return nullptr;
+  auto json = parse_body(
+      context.request.body,
+      static_cast<std::size_t>(context.service.limits().json_depth));
+  Body body(json);
+  const auto* keep = body.any("keep_alive");
+  auto time = keep ? parse_keep_alive(*keep) : std::nullopt;
+  const auto* text = body.any(kind == Kind::chat ? "messages" : "prompt");
+  if (!time || !*time || (*time)->count() > 0 ||
+      (text && !text->empty() && *text != ""))
+    return nullptr;
+  auto model = body.needed("model", body.text("model", 4096));
+  context.service.models()->unload({model});
+  return context.json(nothing_said(kind, model, "unload"));
 }
 
 ResponseFormat read_format(Body& body, const Limits& limits) {
@@ -211,10 +242,11 @@ Json details(const EngineFacts& facts) {
       {"quantization_level", facts.quantization}};
 }
 
-Json entry(const EngineFacts& facts) {
+Json entry(const ModelState& state) {
+  const auto& facts = state.facts;
   return {
-      {"name", facts.model},
-      {"model", facts.model},
+      {"name", full_name(state)},
+      {"model", full_name(state)},
       {"modified_at", iso_time(facts.created)},
       {"size", facts.bytes},
       {"digest", ""},
@@ -224,15 +256,18 @@ Json entry(const EngineFacts& facts) {
 } // namespace
 
 ReplyPtr ollama_chat(Context& context) {
+  if (auto done = unload(context, Kind::chat)) return done;
   Question question(context);
   auto& body = question.body;
   auto model = read_model(question);
   auto parameters = read_options(context, body);
   bool stream = body.boolean("stream").value_or(true);
-  if (const auto* messages = body.any("messages")) refuse_images(*messages);
+  const auto* messages = body.any("messages");
+  if (!messages || messages->empty()) // asks for the model to be loaded
+    return context.json(nothing_said(Kind::chat, model, "load"));
+  refuse_images(*messages);
   auto conversation = read_conversation(body, question.options);
   read_thinking(body, conversation.kwargs);
-  body.accept({"keep_alive"});
   parameters.response_format = read_format(body, question.limits);
   question.close();
   return start_answer(
@@ -244,6 +279,7 @@ ReplyPtr ollama_chat(Context& context) {
 }
 
 ReplyPtr ollama_generate(Context& context) {
+  if (auto done = unload(context, Kind::generate)) return done;
   Question question(context);
   auto& body = question.body;
   const auto& engine = *question.engine;
@@ -255,7 +291,6 @@ ReplyPtr ollama_generate(Context& context) {
   Conversation conversation;
   read_thinking(body, conversation.kwargs);
   auto system = body.text("system");
-  body.accept({"keep_alive"});
   parameters.response_format = read_format(body, question.limits);
   for (const char* name : {"images", "suffix", "template", "context"}) {
     const auto* value = body.any(name); // clients send empty ones
@@ -264,12 +299,7 @@ ReplyPtr ollama_generate(Context& context) {
   }
   question.close();
   if (text.empty()) // asks for the model to be loaded, which it is
-    return context.json(
-        {{"model", model},
-         {"created_at", iso_time(unix_time())},
-         {"response", ""},
-         {"done", true},
-         {"done_reason", "load"}});
+    return context.json(nothing_said(Kind::generate, model, "load"));
   if (system && !system->empty())
     conversation.messages.push_back({{"role", "system"}, {"content", *system}});
   conversation.messages.push_back({{"role", "user"}, {"content", text}});
@@ -289,29 +319,40 @@ ReplyPtr ollama_generate(Context& context) {
 
 ReplyPtr ollama_tags(Context& context) {
   auto models = Json::array();
-  if (auto engine = context.service.engine_or_null())
-    models.push_back(entry(engine->facts()));
+  for (const auto& state : states_or_none(context))
+    models.push_back(entry(state));
   return context.json({{"models", std::move(models)}});
 }
 
 ReplyPtr ollama_ps(Context& context) {
   auto models = Json::array();
-  if (auto engine = context.service.engine_or_null()) {
-    auto one = entry(engine->facts());
-    one["expires_at"] = "9999-12-31T23:59:59Z"; // it stays
+  for (const auto& state : states_or_none(context)) {
+    if (!state.loaded) continue;
+    auto one = entry(state);
+    one["expires_at"] = state.left
+        ? iso_time(unix_time() + state.left->count() / 1000)
+        : "9999-12-31T23:59:59Z"; // it stays
+    one["size"] = state.bytes;
     one["size_vram"] = 0;
-    one["context_length"] = engine->facts().context_length;
+    one["context_length"] = state.facts.context_length;
     models.push_back(std::move(one));
   }
   return context.json({{"models", std::move(models)}});
 }
 
 ReplyPtr ollama_show(Context& context) {
-  Question question(context);
-  read_model(question);
-  question.body.accept({"verbose"});
-  question.close();
-  const auto& facts = question.engine->facts();
+  auto json = parse_body(
+      context.request.body,
+      static_cast<std::size_t>(context.service.limits().json_depth));
+  Body body(json);
+  auto model = body.text("model", 4096);
+  if (!model) model = body.text("name", 4096);
+  body.accept({"name", "verbose"});
+  context.unknown(body.unknown());
+  context.report_unknown();
+  auto state =
+      context.service.models()->state({body.needed("model", std::move(model))});
+  const auto& facts = state.facts;
   auto can = Json::array({"completion"});
   if (facts.capabilities.tools) can.push_back("tools");
   if (facts.capabilities.reasoning) can.push_back("thinking");

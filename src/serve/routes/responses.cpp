@@ -169,7 +169,7 @@ class ResponseAnswer final : public Answer {
             context.service.statistics()),
         wishes_(std::move(wishes)),
         client_(context.request.client),
-        model_(context.service.engine()->facts().model),
+        model_(context.engine->facts().model),
         id_(new_id("resp")),
         created_(unix_time()) {}
 
@@ -417,7 +417,6 @@ Json found(Context& context) {
 ReplyPtr responses(Context& context) {
   Question question(context);
   auto& body = question.body;
-  question.check_model();
   ResponseWishes wishes;
   wishes.stream = body.boolean("stream").value_or(false);
   wishes.keep = body.boolean("store").value_or(true);

@@ -8,44 +8,68 @@
 #include "core/strings.h"
 
 namespace mlxlm::serve {
+namespace {
+
+EnginePtr engine_for(Context& context, Body& body) {
+  ModelWish wish;
+  auto model = body.text("model", 4096);
+  if (style_of(context.request.path) == Style::ollama && !model)
+    model = body.text("name", 4096);
+  if (model && model->empty()) wrong_value("model", "a name", Json(*model));
+  wish.model = model.value_or("");
+  wish.adapter = body.text("adapters", 4096).value_or("");
+  if (const auto* value = body.any("keep_alive")) {
+    wish.keep_alive = parse_keep_alive(*value);
+    if (!wish.keep_alive)
+      wrong_value("keep_alive", "seconds or a time as \"5m\"", *value);
+  }
+  context.use(wish);
+  return context.engine;
+}
+
+// mlx-lm's: the one that is loaded, or none.
+void read_draft_model(
+    Body& body,
+    const Engine& engine,
+    GenerateParameters& parameters) {
+  auto name = body.text("draft_model", 4096);
+  if (!name) return;
+  const auto& draft = engine.facts().draft;
+  if (draft.empty() || (*name != draft && *name != "default_model"))
+    throw ApiError{
+        404,
+        draft.empty()
+            ? "There is no draft model (--draft-model)."
+            : fmt::format(
+                  "The draft model \"{}\" is not served; this is \"{}\".",
+                  printable(*name),
+                  draft),
+        "draft_model",
+        "model_not_found"};
+  parameters.draft.kind = DraftKind::model;
+}
+
+} // namespace
 
 Question::Question(Context& asked)
     : context(asked),
       options(asked.service.options()),
       limits(options.limits),
-      engine(asked.service.engine()),
       json(parse_body(
           asked.request.body,
           static_cast<std::size_t>(limits.json_depth))),
-      body(json) {}
-
-void Question::check_model() {
-  serve::check_model(context, body.text("model", 4096));
-}
+      body(json),
+      engine(engine_for(asked, body)) {}
 
 GenerateParameters Question::sampling() {
-  return read_sampling(body, options.defaults, limits);
+  auto out = read_sampling(body, options.defaults, limits);
+  read_draft_model(body, *engine, out);
+  return out;
 }
 
 void Question::close() {
   context.unknown(body.unknown());
   context.report_unknown();
-}
-
-void check_model(Context& context, const std::optional<std::string>& model) {
-  const auto& name = context.service.engine()->facts().model;
-  if (!model || *model == name || *model == "default_model" ||
-      *model == "default" || *model == name + ":latest" ||
-      context.service.options().any_model)
-    return;
-  throw ApiError{
-      404,
-      fmt::format(
-          "The model \"{}\" is not served; this is \"{}\" (--any-model takes any name).",
-          printable(*model),
-          name),
-      "model",
-      "model_not_found"};
 }
 
 Answer::Choice choice_of(
@@ -93,6 +117,19 @@ ReplyPtr start_answer(
         std::move(job));
   }
   return answer;
+}
+
+std::vector<ModelState> states_or_none(Context& context) {
+  try {
+    return context.service.models()->states();
+  } catch (const ApiError&) {
+    return {};
+  }
+}
+
+std::string full_name(const ModelState& state) {
+  const auto& name = state.facts.model;
+  return state.adapter.empty() ? name : name + "+" + state.adapter;
 }
 
 AnswerOptions answer_options(Context& context, bool stream) {
@@ -187,9 +224,6 @@ void accept_remarks(Body& body) {
        "cache_prompt",
        "return_progress",
        "timings_per_token"});
-  body.refuse("adapters", "adapters are not served yet");
-  body.refuse("draft_model", "draft models are not served yet");
-  body.accept({"num_draft_tokens"});
   body.refuse("role_mapping", "expected the model's own chat template");
 }
 

@@ -1,7 +1,6 @@
 // What the routes share: how a request for an answer begins and how it ends.
 //
 //   Question question(context);
-//   question.check_model();
 //   auto parameters = question.sampling();
 //   ... // the fields that only this API has
 //   question.close();
@@ -25,15 +24,15 @@
 
 namespace mlxlm::serve {
 
-// A request on its way to an answer: the engine it is for and its body.
-// Throws ApiError 503 without a model, 400 for a body that is no object.
+// A request on its way to an answer: its body and the engine it is for (fields
+// `model` or `name`, `adapters`, `keep_alive`). Throws ApiError 503 before
+// there are models, 400 for a body that is no object, 404 for names that are
+// not served; NotLoaded for a model that has to be loaded first.
 struct Question {
   explicit Question(Context& asked);
   Question(const Question&) = delete;
   Question& operator=(const Question&) = delete;
 
-  // Field `model`. Throws ApiError 404.
-  void check_model();
   GenerateParameters sampling();
   // All fields are read: tells of those that nobody asked for.
   void close();
@@ -41,13 +40,10 @@ struct Question {
   Context& context;
   const ServiceOptions& options;
   const Limits& limits;
-  const EnginePtr engine;
   const Json json;
   Body body;
+  const EnginePtr engine;
 };
-
-// Throws ApiError 404 for a model that is not served.
-void check_model(Context& context, const std::optional<std::string>& model);
 
 // `n` answers to a conversation, each another draw, a call enforced where it
 // is forced.
@@ -69,6 +65,11 @@ ReplyPtr start_answer(
     int priority,
     std::vector<Answer::Choice> choices,
     std::unique_ptr<Answer> answer);
+
+// While the first is loading, there are none to list.
+std::vector<ModelState> states_or_none(Context& context);
+// As a request may name it: with its adapter.
+std::string full_name(const ModelState& state);
 
 AnswerOptions answer_options(Context& context, bool stream);
 std::string new_id(std::string_view prefix); // "chatcmpl-..."

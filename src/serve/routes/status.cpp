@@ -34,16 +34,25 @@ Json default_settings(const GenerateParameters& defaults) {
 } // namespace
 
 ReplyPtr health(Context& context) {
-  context.service.engine(); // 503 while it loads
+  context.service.models(); // 503 while the first loads
   if (auto trouble = context.service.trouble(); !trouble.empty())
     throw ApiError{503, trouble, {}, "unhealthy", 1};
   return context.json({{"status", "ok"}});
 }
 
 ReplyPtr metrics(Context& context) {
-  auto engine = context.service.engine();
-  auto memory = engine->memory();
-  auto tickets = engine->tickets();
+  MemoryFigures memory;
+  WiredStatus tickets; // of the process
+  int running = 0;
+  for (const auto& engine : context.service.models()->loaded()) {
+    auto one = engine->memory();
+    one.weights += memory.weights; // what follows is the process's
+    one.kv += memory.kv;
+    memory = one;
+    tickets = engine->tickets();
+    ++running;
+  }
+  const auto facts = context.service.models()->states().front().facts;
   Response response;
   response.headers.emplace_back("content-type", "text/plain; version=0.0.4");
   response.body = context.service.statistics().prometheus(
@@ -54,14 +63,15 @@ ReplyPtr metrics(Context& context) {
        {"resident_bytes", double(memory.resident)},
        {"memory_tickets", double(tickets.active)},
        {"memory_tickets_waiting", double(tickets.waiting)},
-       {"memory_tickets_bytes", double(tickets.active_bytes)}},
-      engine->facts().slots);
+       {"memory_tickets_bytes", double(tickets.active_bytes)},
+       {"models_loaded", double(running)}},
+      facts.slots);
   return std::make_unique<Ready>(std::move(response));
 }
 
 ReplyPtr props(Context& context) {
-  auto engine = context.service.engine();
-  const auto& facts = engine->facts();
+  auto models = context.service.models();
+  const auto facts = models->states().front().facts;
   const auto& can = facts.capabilities;
   auto limits = Json::object();
   for (const auto& row : limit_rows())
@@ -83,12 +93,13 @@ ReplyPtr props(Context& context) {
          {"thinking_switch", can.thinking_switch},
          {"vision", can.vision},
          {"audio", can.audio}}},
+       {"memory_budget", models->budget()},
        {"limits", std::move(limits)},
        {"routes", std::move(names)}});
 }
 
 ReplyPtr slots(Context& context) {
-  auto engine = context.service.engine();
+  const auto facts = context.service.models()->states().front().facts;
   auto out = Json::array();
   for (const auto& activity : context.service.statistics().activities())
     out.push_back(
@@ -97,12 +108,12 @@ ReplyPtr slots(Context& context) {
          {"client", activity.client},
          {"is_processing", activity.phase != Activity::Phase::waiting},
          {"phase", phase_name(activity.phase)},
-         {"n_ctx", engine->facts().context_length},
+         {"n_ctx", facts.context_length},
          {"n_prompt_tokens", activity.prompt_tokens},
          {"n_prompt_tokens_processed", activity.prompt_done},
          {"n_decoded", activity.generated}});
   if (context.request.query.find("fail_on_no_slot=1") != std::string::npos &&
-      static_cast<int>(out.size()) >= engine->facts().slots)
+      static_cast<int>(out.size()) >= facts.slots)
     throw ApiError{503, "No slot is free.", {}, "no_slot", 1};
   return context.json(out);
 }

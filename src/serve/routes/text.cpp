@@ -7,33 +7,29 @@
 namespace mlxlm::serve {
 namespace {
 
-Json model_entry(const EngineFacts& facts) {
+Json model_entry(const ModelState& state) {
+  const auto& facts = state.facts;
   return {
-      {"id", facts.model},
+      {"id", full_name(state)},
       {"object", "model"},
       {"created", facts.created},
       {"owned_by", "mlxlm"},
-      {"context_length", facts.context_length}};
+      {"context_length", facts.context_length},
+      {"loaded", state.loaded}};
 }
 
 } // namespace
 
 ReplyPtr list_models(Context& context) {
   auto data = Json::array();
-  if (auto engine = context.service.engine_or_null())
-    data.push_back(model_entry(engine->facts()));
+  for (const auto& state : states_or_none(context))
+    data.push_back(model_entry(state));
   return context.json({{"object", "list"}, {"data", std::move(data)}});
 }
 
 ReplyPtr show_model(Context& context) {
-  auto engine = context.service.engine();
-  if (context.tail != engine->facts().model)
-    throw ApiError{
-        404,
-        fmt::format("There is no model \"{}\".", printable(context.tail)),
-        "model",
-        "model_not_found"};
-  return context.json(model_entry(engine->facts()));
+  return context.json(
+      model_entry(context.service.models()->state({context.tail})));
 }
 
 ReplyPtr tokenize(Context& context) {
@@ -43,7 +39,7 @@ ReplyPtr tokenize(Context& context) {
   auto text = body.needed("content", body.text("content"));
   bool special = body.boolean("add_special").value_or(false);
   bool pieces = body.boolean("with_pieces").value_or(false);
-  body.accept({"parse_special", "model"});
+  body.accept({"parse_special"});
   question.close();
   auto tokens = Json::array();
   for (int id : engine.codec().encode(text, special)) {
@@ -62,7 +58,6 @@ ReplyPtr detokenize(Context& context) {
   auto& body = question.body;
   const auto& engine = *question.engine;
   const auto& tokens = body.needed("tokens", body.list("tokens", 1 << 20));
-  body.accept({"model"});
   question.close();
   std::vector<int> ids;
   for (const auto& id : tokens) {
@@ -77,7 +72,7 @@ ReplyPtr apply_template(Context& context) {
   Question question(context);
   auto& body = question.body;
   const auto& engine = *question.engine;
-  body.accept({"model", "add_generation_prompt"});
+  body.accept({"add_generation_prompt"});
   auto conversation = read_conversation(body, question.options);
   question.close();
   return context.json({{"prompt", render(conversation, engine)}});
