@@ -42,10 +42,13 @@ struct ResponseFormat {
 // guessed ahead, which the model then reads in one pass and keeps as far as it
 // would have drawn them: an answer comes faster and stays what it would be.
 enum class DraftKind {
-  automatic, // the draft model where one is loaded, else none
+  // The draft model where one is loaded, else the model's own module where that
+  // is, else none.
+  automatic,
   none,
   prompt_lookup, // what followed when the text went like this before
   model, // LoadOptions::draft_model
+  mtp, // LoadOptions::mtp
 };
 enum class DraftAcceptance {
   // A guess drawn by the draft model is taken with the probability
@@ -59,7 +62,7 @@ enum class DraftAcceptance {
 struct DraftParameters {
   DraftKind kind = DraftKind::automatic;
   // Most tokens guessed at once; how many it is follows from how many of the
-  // earlier ones were taken. Nothing: 3 for a model, 8 for prompt lookup.
+  // earlier ones were taken. Nothing: 8 for prompt lookup, else 3.
   std::optional<int> num_tokens = {};
   DraftAcceptance acceptance = DraftAcceptance::rejection;
 };

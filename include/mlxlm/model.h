@@ -156,6 +156,10 @@ struct LoadOptions {
   // reference, as the model's. Empty: none.
   std::string draft_model = {};
   DraftPolicy draft_policy = {};
+  // Loads what the model was trained with to predict further tokens
+  // (multi-token prediction) as well, for DraftKind::mtp; Error(weights) where
+  // the checkpoint has none.
+  bool mtp = false;
   DownloaderPtr downloader; // null: the hub of the environment
   // Asked while a model is downloaded; true ends that with Interrupted.
   std::function<bool()> cancelled;

@@ -130,10 +130,10 @@ std::string fetch_model(const std::string& reference, bool weights) {
 
 namespace {
 
-bool takes_draft_model(const Values& values) {
+bool takes(const Values& values, std::string_view name) {
   auto settings = settings_of(values.command().name);
-  return std::any_of(settings.begin(), settings.end(), [](const auto& s) {
-    return s.name == "draft-model";
+  return std::any_of(settings.begin(), settings.end(), [&](const auto& s) {
+    return s.name == name;
   });
 }
 
@@ -157,7 +157,8 @@ LoadOptions load_options(const Values& values) {
     options.max_queue = 1 << 24; // the server has a queue of its own
   }
   options.kv_cache = kv_cache(values);
-  if (takes_draft_model(values) && values.has("draft-model"))
+  options.mtp = takes(values, "draft") && values.text("draft") == "mtp";
+  if (takes(values, "draft-model") && values.has("draft-model"))
     options.draft_model = fetch_model(values.text("draft-model"));
   const auto& command = values.command().name;
   bool keeps = command == "generate" || command == "chat" || command == "serve";

@@ -130,6 +130,7 @@ std::unique_ptr<Runner> Container::make_runner(
   ModelOptions model_options{
       .dtype = dtype(options.dtype),
       .quantize_activations = options.quantize_activations,
+      .prediction = options.mtp,
       .adapter_path = options.adapter_path};
   if (progress)
     model_options.progress = [&](std::size_t done, std::size_t total) {
@@ -156,16 +157,18 @@ std::unique_ptr<Runner> Container::make_runner(
   Footprint footprint(specs, kept);
   state_ = std::make_shared<LoadedState>(LoadedState{
       std::move(loaded), std::move(memory), bytes, footprint, budget, how});
-  std::unique_ptr<Drafter> drafter;
+  FootprintOptions plain{.dtype = kv, .step_tokens = kept.step_tokens};
+  std::unique_ptr<Drafter> drafter, prediction;
   if (!options.draft_model.empty())
-    drafter = make_drafter(
-        options, model_options, {.dtype = kv, .step_tokens = kept.step_tokens});
+    drafter = make_drafter(options, model_options, plain);
+  if (options.mtp) prediction = make_prediction(plain);
   auto runner = std::make_unique<ModelRunner>(
       std::shared_ptr<const Model>(state_, state_->loaded.model.get()),
       std::shared_ptr<Memory>(state_, state_->memory.get()),
       reserve_weights(options, budget),
       prefix_tier(options));
   if (drafter) runner->use_draft_model(std::move(drafter));
+  if (prediction) runner->use_prediction(std::move(prediction));
   return runner;
 }
 
@@ -178,18 +181,37 @@ std::unique_ptr<Drafter> Container::make_drafter(
       options.draft_model, options.draft_policy, free_device_memory());
   if (!state.draft_obstacle.empty()) return nullptr;
   model_options.progress = {};
+  model_options.prediction = false;
   state.draft =
       load_draft(options.draft_model, model_options, kv, state.sequence_bytes);
   return make_draft_model(
       state.draft, *state.loaded.model, state.weight_bytes, kv.step_tokens);
 }
 
+std::unique_ptr<Drafter> Container::make_prediction(
+    const FootprintOptions& kv) {
+  auto& state = *state_;
+  state.prediction =
+      open_prediction(*state.loaded.model, kv, state.sequence_bytes);
+  return make_prediction_drafter(
+      std::shared_ptr<const Model>(state_, state.loaded.model->prediction()),
+      std::shared_ptr<Memory>(state.prediction, state.prediction->memory.get()),
+      *state.loaded.parameters,
+      kv.step_tokens);
+}
+
 // What is used: a draft model that there was no room for is done without.
 DraftKind Container::draft_kind(const GenerateParameters& parameters) const {
   auto kind = parameters.draft.kind;
   bool model = state_->draft != nullptr;
+  bool own = state_->prediction != nullptr;
   if (kind == DraftKind::automatic)
-    return model ? DraftKind::model : DraftKind::none;
+    return model ? DraftKind::model : own ? DraftKind::mtp : DraftKind::none;
+  if (kind == DraftKind::mtp && !own)
+    fail(
+        ErrorKind::request,
+        "draft",
+        "expected what predicts further tokens to be loaded (mtp), found none");
   if (kind != DraftKind::model || model) return kind;
   if (state_->draft_obstacle.empty())
     fail(
@@ -217,20 +239,17 @@ SequenceBudget Container::reserve_weights(
         static_cast<std::int64_t>(weights), policy, WiredKind::reservation);
     weights_ = std::make_unique<WiredHold>(wired, std::move(reserved));
   }
-  if (!draft)
-    return {wired, policy, budget, [need = state_->footprint](int tokens) {
-              return need.bytes_for(tokens);
-            }};
-  // A draft model that finds no room guesses nothing: no reason to refuse.
-  return {
-      wired,
-      policy,
-      budget,
-      [need = state_->footprint, also = draft->footprint, budget](int tokens) {
-        auto bytes = need.bytes_for(tokens);
-        return std::min(
-            bytes + also.bytes_for(tokens), std::max(bytes, budget));
-      }};
+  std::vector<Footprint> also;
+  if (draft) also.push_back(draft->footprint);
+  if (state_->prediction) also.push_back(state_->prediction->footprint);
+  // A drafter that finds no room guesses nothing: no reason to refuse.
+  auto need = [own = state_->footprint, also, budget](int tokens) {
+    auto bytes = own.bytes_for(tokens), all = bytes;
+    for (const auto& more : also)
+      all += more.bytes_for(tokens);
+    return also.empty() ? bytes : std::min(all, std::max(bytes, budget));
+  };
+  return {wired, policy, budget, std::move(need)};
 }
 
 Container::~Container() {

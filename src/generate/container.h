@@ -27,6 +27,7 @@ struct LoadedState {
   MemoryOptions memory_options;
   std::shared_ptr<LoadedDraft> draft = {}; // null: none
   std::string draft_obstacle = {};
+  std::shared_ptr<LoadedPrediction> prediction = {}; // null: none
 };
 
 class Container final : public ModelContainer {
@@ -97,6 +98,7 @@ class Container final : public ModelContainer {
       const LoadOptions& options,
       ModelOptions model_options,
       const FootprintOptions& kv);
+  std::unique_ptr<Drafter> make_prediction(const FootprintOptions& kv);
   DraftKind draft_kind(const GenerateParameters& parameters) const;
   void check_prompt(const std::vector<int>& prompt) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)

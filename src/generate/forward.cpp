@@ -1,8 +1,12 @@
 #include "generate/forward.h"
 
+#include <mlx/ops.h>
 #include <mlx/transforms.h>
 
+#include <algorithm>
 #include <utility>
+
+#include "nn/decoder.h"
 
 namespace mlxlm {
 
@@ -11,7 +15,25 @@ void Running::finish() {
     replay_->finish();
   else if (result_)
     mx::eval(*result_);
+  if (borrows_) hidden_ = *hidden_ * mx::array(1, hidden_->dtype());
+  if (hidden_) mx::eval(*hidden_);
 }
+
+namespace {
+
+// Where each of `rows` stands in `keep`.
+std::vector<int> places(
+    const std::vector<int>& rows,
+    const std::vector<int>& keep) {
+  std::vector<int> out;
+  for (int row : rows) {
+    auto it = std::lower_bound(keep.begin(), keep.end(), row);
+    out.push_back(static_cast<int>(it - keep.begin()));
+  }
+  return out;
+}
+
+} // namespace
 
 Running Forward::start(PassPlan plan) {
   Step step(std::move(plan.segments));
@@ -23,7 +45,9 @@ Running Forward::start(PassPlan plan) {
   Running running;
   running.drawn_ = samples->out;
   // Where every row is drawn from, one pass is like another of as many rows.
-  bool alike = static_cast<int>(plan.rows.size()) == step.tokens;
+  bool alike =
+      static_cast<int>(plan.rows.size()) == step.tokens && !plan.hidden;
+  PassKind kind{step.tokens, !plan.keep.empty()};
   PassInputs inputs{
       .tokens = tokens,
       .drawn = plan.drawn,
@@ -31,16 +55,27 @@ Running Forward::start(PassPlan plan) {
       .samples = samples,
       .positions = step.recorded_positions(),
       .position_array = step.positions};
-  if (alike && recordings_.holds(step.tokens)) {
-    running.replay_ = recordings_.run(step.tokens, std::move(inputs));
-    running.result_ = recordings_.ids(step.tokens);
+  running.borrows_ = alike && kind.hidden;
+  if (alike && recordings_.holds(kind)) {
+    running.replay_ = recordings_.run(kind, std::move(inputs));
+    const auto& result = recordings_.result(kind);
+    running.result_ = result.ids;
+    running.hidden_ = result.hidden;
     return running;
   }
   auto ids = pass_tokens(tokens, plan.drawn);
-  auto logits = (*model_)({.tokens = ids}, step, *memory_, plan.rows);
+  Input input{.tokens = ids, .hidden = plan.hidden};
+  if (!plan.keep.empty())
+    running.hidden_ = model_->hidden(input, step, *memory_, plan.keep);
+  auto logits = running.hidden_
+      ? model_->head(take_rows(*running.hidden_, places(plan.rows, plan.keep)))
+      : (*model_)(input, step, *memory_, plan.rows);
   running.result_ = plan.rows.empty() ? logits : sample(logits, samples);
   if (alike)
-    recordings_.evaluate(*running.result_, std::move(inputs), step);
+    recordings_.evaluate(
+        {*running.result_, running.hidden_}, std::move(inputs), step);
+  else if (running.hidden_)
+    mx::async_eval(*running.result_, *running.hidden_);
   else
     mx::async_eval(*running.result_);
   return running;

@@ -23,6 +23,10 @@ class Running {
   const mx::array& result() const {
     return *result_;
   }
+  // Of the rows PassPlan::keep, [1, keep.size(), hidden].
+  const mx::array& hidden() const {
+    return *hidden_;
+  }
   // Of each draw, once finish() has returned.
   std::vector<DrawnTokens>& drawn() {
     return *drawn_;
@@ -32,9 +36,10 @@ class Running {
 
  private:
   friend class Forward;
-  std::optional<mx::array> result_;
+  std::optional<mx::array> result_, hidden_;
   std::optional<Replay> replay_; // how it runs, where it is a recorded one
   DrawnRows drawn_;
+  bool borrows_ = false; // `hidden_` is of a recording, and changes
 };
 
 struct PassPlan {
@@ -43,6 +48,10 @@ struct PassPlan {
   std::optional<mx::array> drawn = {}; // ids that tokens.rows are rows of
   std::vector<int> rows = {}; // that are drawn from, ascending
   std::vector<Draw> draws = {};
+  // For a model that predicts further tokens: Input::hidden.
+  std::optional<mx::array> hidden = {};
+  // Rows whose last hidden states are wanted, ascending, `rows` among them.
+  std::vector<int> keep = {};
 };
 
 class Forward {

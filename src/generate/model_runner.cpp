@@ -33,6 +33,9 @@ struct ModelRunner::Sequence {
     return again.empty() ? request->prompt : again;
   }
 
+  bool watched() const { // its hidden states are wanted
+    return drafter && drafter->watches();
+  }
   // Not: decoded token by token, a pass ahead.
   bool reads_ahead() const {
     return request->reads_ahead();
@@ -54,8 +57,8 @@ struct ModelRunner::Sequence {
     tokens.resize(std::min(known, memory->length()));
     memory->mark();
     if (cache) {
-      if (request->draft.kind == DraftKind::model)
-        cache->guesses = std::move(guesses);
+      cache->guesses = std::move(guesses);
+      cache->guessed_by = request->draft.kind;
       if (prefixes) prefixes->leave(tokens, 0, *memory);
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
@@ -84,6 +87,10 @@ ModelRunner::~ModelRunner() = default;
 
 void ModelRunner::use_draft_model(std::unique_ptr<Drafter> drafter) {
   draft_model_ = std::move(drafter);
+}
+
+void ModelRunner::use_prediction(std::unique_ptr<Drafter> drafter) {
+  prediction_ = std::move(drafter);
 }
 
 namespace {
@@ -176,19 +183,29 @@ void ModelRunner::leave_prompt(Sequence& sequence) {
   sequence.prefixes->insert(std::move(tokens), std::move(copy));
 }
 
+Drafter* ModelRunner::drafter_of(DraftKind kind) const {
+  switch (kind) {
+    case DraftKind::model:
+      return draft_model_.get();
+    case DraftKind::mtp:
+      return prediction_.get();
+    default:
+      return prompt_lookup_.get();
+  }
+}
+
 void ModelRunner::open_drafter(Sequence& sequence) const {
   const auto& request = *sequence.request;
   const auto& draft = request.draft;
   if (draft.kind == DraftKind::none) return;
-  bool model = draft.kind == DraftKind::model;
-  sequence.drafter = model ? draft_model_.get() : prompt_lookup_.get();
-  MLXLM_CHECK(
-      sequence.drafter, "a request for a draft model that is not there");
-  if (model && request.cache)
+  sequence.drafter = drafter_of(draft.kind);
+  MLXLM_CHECK(sequence.drafter, "a request for a drafter that is not there");
+  if (request.cache && request.cache->guessed_by == draft.kind)
     sequence.guesses = std::move(request.cache->guesses);
   if (!sequence.guesses) sequence.guesses = sequence.drafter->open();
+  bool lookup = draft.kind == DraftKind::prompt_lookup;
   sequence.draft_length.emplace(
-      draft.num_tokens.value_or(model ? 3 : 8),
+      draft.num_tokens.value_or(lookup ? 8 : 3),
       DraftCosts{
           .guess = sequence.drafter->cost(),
           .row = row_cost(),
@@ -321,7 +338,7 @@ TokenJob ModelRunner::tokens_of(const Pass& pass) const {
   TokenJob job;
   auto& list = job.known;
   bool under_way = ids_under_way(started_) != nullptr;
-  for (const auto& [sequence, piece, count, draft, forced] : pass.parts) {
+  for (const auto& [sequence, piece, count, draft, forced, seen] : pass.parts) {
     const auto& known = sequence->tokens;
     if (!piece.decode) {
       auto begin = sequence->script().begin() +
@@ -341,8 +358,12 @@ TokenJob ModelRunner::tokens_of(const Pass& pass) const {
 PassPlan ModelRunner::plan_of(Pass& pass) const {
   PassPlan plan{.tokens = tokens_of(pass)};
   if (!plan.tokens.rows.empty()) plan.drawn = *ids_under_way(started_);
+  bool watched =
+      std::any_of(pass.parts.begin(), pass.parts.end(), [](const Part& part) {
+        return part.sequence->watched();
+      });
   int first = 0, index = 0;
-  for (auto& [sequence, piece, count, draft, forced] : pass.parts) {
+  for (auto& [sequence, piece, count, draft, forced, seen] : pass.parts) {
     plan.segments.push_back(
         {.sequence = sequence->memory.get(),
          .first = first,
@@ -351,9 +372,14 @@ PassPlan ModelRunner::plan_of(Pass& pass) const {
          .goal =
              piece.decode ? 0 : static_cast<int>(sequence->script().size())});
     first += count;
+    int drawn = piece.samples ? 1 + draft.count() : 0;
+    seen = {static_cast<int>(plan.keep.size()), sequence->memory->length()};
+    int wanted = !watched ? 0 : sequence->watched() ? count : drawn;
+    for (int row = first - wanted; row < first; ++row)
+      plan.keep.push_back(row);
+    for (int row = first - drawn; row < first; ++row)
+      plan.rows.push_back(row);
     if (piece.samples) {
-      for (int row = first - 1 - draft.count(); row < first; ++row)
-        plan.rows.push_back(row);
       plan.draws.push_back({.sampler = sequence->sampler, .draft = draft});
       pass.drawing.push_back(index);
     }
@@ -387,7 +413,7 @@ bool ModelRunner::ends_message(const Sequence& sequence) {
 // What is certain to be read counts as read.
 void ModelRunner::commit(Pass& pass) {
   int row = -1;
-  for (auto& [sequence, piece, count, draft, forced] : pass.parts) {
+  for (auto& [sequence, piece, count, draft, forced, seen] : pass.parts) {
     if (piece.samples) row += 1 + draft.count();
     if (piece.decode && sequence->reads_ahead()) continue; // settled at the end
     sequence->memory->commit(count);
@@ -436,6 +462,7 @@ void ModelRunner::settle(
     ++s.drawn;
   }
   if (!part.piece.decode || !s.reads_ahead()) return;
+  part.seen.taken = taken;
   out[begin].guessed = guessed;
   out[begin].taken = taken;
   if (s.drafter && !part.forced) s.draft_length->learn(guessed, taken);
@@ -444,6 +471,21 @@ void ModelRunner::settle(
     s.memory->commit(read);
   else
     s.memory->rollback();
+}
+
+// Shows drafters that want it what the model made of what it read.
+void ModelRunner::show(const Pass& pass) {
+  for (const auto& part : pass.parts) {
+    auto& s = *part.sequence;
+    if (!s.watched() || s.broken) continue;
+    auto [row, offset, taken] = part.seen;
+    int count = part.count - part.draft.count() + taken;
+    const auto& hidden = pass.running->hidden();
+    s.drafter->watch(
+        *s.guesses,
+        std::span(s.tokens).first(offset + count),
+        mx::slice(hidden, {0, row, 0}, {1, row + count, hidden.shape(2)}));
+  }
 }
 
 std::vector<Drawn> ModelRunner::finish() {
@@ -455,6 +497,7 @@ std::vector<Drawn> ModelRunner::finish() {
     auto& all = pass.running->drawn();
     for (std::size_t i = 0; i < all.size(); ++i)
       settle(pass.parts[pass.drawing[i]], all[i], drawn);
+    show(pass);
   }
   // What the array engine holds back would only grow (mlx-lm: every 512 steps).
   if (started_ % 512 == 0) mx::clear_cache();
@@ -475,12 +518,14 @@ void ModelRunner::abandon() {
 
 void ModelRunner::changed() {
   forward_.forget();
-  if (draft_model_) draft_model_->changed();
+  for (const auto& drafter : {&draft_model_, &prediction_})
+    if (*drafter) (*drafter)->changed();
 }
 
 void ModelRunner::rest() {
   forward_.forget();
-  if (draft_model_) draft_model_->rest();
+  for (const auto& drafter : {&draft_model_, &prediction_})
+    if (*drafter) (*drafter)->rest();
   mx::clear_cache();
   forward_.memory().release_unused();
 }

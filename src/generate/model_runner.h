@@ -25,7 +25,8 @@ class SequenceCache {
  public:
   std::vector<int> tokens; // read, as far as `memory` goes
   std::unique_ptr<SequenceMemory> memory;
-  std::unique_ptr<DraftState> guesses; // of the draft model
+  std::unique_ptr<DraftState> guesses; // of the drafter `guessed_by`
+  DraftKind guessed_by = DraftKind::none;
   // From a file that does not say that it is of this model and what it has
   // read: not for others.
   bool foreign = false;
@@ -40,8 +41,9 @@ class ModelRunner final : public Runner {
       std::shared_ptr<PrefixTier> tier = nullptr); // under the prefixes
   ~ModelRunner() override;
 
-  // What DraftKind::model uses; requests of that kind come only then.
+  // What DraftKind::model and mtp use; requests of these kinds come only then.
   void use_draft_model(std::unique_ptr<Drafter> drafter);
+  void use_prediction(std::unique_ptr<Drafter> drafter);
 
   int open(std::uint64_t id, const RequestPtr& request) override;
   void close(std::uint64_t id) override;
@@ -70,6 +72,11 @@ class ModelRunner final : public Runner {
     int count = 0; // tokens read: the piece's, and those drafted after it
     Draft draft = {};
     bool forced = false; // the draft is what has to come
+    struct {
+      int row = 0; // its first in Running::hidden, where that is wanted
+      int offset = 0; // tokens read before
+      int taken = 0; // of the draft, once settled
+    } seen = {};
   };
   struct Pass {
     std::uint64_t number = 0;
@@ -83,6 +90,7 @@ class ModelRunner final : public Runner {
   void make_room(SequenceMemory& memory, int tokens);
   void leave_prompt(Sequence& sequence);
   static bool ends_message(const Sequence& sequence);
+  Drafter* drafter_of(DraftKind kind) const;
   void open_drafter(Sequence& sequence) const;
   std::vector<Part> parts_of(const std::vector<Piece>& pieces) const;
   void draft(std::vector<Part>& parts) const;
@@ -92,12 +100,13 @@ class ModelRunner final : public Runner {
   const mx::array* ids_under_way(std::uint64_t number) const;
   TokenJob tokens_of(const Pass& pass) const;
   PassPlan plan_of(Pass& pass) const;
+  static void show(const Pass& pass);
   void commit(Pass& pass);
   void settle(Part& part, DrawnTokens& drawn, std::vector<Drawn>& out) const;
 
   // Before the sequences, which die first.
   Forward forward_;
-  std::unique_ptr<Drafter> draft_model_, prompt_lookup_;
+  std::unique_ptr<Drafter> draft_model_, prediction_, prompt_lookup_;
   std::shared_ptr<PrefixStore> prefixes_ = std::make_shared<PrefixStore>();
   SequenceBudget budget_;
   std::map<std::uint64_t, SequencePtr> sequences_;

@@ -34,7 +34,7 @@ bool among(const mx::array& x, const std::vector<mx::array>& list) {
 struct Recordings::Recording {
   kernels::TapePtr tape;
   PassInputs live; // what the calls read
-  mx::array ids;
+  PassResult result;
 
   // On the stream's thread.
   void run(PassInputs& inputs) {
@@ -53,17 +53,17 @@ struct Recordings::Recording {
   }
 };
 
-bool Recordings::holds(int rows) const {
-  auto it = entries_.find(rows);
+bool Recordings::holds(PassKind kind) const {
+  auto it = entries_.find(kind);
   return it != entries_.end() && it->second.recording;
 }
 
-const mx::array& Recordings::ids(int rows) const {
-  return entries_.at(rows).recording->ids;
+const PassResult& Recordings::result(PassKind kind) const {
+  return entries_.at(kind).recording->result;
 }
 
-Replay Recordings::run(int rows, PassInputs inputs) {
-  auto& entry = entries_.at(rows);
+Replay Recordings::run(PassKind kind, PassInputs inputs) {
+  auto& entry = entries_.at(kind);
   entry.last_use = ++clock_;
   ++replayed_;
   struct Frame {
@@ -94,18 +94,22 @@ Replay Recordings::run(int rows, PassInputs inputs) {
 }
 
 void Recordings::evaluate(
-    const mx::array& ids,
+    const PassResult& result,
     PassInputs inputs,
     const Step& step) {
-  int rows = ids.shape(0);
-  auto& entry = entries_[rows];
+  int rows = result.ids.shape(0);
+  auto& entry = entries_[{rows, result.hidden.has_value()}];
   bool wanted = entry.tries < most_tries && rows <= most_rows &&
       !step.read_on_host() && mx::default_device() == mx::Device::cpu;
-  if (!wanted) return mx::async_eval(ids);
-  look(entry, ids, std::move(inputs));
+  if (!wanted) return mx::async_eval(result.ids);
+  look(entry, result, std::move(inputs));
 }
 
-void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
+void Recordings::look(
+    Entry& entry,
+    const PassResult& result,
+    PassInputs inputs) {
+  const auto& ids = result.ids;
   ++entry.tries;
   kernels::Recorder recorder(ids);
   if (!recorder.recordable()) {
@@ -131,7 +135,7 @@ void Recordings::look(Entry& entry, const mx::array& ids, PassInputs inputs) {
   }
   make_room(ids.shape(0));
   entry.recording =
-      std::make_shared<Recording>(Recording{tape, std::move(inputs), ids});
+      std::make_shared<Recording>(Recording{tape, std::move(inputs), result});
   entry.recording->live.drawn.reset();
   // What the pass that was recorded leaves behind.
   enqueue([tokens = entry.recording->live.tokens,
@@ -153,7 +157,7 @@ void Recordings::make_room(int rows) {
     for (auto it = entries_.begin(); it != entries_.end(); ++it) {
       if (!it->second.recording) continue;
       ++count;
-      together += it->first;
+      together += it->first.rows;
       bool older = oldest == entries_.end() ||
           it->second.last_use < oldest->second.last_use;
       if (older) oldest = it;

@@ -57,17 +57,28 @@ class Replay {
   std::shared_ptr<void> keeps_;
 };
 
+// Passes that are alike.
+struct PassKind {
+  int rows = 0;
+  bool hidden = false; // hidden states are looked at
+  auto operator<=>(const PassKind&) const = default;
+};
+struct PassResult {
+  mx::array ids; // [rows]
+  std::optional<mx::array> hidden = {}; // that `ids` come from, of every row
+};
+
 class Recordings {
  public:
-  // Whether passes of `rows` tokens can be done again.
-  bool holds(int rows) const;
-  // Starts one: its ids will be in ids(rows).
-  Replay run(int rows, PassInputs inputs);
-  const mx::array& ids(int rows) const;
+  // Whether passes of this kind can be done again.
+  bool holds(PassKind kind) const;
+  // Starts one: what comes of it will be in result(kind), until the next.
+  Replay run(PassKind kind, PassInputs inputs);
+  const PassResult& result(PassKind kind) const;
 
-  // Starts the evaluation of a decode pass that was built: `ids` [rows], read
-  // from `inputs`. Records it if that can be done.
-  void evaluate(const mx::array& ids, PassInputs inputs, const Step& step);
+  // Starts the evaluation of a decode pass that was built, read from `inputs`.
+  // Records it if that can be done.
+  void evaluate(const PassResult& result, PassInputs inputs, const Step& step);
   // After anything that may have changed the model.
   void forget();
   // Passes recorded and replayed so far.
@@ -87,10 +98,10 @@ class Recordings {
     int last_use = 0;
   };
 
-  void look(Entry& entry, const mx::array& ids, PassInputs inputs);
+  void look(Entry& entry, const PassResult& result, PassInputs inputs);
   void make_room(int rows);
 
-  std::map<int, Entry> entries_; // by rows
+  std::map<PassKind, Entry> entries_;
   int clock_ = 0, recorded_ = 0, replayed_ = 0;
 };
 

@@ -83,6 +83,8 @@ DecoderOptions Common::frame() const {
 DecoderOptions Common::decoder(const Scope& w, std::string_view norm) const {
   auto o = frame();
   o.norm = rms_norm(w, norm, hidden, eps);
+  o.prediction = prediction;
+  o.prediction.eps = eps;
   return o;
 }
 
@@ -256,6 +258,32 @@ ModelPtr plain_decoder(
     const Adjust& adjust) {
   auto make = [&](int, const Scope& s) { return gated_mlp(s, mlp); };
   return plain_decoder(w, c, MlpMaker(make), adjust);
+}
+
+PredictionNames prediction_names(
+    const std::string& at,
+    const std::vector<std::pair<std::string, std::string>>& names) {
+  PredictionNames out;
+  out.first = at + "." + names.front().first + ".weight";
+  for (const auto& [own, usual] : names)
+    out.rules.push_back(
+        rename(at + "." + own + ".*", "prediction." + usual + ".*"));
+  out.rules.push_back(rename(at + ".*", "prediction.block.*"));
+  return out;
+}
+
+PredictionNames next_layer_prediction(const Fields& f) {
+  auto at =
+      fmt::format("model.layers.{}", f.range("num_hidden_layers", 1, 4096));
+  auto out = prediction_names(
+      at,
+      {{"enorm", "token_norm"},
+       {"hnorm", "hidden_norm"},
+       {"eh_proj", "proj"},
+       {"shared_head.norm", "norm"},
+       {"shared_head.head", "head"}});
+  out.rules.insert(out.rules.begin(), drop(at + ".embed_tokens.*"));
+  return out;
 }
 
 std::vector<Rule> drop_prediction_layers(

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/fields.h"
+#include "models/families.h"
 #include "nn/attention.h"
 #include "nn/decoder.h"
 #include "nn/mla.h"
@@ -20,6 +21,7 @@ struct Common {
   float eps = 1e-6f;
   bool tied = false;
   Activation act = Activation::silu;
+  PredictionOptions prediction = {}; // its eps is the one above
 
   // Throws Error(config) naming the field for sizes out of range. `tied` is
   // what a config without `tie_word_embeddings` means.
@@ -145,6 +147,11 @@ int size_field(const Fields& f, std::string_view key);
 int size_field(const Fields& f, std::string_view key, int fallback);
 // `fallback` when the config has no such key or says "auto".
 int automatic_size(const Fields& f, std::string_view key, int fallback);
+// What predicts further tokens, a layer at `at`: pairs {its name, the name in
+// nn/prediction.h}, the first one of a norm; all else is its block's.
+PredictionNames prediction_names(
+    const std::string& at,
+    const std::vector<std::pair<std::string, std::string>>& names);
 // Layers behind the last one predict later tokens: they are left out.
 std::vector<Rule> drop_prediction_layers(
     const Fields& f,

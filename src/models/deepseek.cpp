@@ -83,7 +83,7 @@ ModelPtr sparse_decoder(const Fields& f, const Scope& w, bool interleaved) {
   auto own = choosing_layers(f, c.depth);
   auto attention = [&](int i) {
     auto o = a;
-    if (own[i]) o.indexer = indexer;
+    if (i == c.depth || own[i]) o.indexer = indexer;
     return o;
   };
   auto mlp = [&](int i, const Scope& s) { return sigmoid_experts(f, c, i, s); };

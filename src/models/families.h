@@ -20,10 +20,18 @@ using Build = ModelPtr (*)(const Fields& f, const Scope& w);
 using Rules =
     std::vector<Rule> (*)(const Fields& f, const TensorSource& source);
 
+// What a family's checkpoints call that which predicts further tokens.
+struct PredictionNames {
+  std::vector<Rule> rules; // to the names in nn/prediction.h
+  std::string first; // a tensor that it has
+};
+using Prediction = PredictionNames (*)(const Fields& f);
+
 struct Family {
   std::string_view model_type;
   Build build;
   Rules rules = nullptr;
+  Prediction prediction = nullptr; // null: none, or not built
 };
 std::span<const Family> families();
 // Null when there is none.
@@ -100,6 +108,7 @@ ModelPtr longcat_flash(const Fields& f, const Scope& w);
 ModelPtr mamba(const Fields& f, const Scope& w);
 ModelPtr mamba2(const Fields& f, const Scope& w);
 ModelPtr mellum(const Fields& f, const Scope& w);
+ModelPtr mimo(const Fields& f, const Scope& w);
 ModelPtr mimo_v2_flash(const Fields& f, const Scope& w);
 ModelPtr minicpm(const Fields& f, const Scope& w);
 ModelPtr minicpm3(const Fields& f, const Scope& w);
@@ -142,6 +151,12 @@ ModelPtr starcoder2(const Fields& f, const Scope& w);
 ModelPtr step3p5(const Fields& f, const Scope& w);
 ModelPtr talkie(const Fields& f, const Scope& w);
 ModelPtr youtu(const Fields& f, const Scope& w);
+
+PredictionNames mimo_prediction(const Fields& f);
+// As DeepSeek-V3 has it: the layer behind the last one. Its embedding is the
+// model's.
+PredictionNames next_layer_prediction(const Fields& f);
+PredictionNames qwen3_next_prediction(const Fields& f);
 
 std::vector<Rule> bailing_linear_rules(
     const Fields& f,

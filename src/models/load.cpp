@@ -56,8 +56,32 @@ Target target(const Fields& config) {
   return {family, text, true};
 }
 
+// So that the family's rules find what they would drop under other names.
+std::vector<Rule> prediction_rules(const Target& t) {
+  if (!t.family->prediction)
+    fail(
+        ErrorKind::request,
+        t.config.where("model_type"),
+        "expected a family whose prediction of further tokens is built, found "
+        "\"{}\"",
+        t.family->model_type);
+  return t.family->prediction(t.config).rules;
+}
+
+void check_prediction(const Target& t, const Model& model) {
+  if (model.prediction()) return;
+  fail(
+      ErrorKind::weights,
+      t.family->prediction(t.config).first,
+      "expected tensors that predict further tokens, found none; load without "
+      "mtp");
+}
+
 // From published names to the family's.
-std::vector<Rule> family_rules(const Target& t, const Checkpoint& c) {
+std::vector<Rule> family_rules(
+    const Target& t,
+    const Checkpoint& c,
+    bool prediction = false) {
   std::vector<Rule> rules;
   auto add = [&](std::vector<Rule> more) {
     for (auto& r : more)
@@ -74,13 +98,17 @@ std::vector<Rule> family_rules(const Target& t, const Checkpoint& c) {
          drop("*mm_projector.*"),
          drop("*multi_modal_projector.*")});
   add({drop("*.rotary_emb.inv_freq")});
+  if (prediction) add(prediction_rules(t));
   if (t.family->rules) add(t.family->rules(t.config, *c.tensors));
   return rules;
 }
 
-std::vector<Rule> rules_of(const Target& t, const Checkpoint& c) {
+std::vector<Rule> rules_of(
+    const Target& t,
+    const Checkpoint& c,
+    bool prediction = false) {
   auto rules = c.rules;
-  auto more = family_rules(t, c);
+  auto more = family_rules(t, c, prediction);
   rules.insert(rules.end(), more.begin(), more.end());
   return rules;
 }
@@ -197,14 +225,15 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
     load.adapter = std::make_shared<Adapter>(open_adapter(
         options.adapter_path,
         *checkpoint.tensors,
-        family_rules(t, checkpoint)));
+        family_rules(t, checkpoint, options.prediction)));
 
   auto loader = Loader::open(
       *checkpoint.tensors,
-      rules_of(t, checkpoint),
+      rules_of(t, checkpoint, options.prediction),
       quant::formats(checkpoint.config, checkpoint.jang),
       load);
   auto model = t.family->build(t.config, loader->root());
+  if (options.prediction) check_prediction(t, *model);
   loader->finish(ignored_tensors(t));
   auto table = std::make_shared<ParameterTable>(loader->take_table());
   auto summary = quantization(*table);

@@ -19,6 +19,9 @@ struct ModelOptions {
   // Type of activations. None: float32 on CPU, the checkpoint's own on a GPU.
   std::optional<mx::Dtype> dtype = {};
   bool quantize_activations = false; // 8-bit activations in the CPU kernels
+  // Also what predicts further tokens (nn/prediction.h). Throws Error(weights)
+  // where the checkpoint has none.
+  bool prediction = false;
   std::string adapter_path = {}; // of a fine-tuning, see checkpoint/adapter.h
   // Called while weights are read: done and total bytes.
   std::function<void(std::size_t done, std::size_t total)> progress = {};

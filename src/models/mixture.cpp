@@ -25,6 +25,7 @@ MlpMaker mixed_mlps(
     const Common& c,
     const Mixture& m,
     const std::function<bool(int)>& sparse) {
+  // What predicts further tokens lies behind the list.
   auto kinds = layer_types(
       f,
       c.depth,
@@ -32,8 +33,8 @@ MlpMaker mixed_mlps(
       [&](int i) { return sparse(i) ? "sparse" : "dense"; },
       "mlp_layer_types");
   return [=](int i, const Scope& s) {
-    bool experts = m.router.experts > 0 && kinds[i] == "sparse";
-    if (experts) return mixture(s, c, m);
+    bool chosen = i < c.depth ? kinds[i] == "sparse" : sparse(i);
+    if (m.router.experts > 0 && chosen) return mixture(s, c, m);
     auto o = c.mlp();
     o.bias = m.bias;
     return gated_mlp(s, o);

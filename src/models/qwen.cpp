@@ -9,10 +9,14 @@ namespace mlxlm::models {
 
 namespace {
 
+// One entry more than there are layers, for what predicts further tokens.
 std::vector<int> qwen_windows(const Fields& f, int depth) {
-  if (!f.opt("use_sliding_window", false)) return std::vector<int>(depth, 0);
+  if (!f.opt("use_sliding_window", false))
+    return std::vector<int>(depth + 1, 0);
   int from = size_field(f, "max_window_layers", 28);
-  return windows(f, depth, [&](int i) { return i >= from; });
+  auto out = windows(f, depth, [&](int i) { return i >= from; });
+  out.push_back(0);
+  return out;
 }
 
 Adjust qwen2_attention(const Fields& f, const Common& c) {
@@ -115,8 +119,23 @@ ModelPtr qwen3_moe(const Fields& f, const Scope& w) {
 }
 
 // MiMo is Qwen2 with layers that predict further tokens.
+ModelPtr mimo(const Fields& f, const Scope& w) {
+  auto c = Common::parse(f);
+  c.prediction.hidden_first = true;
+  return plain_decoder(w, c, c.mlp(), qwen2_attention(f, c));
+}
+
 std::vector<Rule> mimo_rules(const Fields&, const TensorSource&) {
   return {drop("model.mtp_layers.*")};
+}
+
+PredictionNames mimo_prediction(const Fields&) {
+  return prediction_names(
+      "model.mtp_layers.0",
+      {{"token_layernorm", "token_norm"},
+       {"hidden_layernorm", "hidden_norm"},
+       {"input_proj", "proj"},
+       {"final_layernorm", "norm"}});
 }
 
 } // namespace mlxlm::models

@@ -65,16 +65,30 @@ ModelPtr qwen3_next(const Fields& f, const Scope& w) {
   int step = f.range("decoder_sparse_step", 1, 1, 1 << 20);
   int count = size_field(f, "num_experts", 0);
   auto block = [&](int i, const Scope& s) {
+    bool attends = i == c.depth || kinds[i] == "full_attention";
     bool listed = std::find(dense.begin(), dense.end(), i) != dense.end();
     bool sparse = count > 0 && !listed && (i + 1) % step == 0;
-    auto mixer = kinds[i] == "full_attention"
-        ? gated_attention(f, c, s / "self_attn")
-        : linear_attention(f, c, s / "linear_attn");
+    auto mixer = attends ? gated_attention(f, c, s / "self_attn")
+                         : linear_attention(f, c, s / "linear_attn");
     auto ffn =
         sparse ? next_experts(f, c, s / "mlp") : gated_mlp(s / "mlp", c.mlp());
     return pre_norm_layer(s, c, std::move(mixer), std::move(ffn));
   };
   return decoder(w, c.decoder(w), block);
+}
+
+PredictionNames qwen3_next_prediction(const Fields&) {
+  auto out = prediction_names(
+      "mtp",
+      {{"pre_fc_norm_embedding", "token_norm"},
+       {"pre_fc_norm_hidden", "hidden_norm"},
+       {"fc", "proj"},
+       {"norm", "norm"},
+       {"layers.0", "block"}});
+  out.rules.back() = drop("mtp.*"); // layers of later tokens still
+  for (auto wrapped : {"model.mtp.*", "language_model.mtp.*"})
+    out.rules.insert(out.rules.begin(), rename(wrapped, "mtp.*"));
+  return out;
 }
 
 std::vector<Rule> qwen3_next_rules(const Fields&, const TensorSource& source) {
@@ -90,13 +104,16 @@ std::vector<Rule> qwen3_next_rules(const Fields&, const TensorSource& source) {
   auto rules = expert_rules();
   rules.push_back(merge_axes("*.conv1d.weight"));
   rules.push_back(drop("mtp.*"));
-  rules.push_back(drop("model.mtp.*"));
+  rules.push_back(drop("*.mtp.*"));
   if (published)
     for (auto name :
          {"*layernorm.weight",
           "model.norm.weight",
           "*.q_norm.weight",
-          "*.k_norm.weight"})
+          "*.k_norm.weight",
+          "prediction.token_norm.weight",
+          "prediction.hidden_norm.weight",
+          "prediction.norm.weight"})
       rules.push_back(offset(name, 1));
   return rules;
 }

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "nn/prediction.h"
 #include "runtime/kernels/elementwise.h"
 
 namespace mlxlm {
@@ -155,15 +156,40 @@ class Decoder : public Model {
       const Step& step,
       Memory& memory,
       const std::vector<int>& rows) const override {
-    auto h = input.embeddings ? *input.embeddings
-                              : embed_.kernel().rows(input.tokens, type_);
-    if (options_.embed_scale != 1) h = kernels::scaled(h, options_.embed_scale);
+    return logits(
+        hidden(input, step, memory, rows),
+        static_cast<int>(rows.size()),
+        head_);
+  }
+  mx::array hidden(
+      const Input& input,
+      const Step& step,
+      Memory& memory,
+      const std::vector<int>& rows) const override {
+    auto h = embeddings(input);
     if (positions_) h = h + positions(step);
     h = options_.embed_norm(h);
     std::optional<mx::array> side;
     if (options_.side) side = options_.side(input, h);
-    h = stack_(h, step, memory, rows, options_.norm, side);
-    return logits(h, static_cast<int>(rows.size()));
+    return stack_(h, step, memory, rows, options_.norm, side);
+  }
+  mx::array head(const mx::array& hidden) const override {
+    return logits(hidden, hidden.shape(1), head_);
+  }
+  const Model* prediction() const override {
+    return prediction_.get();
+  }
+  void predict(const Scope& s, Layer block) {
+    PredictionFrame frame{
+        .hidden = options_.hidden,
+        .vocab = options_.vocab,
+        .embed = [this](const Input& input) { return embeddings(input); },
+        .head =
+            [this](const mx::array& h, const Linear* own) {
+              return logits(h, h.shape(1), own ? *own : head_);
+            }};
+    prediction_ = mlxlm::prediction(
+        s, options_.prediction, std::move(frame), std::move(block));
   }
   std::vector<CacheSpec> caches() const override {
     return stack_.caches();
@@ -173,6 +199,13 @@ class Decoder : public Model {
   }
 
  private:
+  mx::array embeddings(const Input& input) const {
+    auto h = input.embeddings ? *input.embeddings
+                              : embed_.kernel().rows(input.tokens, type_);
+    if (options_.embed_scale != 1) h = kernels::scaled(h, options_.embed_scale);
+    return h;
+  }
+
   // [1, N, hidden] of the step's positions.
   mx::array positions(const Step& step) const {
     for (int p : step.position_list())
@@ -186,9 +219,9 @@ class Decoder : public Model {
     return positions_->kernel().rows(mx::expand_dims(step.positions, 0), type_);
   }
 
-  mx::array logits(const mx::array& h, int rows) const {
+  mx::array logits(const mx::array& h, int rows, const Linear& head) const {
     auto x = shrink_ ? h * mx::astype(*shrink_, h.dtype()) : h;
-    auto y = rows ? head_(x) : h;
+    auto y = rows ? head(x) : h;
     if (rows && bias_) y = y + **bias_;
     y = mx::astype(mx::reshape(y, {rows, options_.vocab}), mx::float32);
     if (rows == 0) return y;
@@ -210,6 +243,7 @@ class Decoder : public Model {
   std::optional<Param> bias_; // of a tied head
   std::optional<mx::array> shrink_; // [hidden], of what the head is given
   std::optional<mx::array> gain_; // of each logit
+  ModelPtr prediction_; // null: none
 };
 
 } // namespace
@@ -218,11 +252,17 @@ ModelPtr decoder(
     const Scope& w,
     DecoderOptions options,
     const BlockMaker& block) {
+  int depth = options.depth;
   std::vector<Layer> layers;
   auto at = w / options.layers;
-  for (int i = 0; i < options.depth; ++i)
+  for (int i = 0; i < depth; ++i)
     layers.push_back(block(i, at / i));
-  return std::make_unique<Decoder>(w, std::move(options), std::move(layers));
+  auto out =
+      std::make_unique<Decoder>(w, std::move(options), std::move(layers));
+  auto ahead = w / "prediction";
+  if (ahead.has("token_norm"))
+    out->predict(ahead, block(depth, ahead / "block"));
+  return out;
 }
 
 } // namespace mlxlm

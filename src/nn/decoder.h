@@ -12,6 +12,12 @@
 
 namespace mlxlm {
 
+// Of nn/prediction.h.
+struct PredictionOptions {
+  float eps = 1e-6f; // of its norms
+  bool hidden_first = false; // in what the projection gets
+};
+
 struct DecoderOptions {
   std::string embed = "model.embed_tokens";
   std::string layers = "model.layers";
@@ -34,8 +40,11 @@ struct DecoderOptions {
   // What the ends of layers are given beside h, [1, N, ...], from the tokens
   // and the embeddings as the first layer gets them.
   std::function<mx::array(const Input& input, const mx::array& h)> side = {};
+  // Of the module below `prediction`, which is built where the tensors are.
+  PredictionOptions prediction = {};
 };
 
+// The layer `index`, at `s`; that of the prediction has the index `depth`.
 using BlockMaker = std::function<Layer(int index, const Scope& s)>;
 ModelPtr decoder(
     const Scope& w,

@@ -18,6 +18,9 @@ struct Input {
   mx::array tokens; // [1, N] int32
   std::optional<mx::array> embeddings =
       {}; // [1, N, hidden] instead of a lookup
+  // [1, N, hidden], for Model::prediction(): the model's last hidden states at
+  // the tokens before these.
+  std::optional<mx::array> hidden = {};
 };
 
 class Model {
@@ -32,6 +35,21 @@ class Model {
       const Step& step,
       Memory& memory,
       const std::vector<int>& rows) const = 0;
+  // The same in two steps: last hidden states [1, rows.size(), hidden] as the
+  // head gets them, and logits of such. Error(internal) where a model does not
+  // show what lies between.
+  virtual mx::array hidden(
+      const Input& input,
+      const Step& step,
+      Memory& memory,
+      const std::vector<int>& rows) const;
+  virtual mx::array head(const mx::array& hidden) const;
+  // What was trained to say the token after the next one (multi-token
+  // prediction), where it was loaded; else null. It lives as long as the model
+  // and has a memory of its own.
+  virtual const Model* prediction() const {
+    return nullptr;
+  }
   // What the model must remember, one entry a memory layer.
   virtual std::vector<CacheSpec> caches() const = 0;
   virtual int vocab() const = 0;

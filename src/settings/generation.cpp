@@ -308,10 +308,10 @@ const std::array<Row, 32> rows{{
      {set_stop, check_stop}},
     {{"draft", "--draft", choice, "auto", "auto", 0, 0,
       "What guesses tokens ahead; auto is the draft model if there is one",
-      "auto none prompt-lookup model"},
+      "auto none prompt-lookup model mtp"},
      drafting<&DraftParameters::kind>()},
     {{"num_draft_tokens", "--num-draft-tokens", integer, "", "", 0, 64,
-      "Most tokens guessed at once; 3 for a model, 8 for prompt lookup"},
+      "Most tokens guessed at once; 8 for prompt lookup, else 3"},
      {[](G& p, const Setting& s, std::string_view text) {
         p.draft.num_tokens = parse_in_range<int>(s, text);
       },

@@ -5,27 +5,13 @@
 
 #include "core/check.h"
 #include "generate/common_prefix.h"
+#include "generate/drafting/draft_round.h"
 
 namespace mlxlm {
-namespace {
-
-// Tokens that the first pass of a round reads; more are read before.
-constexpr int most_unread = 4;
-
-} // namespace
-
 class DraftModel::State final : public DraftState {
  public:
   std::unique_ptr<SequenceMemory> memory;
   std::vector<int> read; // as far as `memory` goes
-};
-
-struct DraftModel::Guessing {
-  DraftTask* task;
-  State* state;
-  SamplerPtr sampler;
-  std::vector<int> draws; // of each pass, which of its draws is this one's
-  int row = 0; // of the pass before, where its token is
 };
 
 DraftModel::DraftModel(
@@ -91,6 +77,7 @@ void DraftModel::read(DraftState& state, std::span<const int> known) {
 
 void DraftModel::propose(std::span<DraftTask> tasks) {
   std::vector<Guessing> all;
+  std::vector<State*> states;
   for (auto& task : tasks) {
     auto& state = static_cast<State&>(*task.state);
     try {
@@ -99,95 +86,18 @@ void DraftModel::propose(std::span<DraftTask> tasks) {
       if (error.kind() != ErrorKind::resource) throw;
       continue;
     }
-    all.push_back({&task, &state, std::make_shared<Sampler>(*task.sampler)});
+    auto unread = task.known.subspan(state.memory->length());
+    all.push_back({&task, state.memory.get(), {unread.begin(), unread.end()}});
+    states.push_back(&state);
   }
-  std::vector<Running> passes;
-  std::vector<Guessing*> list;
-  for (auto& g : all)
-    list.push_back(&g);
-  while (!list.empty()) {
-    passes.push_back(start(list, passes.empty() ? nullptr : &passes.back()));
-    list.erase(
-        std::remove_if(
-            list.begin(),
-            list.end(),
-            [](const Guessing* g) {
-              return static_cast<int>(g->draws.size()) >= g->task->most;
-            }),
-        list.end());
-  }
-  for (auto& pass : passes)
-    pass.finish();
-  for (auto& g : all)
-    take(g, passes);
-}
-
-// The next guess of each. Those without room leave the list.
-Running DraftModel::start(std::vector<Guessing*>& list, const Running* before) {
-  PassPlan plan;
-  std::vector<Guessing*> joined;
-  int first = 0;
-  for (auto* g : list) {
-    auto& [task, state, sampler, draws, row] = *g;
-    int at = state->memory->length();
-    auto unread = before ? std::span<const int>{} : task->known.subspan(at);
-    int count = before ? 1 : static_cast<int>(unread.size());
-    try {
-      state->memory->begin(count);
-    } catch (const Error&) {
-      continue;
-    }
-    joined.push_back(g);
-    plan.segments.push_back({state->memory.get(), first, count, at});
-    if (before) plan.tokens.rows.push_back(row);
-    auto& known = plan.tokens.known;
-    known.insert(known.end(), unread.begin(), unread.end());
-    plan.draws.push_back(
-        {.sampler = sampler,
-         .skip = count - 1,
-         .kind = task->chances ? Draw::Kind::guess : Draw::Kind::next,
-         .vocab = options_.vocab});
-    draws.push_back(static_cast<int>(plan.draws.size()) - 1);
-    for (int i = 0; i < count; ++i)
-      plan.rows.push_back(first++);
-    row = first - 1;
-  }
-  list = std::move(joined);
-  if (list.empty()) return {};
-  if (before) plan.drawn = before->result();
-  Running running;
-  try {
-    running = forward_.start(std::move(plan));
-  } catch (...) {
-    for (auto* g : list)
-      g->state->memory->rollback();
-    throw;
-  }
-  for (auto* g : list) {
-    auto& state = *g->state;
-    if (!before) {
-      auto unread = g->task->known.subspan(state.read.size());
-      state.memory->commit(static_cast<int>(unread.size()));
-      state.read.insert(state.read.end(), unread.begin(), unread.end());
-      // Where recurrent layers come back to when guesses are wrong.
-      state.memory->mark();
-    } else {
-      state.memory->commit(1);
-    }
-  }
-  return running;
-}
-
-void DraftModel::take(Guessing& g, std::vector<Running>& passes) const {
-  auto& draft = g.task->draft;
-  for (std::size_t i = 0; i < g.draws.size(); ++i) {
-    auto& drawn = passes[i].drawn()[g.draws[i]];
-    int token = drawn.tokens[0].token;
-    // All but the last have been read.
-    if (i + 1 < g.draws.size()) g.state->read.push_back(std::max(token, 0));
-    if (token < 0 || static_cast<int>(i) > draft.count()) continue;
-    draft.tokens.push_back(token);
-    if (g.task->chances) draft.from.push_back(std::move(drawn.from));
+  guess(forward_, all, options_.vocab);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto& drawn = all[i].drawn;
+    if (drawn.empty()) continue;
+    auto& read = states[i]->read;
+    read.insert(read.end(), all[i].unread.begin(), all[i].unread.end());
+    for (std::size_t k = 0; k + 1 < drawn.size(); ++k)
+      read.push_back(std::max(drawn[k], 0));
   }
 }
 

@@ -36,12 +36,9 @@ class DraftModel final : public Drafter {
 
  private:
   class State;
-  struct Guessing; // a task under way
 
   bool knows(std::span<const int> tokens) const;
   bool catch_up(State& state, std::span<const int> known, int leave);
-  Running start(std::vector<Guessing*>& list, const Running* before);
-  void take(Guessing& g, std::vector<Running>& passes) const;
 
   Forward forward_;
   DraftModelOptions options_;

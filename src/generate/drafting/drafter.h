@@ -6,6 +6,8 @@
 // (mlxlm/generate.h), and its line where ModelRunner chooses.
 #pragma once
 
+#include <mlx/array.h>
+
 #include <memory>
 #include <span>
 #include <vector>
@@ -50,6 +52,18 @@ class Drafter {
   virtual std::unique_ptr<DraftState> open() = 0;
   // The sequence's prompt has been read as far as this.
   virtual void read(DraftState&, std::span<const int>) {}
+  // Whether it is shown what the model makes of what it reads: a model with
+  // hidden states to show, then.
+  virtual bool watches() const {
+    return false;
+  }
+  // The model has read `known`, all of it kept; `hidden` [1, count, width] are
+  // its last hidden states at the last `count` tokens of it. Shown again what
+  // is read again.
+  virtual void watch(
+      DraftState&,
+      std::span<const int>,
+      const mlx::core::array&) {}
   // Guesses for several sequences at once.
   virtual void propose(std::span<DraftTask> tasks) = 0;
   // What a guess costs, measured in passes of the model.

@@ -51,6 +51,37 @@ std::unique_ptr<Drafter> make_draft_model(
           .vocab = model.vocab(), .step_tokens = step_tokens, .cost = ratio});
 }
 
+std::shared_ptr<LoadedPrediction> open_prediction(
+    const Model& model,
+    const FootprintOptions& kv,
+    std::size_t max_bytes) {
+  auto specs = model.prediction()->caches();
+  auto memory = make_memory(specs, {.dtype = kv.dtype, .max_bytes = max_bytes});
+  return std::make_shared<LoadedPrediction>(
+      LoadedPrediction{std::move(memory), Footprint(specs, kv)});
+}
+
+std::unique_ptr<Drafter> make_prediction_drafter(
+    std::shared_ptr<const Model> module,
+    std::shared_ptr<Memory> memory,
+    const ParameterTable& parameters,
+    int step_tokens) {
+  std::size_t own = 0, all = 0;
+  for (const auto& [path, handle] : parameters.entries()) {
+    const auto* matrix = std::get_if<Linear>(&handle);
+    if (!matrix) continue;
+    auto bytes = matrix->kernel().bytes();
+    all += bytes;
+    // The head is read for a guess as it is for a token.
+    if (path.starts_with("prediction.") || path == "lm_head") own += bytes;
+  }
+  double ratio = double(own) / double(std::max<std::size_t>(all, 1));
+  return std::make_unique<PredictionDrafter>(
+      std::move(module),
+      std::move(memory),
+      PredictionDrafterOptions{.step_tokens = step_tokens, .cost = ratio});
+}
+
 void check_vocabularies(const Tokenizer& model, const Tokenizer& draft) {
   // llama.cpp's tolerance: sizes are padded differently.
   constexpr int padding = 128;

@@ -1,5 +1,5 @@
-// A draft model beside the model it is for: whether there is memory for it,
-// whether the vocabularies agree, and the Drafter.
+// A draft model beside the model it is for, or a module of its own: whether
+// there is memory for it, whether the vocabularies agree, and the Drafter.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "cache/footprint.h"
 #include "generate/drafting/draft_model.h"
+#include "generate/drafting/prediction_drafter.h"
 #include "mlxlm/model.h"
 #include "models/load.h"
 #include "text/tokenizer.h"
@@ -39,6 +40,22 @@ std::unique_ptr<Drafter> make_draft_model(
     std::shared_ptr<LoadedDraft> draft,
     const Model& model,
     std::size_t model_bytes,
+    int step_tokens);
+
+// The same for what predicts further tokens in a loaded model.
+struct LoadedPrediction {
+  std::unique_ptr<Memory> memory;
+  Footprint footprint;
+};
+std::shared_ptr<LoadedPrediction> open_prediction(
+    const Model& model,
+    const FootprintOptions& kv,
+    std::size_t max_bytes);
+// `parameters`: of model and module together.
+std::unique_ptr<Drafter> make_prediction_drafter(
+    std::shared_ptr<const Model> module,
+    std::shared_ptr<Memory> memory,
+    const ParameterTable& parameters,
     int step_tokens);
 
 // Throws Error(request) naming the first token that differs among those both
