@@ -177,7 +177,7 @@ class ChatAnswer final : public Answer {
   const std::int64_t created_;
 };
 
-ChatWishes read_wishes(Body& body, const Limits& limits) {
+ChatWishes read_chat_wishes(Body& body, const Limits& limits) {
   ChatWishes out;
   out.stream = read_stream(body);
   out.logprobs = body.boolean("logprobs").value_or(false);
@@ -195,7 +195,7 @@ ReplyPtr chat_completions(Context& context) {
   Question question(context);
   auto& body = question.body;
   const auto& limits = question.limits;
-  auto wishes = read_wishes(body, limits);
+  auto wishes = read_chat_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
   parameters.sampling.top_logprobs = wishes.top;

@@ -208,7 +208,7 @@ std::vector<Prompt> read_prompts(
   return out;
 }
 
-CompletionWishes read_wishes(Body& body, const Limits& limits) {
+CompletionWishes read_completion_wishes(Body& body, const Limits& limits) {
   CompletionWishes out;
   out.stream = read_stream(body);
   out.echo = body.boolean("echo").value_or(false);
@@ -236,7 +236,7 @@ ReplyPtr completions(Context& context) {
   auto& body = question.body;
   const auto& limits = question.limits;
   const auto& engine = *question.engine;
-  auto wishes = read_wishes(body, limits);
+  auto wishes = read_completion_wishes(body, limits);
   auto parameters = question.sampling();
   parameters.logprobs = wishes.logprobs;
   parameters.sampling.top_logprobs = wishes.top;

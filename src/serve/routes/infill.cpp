@@ -14,7 +14,7 @@ class InfillAnswer final : public Answer {
  public:
   InfillAnswer(Context& context, bool stream, bool truncated)
       : Answer(answer_options(context, stream), context.service.statistics()),
-        engine_(context.service.engine()),
+        engine_(context.engine),
         truncated_(truncated) {}
 
  protected:
