@@ -186,3 +186,10 @@ def serve():
         if one.process.poll() is None:
             one.process.kill()
         one.process.wait()
+
+
+@pytest.fixture
+def client(server):
+    """OpenAI's own."""
+    openai = pytest.importorskip("openai")
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)

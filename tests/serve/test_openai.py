@@ -11,11 +11,6 @@ CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 PARIS = "The capital of France is Paris."
 
 
-@pytest.fixture
-def client(server):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-
-
 def test_chat(client):
     answer = client.chat.completions.create(model="smollm2", messages=CAPITAL, max_tokens=32)
     assert answer.object == "chat.completion" and answer.id.startswith("chatcmpl-")
