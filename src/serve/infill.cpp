@@ -110,7 +110,8 @@ std::vector<int> file_tokens(
 // What the tokenizer puts before every text.
 std::vector<int> beginning(const TextCodec& codec) {
   auto ids = codec.encode("", true);
-  return ids.size() == 1 ? ids : std::vector<int>();
+  if (ids.size() != 1) ids.clear();
+  return ids;
 }
 
 } // namespace

@@ -198,8 +198,10 @@ class FakeEngine final : public Engine {
       end(FinishReason::error);
     } else if (one.sent < std::min(one.limit, one.answer.size())) {
       int id = one.answer[one.sent++];
-      one.events.push_back(
-          TextChunk{std::string(1, static_cast<char>(id)), {id}, {}});
+      auto& event = one.events.emplace_back(std::in_place_type<TextChunk>);
+      auto& chunk = std::get<TextChunk>(event);
+      chunk.text = static_cast<char>(id);
+      chunk.tokens.push_back(id);
       ++one.info.generation_tokens;
     } else {
       end(one.sent < one.answer.size() ? FinishReason::length

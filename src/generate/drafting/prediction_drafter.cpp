@@ -94,7 +94,7 @@ std::unique_ptr<DraftState> PredictionDrafter::open() {
 }
 
 // The next `count` positions, whose next tokens are known.
-void PredictionDrafter::read(State& state, int count) {
+void PredictionDrafter::read_rows(State& state, int count) {
   auto& memory = *state.memory;
   while (count > 0) {
     int chunk = std::min(count, options_.step_tokens);
@@ -128,7 +128,7 @@ void PredictionDrafter::watch(
   int ready = state.unread() - 1;
   if (ready < most_unread) return;
   try {
-    read(state, ready);
+    read_rows(state, ready);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::resource) throw;
     state.hidden.reset(); // no room: a gap

@@ -39,7 +39,7 @@ class PredictionDrafter final : public Drafter {
  private:
   class State;
 
-  void read(State& state, int count);
+  void read_rows(State& state, int count);
 
   Forward forward_;
   PredictionDrafterOptions options_;
