@@ -148,16 +148,21 @@ std::vector<Named> in_folder(const std::string& folder) {
   return out;
 }
 
-std::vector<std::string> adapter_names(const Values& values) {
-  std::vector<std::string> out;
-  if (!values.has("adapters-dir")) return out;
-  auto folder = values.text("adapters-dir");
+std::string folder_of(const Values& values, const std::string& setting) {
+  auto folder = values.text(setting);
   if (!is_directory(folder))
     fail(
         ErrorKind::io,
-        "--adapters-dir",
+        "--" + setting,
         "expected a folder, found \"{}\"",
         printable(folder));
+  return folder;
+}
+
+std::vector<std::string> adapter_names(const Values& values) {
+  std::vector<std::string> out;
+  if (!values.has("adapters-dir")) return out;
+  auto folder = folder_of(values, "adapters-dir");
   for (const auto& name : entries(folder))
     if (is_file(join_path(join_path(folder, name), "adapter_config.json")))
       out.push_back(name);
@@ -243,13 +248,7 @@ void add_folder(
     Loader& loader,
     const Values& values,
     const Log& log) {
-  auto folder = values.text("models-dir");
-  if (!is_directory(folder))
-    fail(
-        ErrorKind::io,
-        "--models-dir",
-        "expected a folder, found \"{}\"",
-        printable(folder));
+  auto folder = folder_of(values, "models-dir");
   for (const auto& model : in_folder(folder)) {
     try {
       add(options, loader, model, false);

@@ -43,15 +43,11 @@ class Completion final : public Answer {
       Choice& choice,
       const OutputItems& items,
       const std::vector<Token>& tokens) override {
-    std::string text;
-    for (const auto& item : items)
-      if (auto* content = std::get_if<ContentDelta>(&item))
-        text += content->text;
+    auto text = joined_content(items);
     if (text.empty() && tokens.empty()) return {};
     auto& offset = offset_of(choice);
-    auto out = data_event(
+    return data_event(
         chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
-    return out;
   }
 
   std::string close(Choice& choice) override {

@@ -22,10 +22,7 @@ class InfillAnswer final : public Answer {
       Choice& choice,
       const OutputItems& items,
       const std::vector<Token>& tokens) override {
-    std::string text;
-    for (const auto& item : items)
-      if (auto* content = std::get_if<ContentDelta>(&item))
-        text += content->text;
+    auto text = joined_content(items);
     if (text.empty() && tokens.empty()) return {};
     auto out = piece(choice, text, false);
     add_probabilities(out, tokens);

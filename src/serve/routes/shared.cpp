@@ -146,6 +146,13 @@ AnswerOptions answer_options(Context& context, bool stream) {
   return out;
 }
 
+std::string joined_content(const OutputItems& items) {
+  std::string text;
+  for (const auto& item : items)
+    if (auto* content = std::get_if<ContentDelta>(&item)) text += content->text;
+  return text;
+}
+
 std::string new_id(std::string_view prefix) {
   static thread_local std::mt19937_64 random{std::random_device{}()};
   return fmt::format("{}-{:016x}{:016x}", prefix, random(), random());

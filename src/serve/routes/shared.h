@@ -72,6 +72,8 @@ std::vector<ModelState> states_or_none(Context& context);
 std::string full_name(const ModelState& state);
 
 AnswerOptions answer_options(Context& context, bool stream);
+// The answer's text among what came, without reasoning and calls.
+std::string joined_content(const OutputItems& items);
 std::string new_id(std::string_view prefix); // "chatcmpl-..."
 std::int64_t unix_time();
 // As JSON text; bytes that are no UTF-8 are replaced.
