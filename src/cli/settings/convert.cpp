@@ -1,0 +1,67 @@
+// What convert takes.
+#include "cli/settings/tables.h"
+
+namespace mlxlm::cli {
+
+Settings convert_settings() {
+  return {
+      {.name = "mlx-path",
+       .value = "FOLDER",
+       .fallback = "mlx_model",
+       .commands = "convert",
+       .help = "where the result goes; it must not exist"},
+      {.name = "quantize",
+       .aliases = "-q",
+       .kind = Kind::flag,
+       .commands = "convert",
+       .help = "pack the weights"},
+      {.name = "q-bits",
+       .kind = Kind::integer,
+       .value = "N",
+       .commands = "convert",
+       .help = "bits a weight, 2 to 8 but 7 (4, mxfp8 8)",
+       .low = 2,
+       .high = 8},
+      {.name = "q-group-size",
+       .kind = Kind::integer,
+       .value = "N",
+       .commands = "convert",
+       .help = "weights that share a scale (64, mxfp 32, nvfp4 16)",
+       .low = 16,
+       .high = 128},
+      {.name = "q-mode",
+       .value = "MODE",
+       .fallback = "affine",
+       .commands = "convert",
+       .help = "how weights are packed",
+       .choices = "affine mxfp4 mxfp8 nvfp4"},
+      {.name = "quant-predicate",
+       .value = "RECIPE",
+       .commands = "convert",
+       .help = "more bits where they matter",
+       .choices = "mixed_2_6 mixed_3_4 mixed_3_6 mixed_4_6"},
+      {.name = "q-layers",
+       .value = "JSON",
+       .commands = "convert",
+       .help =
+           "modules of their own, as JSON or a file of it: {\"*.down_proj\": {\"bits\": 6}, \"lm_head\": false}",
+       .shown = long_help},
+      {.name = "dtype",
+       .value = "TYPE",
+       .commands = "convert",
+       .help = "type of plain tensors",
+       .choices = "float16 bfloat16 float32"},
+      {.name = "dequantize",
+       .aliases = "-d",
+       .kind = Kind::flag,
+       .commands = "convert",
+       .help = "undo the quantization of the model"},
+      {.name = "upload-repo",
+       .value = "REPO",
+       .commands = "convert",
+       .help = "refused: mlxlm does not upload",
+       .shown = long_help},
+  };
+}
+
+} // namespace mlxlm::cli
