@@ -82,7 +82,7 @@ void read(const PagedRows& op, std::byte* out) {
   }
 }
 
-[[noreturn]] void no_gradient() {
+[[noreturn]] void pages_have_no_gradient() {
   fail(
       ErrorKind::internal,
       "attention",
@@ -99,7 +99,7 @@ struct Keep {
     dispatch(stream, [op = op, x]() { keep(*op, x); });
   }
   Arrays reference(const Arrays&) const {
-    no_gradient();
+    pages_have_no_gradient();
   }
 };
 
@@ -114,7 +114,7 @@ struct Read {
         stream, [op = op, y]() mutable { read(*op, y.data<std::byte>()); });
   }
   Arrays reference(const Arrays&) const {
-    no_gradient();
+    pages_have_no_gradient();
   }
 };
 
