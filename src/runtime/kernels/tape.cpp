@@ -2,6 +2,7 @@
 #include "runtime/kernels/tape.h"
 
 #include <mlx/backend/cpu/encoder.h>
+#include <mlx/memory.h>
 #include <mlx/primitives.h>
 #include <mlx/transforms.h>
 
@@ -9,12 +10,18 @@
 #include <unordered_set>
 #include <utility>
 
+#include "runtime/kernels/in_flight.h"
+
 namespace mlxlm::kernels {
 
 namespace {
 
 using OnCall = std::function<void(const Call&, Reads)>;
 thread_local const OnCall* recording = nullptr;
+
+// Results that may wait for the kernels that use them: some layers of a
+// prompt's pass, bytes.
+constexpr std::size_t most_ahead = std::size_t{32} << 20;
 
 class Recording {
  public:
@@ -32,7 +39,14 @@ class Recording {
 
 void dispatch(const mx::Stream& stream, Call call, Reads reads) {
   if (recording) (*recording)(call, std::move(reads));
-  mx::cpu::get_command_encoder(stream).dispatch(std::move(call));
+  auto flight = InFlight::here();
+  flight->begin(mx::get_active_memory());
+  mx::cpu::get_command_encoder(stream).dispatch(
+      [call = std::move(call), flight] {
+        call();
+        flight->end();
+      });
+  flight->wait(mx::get_active_memory, most_ahead);
 }
 
 bool same_buffer(const mx::array& a, const mx::array& b) {
