@@ -11,6 +11,7 @@
 #include <cmath>
 #include <random>
 
+#include "cache/parts.h"
 #include "mlxlm/error.h"
 #include "runtime/kernels/attention/reference.h"
 #include "runtime/kernels/attention/row_coder.h"
@@ -221,8 +222,28 @@ class Script {
 
   void fork(OracleSequence& s) {
     if (sequences_.size() >= 5) return;
-    OracleSequence copy{s.layers, s.memory->fork(), s.length, s.packs};
+    OracleSequence copy{
+        s.layers,
+        below(2) ? s.memory->fork() : put_together(s),
+        s.length,
+        s.packs};
     sequences_.push_back(std::move(copy));
+  }
+
+  // From the other's parts.
+  std::unique_ptr<SequenceMemory> put_together(OracleSequence& s) {
+    // Short of `start` it would not go on packed.
+    bool packs_on = !s.packs || s.length >= options_.storage.start;
+    if (s.length == 0 || !packs_on) return s.memory->fork();
+    auto pages = kept_pages(*s.memory, s.length);
+    s.memory->mark();
+    auto states = kept_states(*s.memory);
+    if (below(2)) share_pages(*s.memory, pages);
+    return sequence_from(
+        *memory_,
+        pages,
+        s.length,
+        states.empty() ? nullptr : states.back().second);
   }
 
   void cut(OracleSequence& s) {

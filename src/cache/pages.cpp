@@ -284,11 +284,44 @@ void PageTable::unpack() {
   packing_ = false;
 }
 
+void PageTable::adopt(std::vector<PagePtr> pages, int passed) {
+  MLXLM_CHECK(list().empty(), "only an empty table takes over pages");
+  for (auto& page : pages) {
+    if (page) ++page->owners;
+  }
+  dropped_ = passed;
+  publish(std::move(pages));
+}
+
+void PageTable::exchange(const std::vector<PagePtr>& pages) {
+  auto next = list();
+  bool changed = false;
+  for (std::size_t i = 0; i < std::min(pages.size(), next.size()); ++i) {
+    auto& mine = next[i];
+    const auto& other = pages[i];
+    bool same = !mine || !other || mine == other;
+    if (same || mine->packed != other->packed) continue;
+    ++other->owners;
+    drop(*mine);
+    mine = other;
+    changed = true;
+  }
+  if (changed) publish(std::move(next));
+}
+
+bool PageTable::all_packed() const {
+  if (!source_.packed) return true;
+  auto first = std::min(list().size(), std::size_t(source_.plain_pages));
+  return std::all_of(
+      list().begin() + std::ptrdiff_t(first), list().end(), [](auto& page) {
+        return !page || page->packed;
+      });
+}
+
 std::size_t PageTable::bytes() const {
   std::size_t total = 0;
   for (auto& page : list()) {
-    if (!page) continue;
-    total += (page->packed ? source_.packed : source_.plain)->page_bytes();
+    if (page) total += pool_of(*page)->page_bytes();
   }
   return total;
 }

@@ -105,12 +105,23 @@ class PageTable {
   std::vector<Copy> pack();
   // The opposite, of an empty table.
   void unpack();
+  // Lists another's pages, of an empty table. `passed`: as many, but for the
+  // kept ones, are null.
+  void adopt(std::vector<PagePtr> pages, int passed);
+  // Lists these pages instead of those of the same number, where both are there
+  // and stored alike.
+  void exchange(const std::vector<PagePtr>& pages);
+  // Whether all pages that are to be packed are.
+  bool all_packed() const;
 
   // A snapshot: later edits leave it as it is.
   const std::shared_ptr<const PageList>& pages() const {
     return pages_;
   }
   std::size_t bytes() const;
+  const std::shared_ptr<PagePool>& pool_of(const Page& page) const {
+    return page.packed ? source_.packed : source_.plain;
+  }
 
  private:
   int kept_pages() const {
@@ -121,7 +132,7 @@ class PageTable {
     return packed ? *source_.packed : *source_.plain;
   }
   void drop(Page& page) const {
-    (page.packed ? source_.packed : source_.plain)->drop(page);
+    pool_of(page)->drop(page);
   }
   std::vector<PagePtr> take(const std::vector<PagePool*>& pools) const;
   int pages_for(int tokens) const {

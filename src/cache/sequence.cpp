@@ -47,7 +47,10 @@ Sequence::Checkpoint::Checkpoint(
     std::shared_ptr<Shared> owner,
     int at,
     States values)
-    : shared(std::move(owner)), length(at), states(std::move(values)) {
+    : KeptPart(owner->bytes_of_states()),
+      shared(std::move(owner)),
+      length(at),
+      states(std::move(values)) {
   shared->state_bytes += shared->bytes_of_states();
 }
 

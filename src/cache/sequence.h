@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cache/paged_memory.h"
+#include "cache/parts.h"
 
 namespace mlxlm::cache {
 
@@ -43,6 +44,14 @@ class Sequence final : public SequenceMemory {
   const std::vector<mx::array>& before(int slot) const {
     return spare_[slot];
   }
+  // In parts; see parts.h.
+  std::vector<PageColumn> kept_pages(int tokens);
+  std::vector<std::pair<int, KeptPtr>> kept_states() const;
+  void share(std::span<const PageColumn> pages);
+  void adopt(
+      const std::vector<PageColumn>& pages,
+      int length,
+      const KeptPtr& state);
   // The latest write of a layer that may not have been evaluated.
   std::optional<mx::array>& written(int group, int slot) {
     return written_[group][slot];
@@ -52,11 +61,9 @@ class Sequence final : public SequenceMemory {
   using States =
       std::vector<std::vector<mx::array>>; // [recurrent layer][index]
   // Shared by forks, accounted for once.
-  struct Checkpoint {
+  struct Checkpoint final : KeptPart {
     Checkpoint(std::shared_ptr<Shared> owner, int at, States values);
-    ~Checkpoint();
-    Checkpoint(const Checkpoint&) = delete;
-    Checkpoint& operator=(const Checkpoint&) = delete;
+    ~Checkpoint() override;
     std::shared_ptr<Shared> shared;
     int length;
     States states;

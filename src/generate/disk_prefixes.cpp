@@ -251,7 +251,8 @@ std::optional<DiskPrefixes::Place> DiskPrefixes::place(
 std::optional<PrefixFound> DiskPrefixes::find(
     const std::vector<int>& prompt,
     std::uint64_t key,
-    int least) {
+    int least,
+    const Begin& begin) {
   auto most = static_cast<int>(prompt.size()) - 1;
   auto keys = chain(prompt, key, std::max(most, 0) / block_tokens);
   int blocks = 0;
@@ -262,7 +263,7 @@ std::optional<PrefixFound> DiskPrefixes::find(
     auto found = place(keys, blocks, prompt);
     if (!found || found->length <= least || found->length == 0) continue;
     int usable = blocks;
-    if (auto memory = restore(keys, *found, prompt, usable))
+    if (auto memory = restore(keys, *found, prompt, begin, usable))
       return PrefixFound{std::move(memory), found->length};
     blocks = std::min(blocks, usable + 1); // less one
   }
@@ -273,12 +274,13 @@ std::unique_ptr<SequenceMemory> DiskPrefixes::restore(
     const Keys& keys,
     const Place& place,
     const std::vector<int>& prompt,
+    const Begin& begin,
     int& usable) {
   int behind = place.end ? static_cast<int>(place.end->ids.size()) : 0;
   int length = place.blocks * block_tokens + behind;
   auto memory = memory_->sequence();
   try {
-    memory->begin(length);
+    begin(*memory, length);
   } catch (const Error&) {
     usable = 0; // no room
     return nullptr;
@@ -286,11 +288,11 @@ std::unique_ptr<SequenceMemory> DiskPrefixes::restore(
   try {
     for (int i = 0; i < place.blocks; ++i) {
       auto part = read(keys[static_cast<std::size_t>(i) + 1]);
-      auto begin = prompt.begin() + i * block_tokens;
+      auto ids = prompt.begin() + i * block_tokens;
       bool good =
           part && part->first == i * block_tokens &&
           std::equal(
-              part->ids.begin(), part->ids.end(), begin, begin + block_tokens);
+              part->ids.begin(), part->ids.end(), ids, ids + block_tokens);
       if (!good) {
         memory->rollback();
         usable = i;

@@ -35,7 +35,8 @@ class DiskPrefixes final : public PrefixTier {
   std::optional<PrefixFound> find(
       const std::vector<int>& prompt,
       std::uint64_t key,
-      int least) override;
+      int least,
+      const Begin& begin) override;
 
  private:
   using Keys = std::vector<disk::Key>;
@@ -63,6 +64,7 @@ class DiskPrefixes final : public PrefixTier {
       const Keys& keys,
       const Place& place,
       const std::vector<int>& prompt,
+      const Begin& begin,
       int& usable);
   void apply(const PrefixPart& part, SequenceMemory& memory, int length);
   void leave_all(

@@ -72,6 +72,9 @@ class Forward {
   Memory& memory() const {
     return *memory_;
   }
+  const std::shared_ptr<Memory>& shared_memory() const {
+    return memory_;
+  }
   const Recordings& recordings() const {
     return recordings_;
   }

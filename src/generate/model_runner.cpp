@@ -28,6 +28,7 @@ struct ModelRunner::Sequence {
   int row = 0; // and its row there
   bool broken = false;
   std::shared_ptr<PrefixStore> prefixes; // null: leaves nothing to others
+  PrefixPin pin = nullptr; // on what it shares
 
   const std::vector<int>& script() const { // what it reads
     return again.empty() ? request->prompt : again;
@@ -59,18 +60,20 @@ struct ModelRunner::Sequence {
     if (cache) {
       cache->guesses = std::move(guesses);
       cache->guessed_by = request->draft.kind;
-      if (prefixes) prefixes->leave(tokens, 0, *memory);
+      if (prefixes) prefixes->leave(tokens, *memory);
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
     } else {
-      prefixes->insert(std::move(tokens), std::move(memory));
+      leave();
     }
   }
-};
 
-namespace {
-constexpr int page_tokens = MemoryOptions{}.page_tokens;
-} // namespace
+  // All that it has read, to others.
+  void leave() const {
+    prefixes->leave(tokens, *memory);
+    prefixes->insert(tokens, *memory);
+  }
+};
 
 ModelRunner::ModelRunner(
     std::shared_ptr<const Model> model,
@@ -79,6 +82,7 @@ ModelRunner::ModelRunner(
     std::shared_ptr<PrefixTier> tier)
     : forward_(std::move(model), std::move(memory)),
       prompt_lookup_(std::make_unique<PromptLookup>()),
+      prefixes_(std::make_shared<PrefixStore>(forward_.shared_memory())),
       budget_(std::move(budget)) {
   prefixes_->set_tier(std::move(tier));
 }
@@ -136,6 +140,7 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
   if (request->constraint)
     sequence->sampler->constrain(Constraint(*request->constraint));
   open_drafter(*sequence);
+  prefixes_->fit();
   auto cached = static_cast<int>(sequence->tokens.size());
   sequences_[id] = std::move(sequence);
   return cached;
@@ -148,39 +153,26 @@ void ModelRunner::find_prefix(Sequence& sequence) const {
   auto known = static_cast<int>(sequence.tokens.size());
   if (!found || found->length <= known) return;
   sequence.memory = std::move(found->memory);
+  sequence.pin = std::move(found->pin);
   sequence.tokens.assign(prompt.begin(), prompt.begin() + found->length);
 }
 
-// begin(tokens), for which what is only kept for others gives way.
-void ModelRunner::make_room(SequenceMemory& memory, int tokens) {
-  for (;;) {
-    try {
-      return memory.begin(tokens);
-    } catch (const Error& error) {
-      bool full = error.kind() == ErrorKind::resource;
-      if (!full || !prefixes_->evict()) throw;
-    }
-  }
-}
-
 int ModelRunner::state_tokens() const {
-  return forward_.memory().partial_commit() ? 0 : page_tokens;
+  const auto& shape = prefixes_->shape();
+  return shape.states ? shape.page_tokens : 0;
 }
 
 // Once a prompt is read others may begin with it: whole pages, as a page that
 // is still written would have to be copied; but states are of the very end.
-void ModelRunner::leave_prompt(Sequence& sequence) {
+void ModelRunner::leave_prompt(Sequence& sequence) const {
   sequence.memory->mark();
   if (!sequence.prefixes) return;
-  auto all = static_cast<int>(sequence.tokens.size());
-  bool states = state_tokens() > 0;
-  auto whole = states ? all : all / page_tokens * page_tokens;
-  if (whole == 0) return;
-  auto copy = sequence.memory->fork();
-  int reached = copy->trim(whole);
-  std::vector<int> tokens(
-      sequence.tokens.begin(), sequence.tokens.begin() + reached);
-  sequence.prefixes->insert(std::move(tokens), std::move(copy));
+  const auto& shape = prefixes_->shape();
+  auto page = static_cast<std::size_t>(shape.page_tokens);
+  std::span<const int> read(sequence.tokens);
+  if (!shape.states) read = read.first(read.size() / page * page);
+  prefixes_->leave(read, *sequence.memory);
+  sequence.pin = prefixes_->insert(read, *sequence.memory);
 }
 
 Drafter* ModelRunner::drafter_of(DraftKind kind) const {
@@ -223,8 +215,9 @@ void ModelRunner::rewind(std::uint64_t id) {
   if (sequence.prefixes) { // as long as nobody needs the pages
     sequence.tokens.resize(sequence.memory->length());
     sequence.memory->mark();
-    prefixes_->insert(std::move(sequence.tokens), std::move(sequence.memory));
+    sequence.leave();
   }
+  sequence.pin.reset();
   sequence.tokens.clear();
   sequence.memory = forward_.memory().sequence();
 }
@@ -299,7 +292,7 @@ void ModelRunner::draft(std::vector<Part>& parts) const {
 bool ModelRunner::reserve(Part& part, std::vector<Drawn>& left_out) {
   auto& memory = *part.sequence->memory;
   try {
-    make_room(memory, part.count);
+    prefixes_->begin(memory, part.count);
     return true;
   } catch (const std::exception& error) {
     if (part.draft.tokens.empty()) {
@@ -430,6 +423,7 @@ void ModelRunner::commit(Pass& pass) {
     sequence->drawn_in = pass.number;
     sequence->row = row;
   }
+  prefixes_->fit();
 }
 
 // Takes over what was drawn after a part, and keeps of what it read what led
@@ -508,6 +502,7 @@ void ModelRunner::abandon() {
   for (auto& pass : passes_)
     for (auto& part : pass.parts)
       part.sequence->broken = true;
+  prefixes_->clear(); // what these passes were to write is among it
   try {
     mx::synchronize();
   } catch (const std::exception&) {

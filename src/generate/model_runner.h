@@ -87,8 +87,7 @@ class ModelRunner final : public Runner {
   };
 
   void find_prefix(Sequence& sequence) const;
-  void make_room(SequenceMemory& memory, int tokens);
-  void leave_prompt(Sequence& sequence);
+  void leave_prompt(Sequence& sequence) const;
   static bool ends_message(const Sequence& sequence);
   Drafter* drafter_of(DraftKind kind) const;
   void open_drafter(Sequence& sequence) const;
@@ -107,7 +106,7 @@ class ModelRunner final : public Runner {
   // Before the sequences, which die first.
   Forward forward_;
   std::unique_ptr<Drafter> draft_model_, prediction_, prompt_lookup_;
-  std::shared_ptr<PrefixStore> prefixes_ = std::make_shared<PrefixStore>();
+  std::shared_ptr<PrefixStore> prefixes_;
   SequenceBudget budget_;
   std::map<std::uint64_t, SequencePtr> sequences_;
   std::deque<Pass> passes_; // under way, oldest first

@@ -1,29 +1,32 @@
-// What sequences that have ended leave for others that begin alike: their
-// tokens and, by shared pages, what the model remembers of them. Beginnings are
-// found by a hash of all they hold, block after block, and compared token by
-// token. The least recently used go first, when there are too many or pages are
-// needed.
+// What sequences leave for others that begin alike: a tree of their pages
+// (prefix_tree.h), within the memory of those that run, and under it a tier
+// that may know more.
 #pragma once
 
 #include <cstdint>
-#include <list>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <unordered_map>
+#include <span>
 #include <vector>
 
 #include "cache/memory.h"
+#include "generate/prefix_tree.h"
 
 namespace mlxlm {
 
 struct PrefixFound {
   std::unique_ptr<SequenceMemory> memory;
   int length; // tokens of the prompt that it remembers, at least one
+  PrefixPin pin = nullptr; // for as long as the sequence runs
 };
 
 // Where prefixes are kept besides: told of all, asked for longer ones.
 class PrefixTier {
  public:
+  // sequence.begin(tokens), for which what is only kept gives way.
+  using Begin = std::function<void(SequenceMemory& sequence, int tokens)>;
+
   virtual ~PrefixTier() = default;
   // Never throws. tokens: as many as `memory` remembers, which is left as it
   // is.
@@ -35,69 +38,55 @@ class PrefixTier {
   virtual std::optional<PrefixFound> find(
       const std::vector<int>& prompt,
       std::uint64_t key,
-      int least) = 0;
+      int least,
+      const Begin& begin) = 0;
 };
 
 class PrefixStore {
  public:
   using Found = PrefixFound;
 
-  explicit PrefixStore(std::size_t most = 512) : most_(most) {}
+  explicit PrefixStore(std::shared_ptr<Memory> memory);
 
-  // A sequence of its own that remembers as much of the prompt as one of the
-  // store's does, but the last token. `key`: of all but the tokens that decides
-  // what is remembered: an adapter, an image.
+  // A sequence of its own that remembers as much of the prompt as is known, but
+  // the last token. `key`: of all but the tokens that decides what is
+  // remembered: an adapter, an image.
   std::optional<Found> find(
       const std::vector<int>& prompt,
       std::uint64_t key = 0);
-  // tokens: as many as `memory` remembers.
-  void insert(
-      std::vector<int> tokens,
-      std::unique_ptr<SequenceMemory> memory,
+  // Keeps what the sequence remembers of its first `tokens`. Where it has read
+  // what somebody else had read it goes on with the other's pages.
+  PrefixPin insert(
+      std::span<const int> tokens,
+      SequenceMemory& memory,
       std::uint64_t key = 0);
-  // Tells the tier only, for a sequence that goes elsewhere.
+  // Tells the tier, of the first `tokens`.
   void leave(
-      const std::vector<int>& tokens,
-      std::uint64_t key,
-      SequenceMemory& memory);
+      std::span<const int> tokens,
+      SequenceMemory& memory,
+      std::uint64_t key = 0);
   void set_tier(std::shared_ptr<PrefixTier> tier) {
     tier_ = std::move(tier);
   }
-  // Lets go of the least recently used; false: there is none.
-  bool evict();
-  std::size_t size() const {
-    return entries_.size();
+  // memory.begin(tokens), for which what is only kept gives way.
+  void begin(SequenceMemory& memory, int tokens);
+  // Gives way to states and pages beyond the memory's limit.
+  void fit();
+  void clear() {
+    tree_.clear();
   }
-  void clear();
+  const PrefixTree& tree() const {
+    return tree_;
+  }
+  const PartShape& shape() const {
+    return shape_;
+  }
 
  private:
-  struct Entry {
-    std::uint64_t key;
-    std::vector<int> tokens;
-    std::unique_ptr<SequenceMemory> memory;
-    std::vector<std::uint64_t> hashes; // of its beginnings, whole blocks
-  };
-  using Place = std::list<Entry>::iterator;
-  struct Shared {
-    Place place;
-    int length; // tokens in common with a prompt
-  };
-
-  // Those with most in common with the prompt, at most `count`, best first.
-  std::vector<Shared> alike(
-      const std::vector<int>& prompt,
-      std::uint64_t key,
-      std::size_t count) const;
-  std::optional<Place> find_same(
-      const std::vector<int>& tokens,
-      std::uint64_t key,
-      std::uint64_t hash) const;
-  void remove(Place place);
-
+  std::shared_ptr<Memory> memory_;
   std::shared_ptr<PrefixTier> tier_; // may be null
-  std::size_t most_;
-  std::list<Entry> entries_; // most recently used first
-  std::unordered_map<std::uint64_t, std::vector<Place>> by_hash_;
+  PartShape shape_;
+  PrefixTree tree_;
 };
 
 } // namespace mlxlm

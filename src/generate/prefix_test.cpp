@@ -121,6 +121,57 @@ TEST(Prefix, PackedPagesAreSharedToo) {
   }
 }
 
+// Sequences that read the same prompt in the same pass.
+class AtOnce {
+ public:
+  AtOnce(const char* family, int count, const std::vector<int>& prompt)
+      : count_(count) {
+    auto model = turns::tiny_model(family, 8);
+    memory_ = make_memory(model->caches(), {});
+    runner_ = std::make_unique<ModelRunner>(model, memory_);
+    auto request = turns::greedy(prompt);
+    for (int id = 1; id <= count; ++id)
+      EXPECT_EQ(runner_->open(static_cast<std::uint64_t>(id), request), 0);
+    pass(static_cast<int>(prompt.size()), false);
+  }
+
+  // The token that all have drawn.
+  int pass(int count, bool decode) {
+    std::vector<Piece> pieces;
+    for (int id = 1; id <= count_; ++id)
+      pieces.push_back({static_cast<std::uint64_t>(id), count, decode, true});
+    runner_->start(pieces);
+    auto drawn = runner_->finish();
+    for (const auto& d : drawn) {
+      EXPECT_EQ(d.error, "");
+      EXPECT_EQ(d.token, drawn[0].token);
+    }
+    return drawn[0].token;
+  }
+  std::size_t bytes() const {
+    return memory_->bytes();
+  }
+
+ private:
+  int count_;
+  std::shared_ptr<Memory> memory_;
+  std::unique_ptr<ModelRunner> runner_;
+};
+
+TEST(Prefix, EqualPromptsReadAtOnceAreKeptOnce) {
+  for (const char* family : {"llama", "gemma3_text", "qwen3_5_text"}) {
+    SCOPED_TRACE(family);
+    auto text = random_tokens(1000, 1);
+    AtOnce one(family, 1, text), four(family, 4, text);
+    bool states = std::string(family) == "qwen3_5_text"; // each has its own
+    if (!states) {
+      EXPECT_LT(four.bytes(), one.bytes() * 3 / 2);
+    }
+    for (int i = 0; i < 5; ++i)
+      EXPECT_EQ(one.pass(1, true), four.pass(1, true));
+  }
+}
+
 // What is kept for others gives way to a sequence that needs the room.
 TEST(Prefix, GivesWayWithinTheBudget) {
   Turns turns("llama");
