@@ -153,8 +153,8 @@ std::optional<PrefixTree::Match> PrefixTree::match(
     std::span<const int> text,
     std::uint64_t key,
     int most) {
-  text = text.first(static_cast<std::size_t>(most));
-  if (text.empty()) return std::nullopt;
+  if (most <= 0) return std::nullopt;
+  text = text.first(std::min(text.size(), static_cast<std::size_t>(most)));
   auto path = walk(text, key);
   if (!path.root) return std::nullopt;
   const auto page = static_cast<std::size_t>(shape_.page_tokens);
