@@ -10,7 +10,7 @@
 #include "generate/turns_testing.h"
 #include "ledger/testing.h"
 
-namespace mlxlm {
+namespace mlxlm::prefixes {
 namespace {
 
 using turns::append;
@@ -166,4 +166,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param); });
 
 } // namespace
-} // namespace mlxlm
+} // namespace mlxlm::prefixes

@@ -8,16 +8,8 @@
 
 #include "generate/prefix_tree_testing.h"
 
-namespace mlxlm {
+namespace mlxlm::prefixes {
 namespace {
-
-using prefixes::begins;
-using prefixes::counting;
-using prefixes::FakePart;
-using prefixes::first;
-using prefixes::ListOfAll;
-using prefixes::Reader;
-using prefixes::Text;
 
 class PrefixTrees : public ::testing::Test {
  protected:
@@ -145,12 +137,12 @@ TEST_F(PrefixTrees, WhatIsInUseGoesLast) {
   found.reset(); // after the tree
 }
 
-struct Model {
+struct Remembers {
   const char* name;
   PartShape shape;
 };
 
-class PrefixTreesOf : public ::testing::TestWithParam<Model> {};
+class PrefixTreesOf : public ::testing::TestWithParam<Remembers> {};
 
 TEST_P(PrefixTreesOf, AgreeWithAListOfAll) {
   const auto& shape = GetParam().shape;
@@ -251,14 +243,16 @@ INSTANTIATE_TEST_SUITE_P(
     Memories,
     PrefixTreesOf,
     ::testing::Values(
-        Model{"dense", {4, {{}}}},
-        Model{"two_shapes", {4, {{}, {}}}},
-        Model{"states", {4, {{}}, true}},
-        Model{"states_alone", {4, {}, true}},
-        Model{"sliding", {4, {{}, {.window = 6}}}},
-        Model{"windows_alone", {4, {{.window = 5}, {.window = 9, .keep = 3}}}},
-        Model{"all", {4, {{}, {.window = 6, .keep = 2}}, true}}),
+        Remembers{"dense", {4, {{}}}},
+        Remembers{"two_shapes", {4, {{}, {}}}},
+        Remembers{"states", {4, {{}}, true}},
+        Remembers{"states_alone", {4, {}, true}},
+        Remembers{"sliding", {4, {{}, {.window = 6}}}},
+        Remembers{
+            "windows_alone",
+            {4, {{.window = 5}, {.window = 9, .keep = 3}}}},
+        Remembers{"all", {4, {{}, {.window = 6, .keep = 2}}, true}}),
     [](const auto& info) { return std::string(info.param.name); });
 
 } // namespace
-} // namespace mlxlm
+} // namespace mlxlm::prefixes
