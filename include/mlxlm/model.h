@@ -38,7 +38,10 @@ struct Capabilities {
   bool text = false, chat = false, vision = false, audio = false;
   bool embedding = false, rerank = false;
   bool tools = false; // its chat template takes tools
-  bool reasoning = false, thinking_switch = false, mtp = false;
+  bool reasoning = false, thinking_switch = false;
+  // What predicts further tokens (LoadOptions::mtp) is there: in the files, of
+  // a loaded model in memory.
+  bool mtp = false;
 };
 
 struct TensorSummary {

@@ -224,7 +224,8 @@ mx::array ArrayStore::attend_one(
       options.softcap,
       geometry_.window,
       geometry_.chunked,
-      geometry_.keep};
+      geometry_.keep,
+      view.apart};
   int tokens = options_.page_tokens;
   int oldest = shape.window_begin(view.offset, 0) / tokens;
   int kept = std::min((geometry_.keep + tokens - 1) / tokens, oldest);

@@ -177,6 +177,8 @@ class KvLayer final : public LayerCache {
       const std::optional<KeysValues>& rows,
       const AttendOptions& options) {
     check_attend(step, q, rows ? &rows->k : nullptr, rows ? &rows->v : nullptr);
+    for (auto& segment : step.paged_segments())
+      MLXLM_CHECK(!rows || !segment.looks, "a token that only looks");
     auto& views = tables_of(shared_, step).group(layer_.group);
     auto after = pending(step);
     auto done = shared_.stores[layer_.group]->attend(

@@ -316,9 +316,19 @@ void Sequence::set_rows(int layer, int first, const CacheRows& rows) {
 
 View Sequence::view(int group, const Segment& segment) const {
   MLXLM_CHECK(
-      segment.offset == length_ && segment.count <= begun_,
+      segment.offset == length_ &&
+          (segment.looks ? segment.count == 1 && length_ > 0
+                         : segment.count <= begun_),
       "a segment must lie in what its sequence has begun");
-  return {tables_[group].pages(), segment.first, segment.count, segment.offset};
+  // Its own place is not written: it sees what the token before it saw.
+  if (segment.looks)
+    return {tables_[group].pages(), segment.first, 1, segment.offset - 1, true};
+  return {
+      tables_[group].pages(),
+      segment.first,
+      segment.count,
+      segment.offset,
+      segment.apart};
 }
 
 } // namespace mlxlm::cache

@@ -25,7 +25,12 @@ GroupViews::GroupViews(std::vector<View> list)
     std::shared_ptr<const std::vector<std::uint8_t>> packed(
         view.pages, &view.pages->packed);
     segments->push_back(
-        {std::move(data), view.first, view.count, view.offset, packed});
+        {std::move(data),
+         view.first,
+         view.count,
+         view.offset,
+         packed,
+         view.apart});
   }
 }
 

@@ -19,6 +19,7 @@ namespace mlxlm::cache {
 struct View {
   std::shared_ptr<const PageList> pages;
   int first, count, offset; // as in Segment
+  bool apart = false;
 };
 // All of them, and the same as the CPU's kernels read it.
 struct GroupViews {

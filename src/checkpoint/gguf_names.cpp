@@ -75,6 +75,15 @@ const Names latent_block = {
     {"attn_k_b", "self_attn.embed_q"},
     {"attn_v_b", "self_attn.unembed_out"},
 };
+// Of the layer behind the last, which predicts further tokens.
+const Names prediction_block = {
+    {"nextn.embed_tokens", "embed_tokens"},
+    {"nextn.enorm", "enorm"},
+    {"nextn.hnorm", "hnorm"},
+    {"nextn.eh_proj", "eh_proj"},
+    {"nextn.shared_head_norm", "shared_head.norm"},
+    {"nextn.shared_head_head", "shared_head.head"},
+};
 const Names granite_moe_block = {
     {"ffn_gate_inp", "block_sparse_moe.router.layer"}};
 const Names minimax_block = {
@@ -183,14 +192,22 @@ const std::vector<Architecture>& architectures() {
        granite_moe_extra},
       {"deepseek2",
        "deepseek_v3",
-       {&llama_block, &qwen_moe_block, &deepseek_block, &latent_block},
+       {&llama_block,
+        &qwen_moe_block,
+        &deepseek_block,
+        &latent_block,
+        &prediction_block},
        false,
        false,
        deepseek2_extra},
       {"glm4", "glm4", {&llama_block, &glm4_block}},
       {"glm4moe",
        "glm4_moe",
-       {&llama_block, &qwen_moe_block, &deepseek_block, &post_norm_block},
+       {&llama_block,
+        &qwen_moe_block,
+        &deepseek_block,
+        &post_norm_block,
+        &prediction_block},
        false,
        false,
        routed_extra},

@@ -24,10 +24,13 @@ std::string counting(std::size_t n, float first = 0) {
 }
 
 // One layer of width 8, two heads of 4, one of keys.
-GgufBuilder tiny(const std::string& arch, bool tied = false) {
+GgufBuilder tiny(
+    const std::string& arch,
+    bool tied = false,
+    std::uint32_t layers = 1) {
   GgufBuilder b;
   b.string("general.architecture", arch);
-  b.u32(arch + ".embedding_length", 8).u32(arch + ".block_count", 1);
+  b.u32(arch + ".embedding_length", 8).u32(arch + ".block_count", layers);
   b.u32(arch + ".attention.head_count", 2)
       .u32(arch + ".attention.head_count_kv", 1);
   b.u32(arch + ".feed_forward_length", 16).u32(arch + ".context_length", 64);
@@ -111,6 +114,34 @@ TEST(GgufNames, ExpertsOfTheLlamaArchitectureAreMixtral) {
       map.at("model.layers.0.block_sparse_moe.switch_mlp.gate_proj.weight")
           .shape(),
       (Shape64{4, 2, 8}));
+}
+
+TEST(GgufNames, TheLayerBehindTheLastPredicts) {
+  for (std::string arch : {"glm4moe", "deepseek2"}) {
+    TempFolder f;
+    auto b = tiny(arch, false, 2);
+    b.u32(arch + ".nextn_predict_layers", 1);
+    b.u32(arch + ".expert_count", 2).u32(arch + ".expert_used_count", 1);
+    b.u32(arch + ".attention.key_length", 4)
+        .u32(arch + ".attention.value_length", 4)
+        .u32(arch + ".attention.kv_lora_rank", 4)
+        .u32(arch + ".rope.dimension_count", 2);
+    b.tensor("blk.1.attn_norm.weight", {8}, 0, counting(8));
+    for (std::string name :
+         {"eh_proj", "enorm", "hnorm", "shared_head_norm", "shared_head_head"})
+      b.tensor("blk.1.nextn." + name + ".weight", {8}, 0, counting(8));
+    auto c = open(f, b);
+    EXPECT_EQ(c.config.req<int>("num_hidden_layers"), 1);
+    auto map = rewritten(*c.tensors, c.rules);
+    for (std::string name :
+         {"eh_proj",
+          "enorm",
+          "hnorm",
+          "shared_head.norm",
+          "shared_head.head",
+          "input_layernorm"})
+      EXPECT_TRUE(map.contains("model.layers.1." + name + ".weight")) << name;
+  }
 }
 
 TEST(GgufNames, FusedFormsComeApart) {

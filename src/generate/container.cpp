@@ -95,7 +95,8 @@ Container::Container(
       [&] { return make_runner(options, progress); },
       peak_memory);
   codec_ = codec.get();
-  if (state_->draft)
+  // An assistant has no words of its own: it reads the model's embeddings.
+  if (state_->draft && !state_->draft->loaded.assistant)
     check_vocabularies(
         *codec_->tokenizer(), *Codec(options.draft_model).tokenizer());
 
@@ -137,6 +138,12 @@ std::unique_ptr<Runner> Container::make_runner(
       progress({"weights", done, total});
     };
   auto loaded = load_model(path_, model_options);
+  if (loaded.assistant)
+    fail(
+        ErrorKind::request,
+        path_,
+        "expected a model that runs alone, found one that only guesses for "
+        "another; load that with this as its draft model");
   auto kv = kv_type(options.dtype, loaded.compute_type);
   auto specs = loaded.model->caches();
   auto budget = options.max_kv_bytes;
@@ -184,6 +191,12 @@ std::unique_ptr<Drafter> Container::make_drafter(
   model_options.prediction = false;
   state.draft =
       load_draft(options.draft_model, model_options, kv, state.sequence_bytes);
+  if (state.draft->loaded.assistant)
+    return make_assistant(
+        state.draft,
+        std::shared_ptr<const Model>(state_, state.loaded.model.get()),
+        std::shared_ptr<Memory>(state_, state.memory.get()),
+        state.weight_bytes);
   return make_draft_model(
       state.draft, *state.loaded.model, state.weight_bytes, kv.step_tokens);
 }
@@ -258,7 +271,9 @@ Container::~Container() {
 }
 
 Capabilities Container::capabilities() const {
-  return codec_->capabilities();
+  auto out = codec_->capabilities();
+  out.mtp = state_->loaded.model->prediction() != nullptr;
+  return out;
 }
 
 MemoryFigures Container::memory() {

@@ -90,6 +90,14 @@ void add_packed(const Fields& config, ModelSummary& out) {
   }
 }
 
+bool carries_prediction(const Checkpoint& checkpoint) {
+  try {
+    return predicts(checkpoint);
+  } catch (const Error&) {
+    return false; // an unknown text tower
+  }
+}
+
 } // namespace
 
 std::string resolve(std::string_view reference) {
@@ -119,6 +127,7 @@ ModelSummary inspect(std::string_view reference) {
   } catch (const Error&) {
     // Weights without a tokenizer can still be looked at.
   }
+  out.capabilities.mtp = carries_prediction(checkpoint);
   return out;
 }
 

@@ -99,10 +99,13 @@ void ModelRunner::use_prediction(std::unique_ptr<Drafter> drafter) {
 
 namespace {
 
-// What a row more costs in a decode pass, measured in passes of one row: little
-// where reading the weights is what takes the time.
-double row_cost() {
-  return mx::default_device() == mx::Device::cpu ? 0.3 : 0.05;
+// What rows cost in a pass of one sequence, measured in passes of one row
+// (docs/speed.md): little where reading the weights is what takes the time. The
+// CPU's kernels multiply up to eight straight from the packed weights.
+DraftCosts row_costs() {
+  if (mx::default_device() == mx::Device::cpu)
+    return {.row = 0.15, .cheap_rows = 8, .many_rows = 1.7};
+  return {.row = 0.05};
 }
 
 } // namespace
@@ -196,12 +199,11 @@ void ModelRunner::open_drafter(Sequence& sequence) const {
     sequence.guesses = std::move(request.cache->guesses);
   if (!sequence.guesses) sequence.guesses = sequence.drafter->open();
   bool lookup = draft.kind == DraftKind::prompt_lookup;
+  auto costs = row_costs();
+  costs.guess = sequence.drafter->cost();
+  costs.again = !forward_.memory().partial_commit();
   sequence.draft_length.emplace(
-      draft.num_tokens.value_or(lookup ? 8 : 3),
-      DraftCosts{
-          .guess = sequence.drafter->cost(),
-          .row = row_cost(),
-          .again = !forward_.memory().partial_commit()});
+      draft.num_tokens.value_or(lookup ? 7 : 3), costs);
 }
 
 void ModelRunner::close(std::uint64_t id) {
@@ -273,7 +275,12 @@ void ModelRunner::draft(std::vector<Part>& parts) const {
     bool chances = s.request->draft.acceptance == DraftAcceptance::rejection &&
         !s.request->sampling.greedy();
     tasks[s.drafter].push_back(
-        {s.guesses.get(), s.tokens, most, s.sampler.get(), chances});
+        {s.guesses.get(),
+         s.tokens,
+         most,
+         s.sampler.get(),
+         s.memory.get(),
+         chances});
     owners[s.drafter].push_back(&part);
   }
   for (auto& [drafter, list] : tasks) {
@@ -362,8 +369,8 @@ PassPlan ModelRunner::plan_of(Pass& pass) const {
          .first = first,
          .count = count,
          .offset = sequence->memory->length(),
-         .goal =
-             piece.decode ? 0 : static_cast<int>(sequence->script().size())});
+         .goal = piece.decode ? 0 : static_cast<int>(sequence->script().size()),
+         .apart = piece.decode});
     first += count;
     int drawn = piece.samples ? 1 + draft.count() : 0;
     seen = {static_cast<int>(plan.keep.size()), sequence->memory->length()};

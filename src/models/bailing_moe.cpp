@@ -72,6 +72,15 @@ ModelPtr bailing_moe(const Fields& f, const Scope& w) {
   return decoder(w, std::move(o), block);
 }
 
+PredictionNames bailing_moe_prediction(const Fields& f) {
+  auto out = next_layer_prediction(f);
+  auto at = out.first.substr(0, out.first.find(".enorm"));
+  out.rules.insert(
+      out.rules.begin(),
+      rename(at + ".final_layernorm.*", at + ".shared_head.norm.*"));
+  return out;
+}
+
 std::vector<Rule> bailing_moe_rules(
     const Fields& f,
     const TensorSource& source) {

@@ -33,11 +33,18 @@ inline std::string published_name(
     const models::Family& family,
     const Fields& config,
     const std::string& name) {
-  for (const auto& rule : family.prediction(config).rules) {
-    const auto* renamed = std::get_if<rewrite::Rename>(&rule);
-    if (!renamed || !renamed->to.starts_with("prediction.")) continue;
-    if (auto found = substitute(name, renamed->to, renamed->from))
-      return *found;
+  if (!name.starts_with("prediction.")) return name;
+  auto rules = family.prediction(config).rules;
+  auto before = [&](const std::string& name, std::size_t i) {
+    const auto* rule = std::get_if<rewrite::Rename>(&rules[i]);
+    return rule ? substitute(name, rule->to, rule->from) : std::nullopt;
+  };
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    auto out = before(name, i);
+    if (!out) continue;
+    while (i-- > 0) // spellings that come to the same
+      if (auto other = before(*out, i)) out = other;
+    return *out;
   }
   return name;
 }
@@ -46,12 +53,14 @@ inline std::string published_name(
 using ChangeTensor = std::function<
     void(const std::string& name, const Shape64& shape, std::vector<float>&)>;
 
-// `left_out`: names, as in the model, that are not written.
-inline void write_predicting_checkpoint(
+// The name a tensor has in the file; empty: it is not written.
+using StoredName = std::function<std::string(const std::string& name)>;
+
+inline void write_checkpoint(
     const std::filesystem::path& folder,
     const models::Family& family,
     const Fields& config,
-    const std::function<bool(const std::string&)>& left_out = {},
+    const StoredName& stored_name = {},
     const ChangeTensor& change = {}) {
   RandomWeights::Asked asked;
   auto loader = Loader::random(
@@ -64,10 +73,8 @@ inline void write_predicting_checkpoint(
   std::string data;
   std::mt19937_64 random(7);
   for (auto& [name, shape] : tensors) {
-    if (left_out && left_out(name)) continue;
-    auto published = published_name(family, config, name);
-    // A head of its own, where the family shares the model's.
-    if (published == name && name.starts_with("prediction.")) continue;
+    auto stored = stored_name ? stored_name(name) : name;
+    if (stored.empty()) continue;
     // As MLX stores convolutions, [C, K, 1].
     if (name.ends_with("conv1d.weight")) shape.push_back(1);
     std::int64_t count = 1;
@@ -82,7 +89,7 @@ inline void write_predicting_checkpoint(
     if (change) change(name, shape, values);
     auto begin = data.size();
     data += raw(values);
-    header[published] = {
+    header[stored] = {
         {"dtype", "F32"},
         {"shape", shape},
         {"data_offsets", {begin, data.size()}}};
@@ -92,6 +99,23 @@ inline void write_predicting_checkpoint(
   auto json = config.json();
   json["model_type"] = family.model_type;
   std::ofstream(folder / "config.json") << json.dump();
+}
+
+// `left_out`: names, as in the model, that are not written.
+inline void write_predicting_checkpoint(
+    const std::filesystem::path& folder,
+    const models::Family& family,
+    const Fields& config,
+    const std::function<bool(const std::string&)>& left_out = {},
+    const ChangeTensor& change = {}) {
+  auto stored = [&](const std::string& name) {
+    if (left_out && left_out(name)) return std::string();
+    auto out = published_name(family, config, name);
+    // A head of its own, where the family shares the model's.
+    bool shared = out == name && name.starts_with("prediction.");
+    return shared ? std::string() : out;
+  };
+  write_checkpoint(folder, family, config, stored, change);
 }
 
 } // namespace mlxlm::testing

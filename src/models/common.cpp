@@ -77,14 +77,14 @@ DecoderOptions Common::frame() const {
   o.vocab = vocab;
   o.depth = depth;
   o.tied = tied;
+  o.prediction = prediction;
+  o.prediction.eps = eps;
   return o;
 }
 
 DecoderOptions Common::decoder(const Scope& w, std::string_view norm) const {
   auto o = frame();
   o.norm = rms_norm(w, norm, hidden, eps);
-  o.prediction = prediction;
-  o.prediction.eps = eps;
   return o;
 }
 

@@ -55,6 +55,7 @@ Mixture ernie_experts(const Fields& f, const Common& c) {
 
 ModelPtr ernie4_5_moe(const Fields& f, const Scope& w) {
   auto c = Common::parse(f, !w.has("lm_head"));
+  c.prediction.own_norm = false;
   auto rope = Rope::from(f, c.head_dim, {.traditional = true, .theta = 500000});
   auto bias = bias_if(f.opt("use_bias", false));
   auto m = ernie_experts(f, c);
@@ -69,6 +70,18 @@ ModelPtr ernie4_5_moe(const Fields& f, const Scope& w) {
         o.rope = rope;
         o.bias = o.out_bias = bias;
       });
+}
+
+// Its last norm is the model's.
+PredictionNames ernie4_5_moe_prediction(const Fields&) {
+  auto out = prediction_names(
+      "model",
+      {{"mtp_emb_norm.0", "token_norm"},
+       {"mtp_hidden_norm.0", "hidden_norm"},
+       {"mtp_linear_proj.0", "proj"},
+       {"mtp_block.0", "block"}});
+  out.rules.pop_back(); // nothing else of the model
+  return out;
 }
 
 std::vector<Rule> ernie4_5_moe_rules(const Fields&, const TensorSource&) {

@@ -20,6 +20,16 @@ bool slides_by_pattern(const Fields& f, int layer, int depth) {
   return !pattern.empty() && pattern[layer % pattern.size()] == 'L';
 }
 
+// Of the layer that predicts further tokens: as the first one, unless the
+// config has a list for such layers.
+int prediction_window(const Fields& f, int first) {
+  auto types = f.opt("mtp_layer_types", std::vector<std::string>{});
+  if (types.empty()) return first;
+  if (types.front() != "sliding_attention") return 0;
+  auto sizes = f.opt("mtp_sliding_windows", std::vector<int>{});
+  return sizes.empty() ? size_field(f, "sliding_window", 0) : sizes.front();
+}
+
 // Positions only where the window is, unless no layer has one.
 Adjust exaone4_attention(const Fields& f, const Common& c) {
   auto rope = Rope::from(f, c.head_dim, {.theta = 1000000});
@@ -29,6 +39,7 @@ Adjust exaone4_attention(const Fields& f, const Common& c) {
       : std::vector<int>(c.depth, 0);
   bool slides = std::any_of(
       window.begin(), window.end(), [](int size) { return size > 0; });
+  window.push_back(prediction_window(f, window.front()));
   return [=](int i, const Scope& s, AttentionOptions& o) {
     o.window = window[i];
     if (!slides || window[i]) o.rope = rope;
@@ -93,7 +104,9 @@ ModelPtr exaone_moe(const Fields& config, const Scope& w) {
       kinds.push_back(sparse == true ? "sparse" : "dense");
     f = f.with({{"mlp_layer_types", kinds}});
   }
-  auto mlp = [&](int i, const Scope& s) { return sigmoid_experts(f, c, i, s); };
+  auto mlp = [&](int i, const Scope& s) {
+    return i < c.depth ? sigmoid_experts(f, c, i, s) : gated_mlp(s, c.mlp());
+  };
   return plain_decoder(w, c, MlpMaker(mlp), exaone4_attention(f, c));
 }
 
@@ -101,7 +114,8 @@ std::vector<Rule> exaone_moe_rules(const Fields& f, const TensorSource& t) {
   auto rules = sigmoid_expert_rules(f, t);
   rules.push_back(rename(
       "*.mlp.e_score_correction_bias", "*.mlp.gate.e_score_correction_bias"));
-  rules.push_back(drop("mtp.*"));
+  for (auto name : {"mtp.*", "*.mtp.*"})
+    rules.push_back(drop(name));
   return rules;
 }
 

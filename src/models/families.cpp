@@ -14,7 +14,11 @@ std::span<const Family> families() {
       Family{"apertus", apertus},
       Family{"baichuan_m1", baichuan_m1},
       Family{"bailing_hybrid", bailing_hybrid, bailing_linear_rules},
-      Family{"bailing_moe", bailing_moe, bailing_moe_rules},
+      Family{
+          "bailing_moe",
+          bailing_moe,
+          bailing_moe_rules,
+          bailing_moe_prediction},
       Family{"bailing_moe_linear", bailing_moe_linear, bailing_linear_rules},
       Family{"bitnet", bitnet},
       Family{"cohere", cohere},
@@ -34,10 +38,14 @@ std::span<const Family> families() {
           next_layer_prediction},
       Family{"dots1", dots1, sigmoid_expert_rules},
       Family{"ernie4_5", ernie4_5},
-      Family{"ernie4_5_moe", ernie4_5_moe, ernie4_5_moe_rules},
+      Family{
+          "ernie4_5_moe",
+          ernie4_5_moe,
+          ernie4_5_moe_rules,
+          ernie4_5_moe_prediction},
       Family{"exaone", exaone, exaone_rules},
       Family{"exaone4", exaone4},
-      Family{"exaone_moe", exaone_moe, exaone_moe_rules},
+      Family{"exaone_moe", exaone_moe, exaone_moe_rules, qwen3_next_prediction},
       Family{"falcon_h1", falcon_h1, falcon_h1_rules},
       Family{"falcon_mamba", falcon_mamba, conv_rules},
       Family{"gemma", gemma},
@@ -91,12 +99,20 @@ std::span<const Family> families() {
       Family{"lille-130m", lille, lille_rules},
       Family{"llama", llama},
       Family{"llama4_text", llama4, llama4_rules},
-      Family{"longcat_flash", longcat_flash, longcat_flash_rules},
+      Family{
+          "longcat_flash",
+          longcat_flash,
+          longcat_flash_rules,
+          longcat_flash_prediction},
       Family{"mamba", mamba, conv_rules},
       Family{"mamba2", mamba2, conv_rules},
       Family{"mellum", mellum, plain_expert_rules},
       Family{"mimo", mimo, mimo_rules, mimo_prediction},
-      Family{"mimo_v2_flash", mimo_v2_flash, mimo_v2_flash_rules},
+      Family{
+          "mimo_v2_flash",
+          mimo_v2_flash,
+          mimo_v2_flash_rules,
+          mimo_v2_flash_prediction},
       Family{"minicpm", minicpm},
       Family{"minicpm3", minicpm3},
       Family{"minimax", minimax, minimax_rules},
@@ -110,7 +126,7 @@ std::span<const Family> families() {
       Family{"nanochat", nanochat, nanochat_rules},
       Family{"nemotron", nemotron, nemotron_rules},
       Family{"nemotron-nas", nemotron_nas},
-      Family{"nemotron_h", nemotron_h, nemotron_h_rules},
+      Family{"nemotron_h", nemotron_h, nemotron_h_rules, nemotron_h_prediction},
       Family{"olmo", olmo},
       Family{"olmo2", olmo2},
       Family{"olmo3", olmo2},
@@ -146,12 +162,21 @@ std::span<const Family> families() {
       Family{"spark2_5", spark, spark_rules},
       Family{"stablelm", stablelm},
       Family{"starcoder2", starcoder2},
-      Family{"step3p5", step3p5, step3p5_rules},
+      Family{"step3p5", step3p5, step3p5_rules, step3p5_prediction},
       Family{"talkie", talkie, talkie_rules},
       Family{"telechat3", llama},
       Family{"xverse", llama},
       Family{"youtu", youtu},
       Family{"youtu_llm", youtu},
+  };
+  return table;
+}
+
+std::span<const Family> assistants() {
+  static const std::array table = {
+      Family{"gemma4_assistant", gemma4_assistant, gemma4_assistant_rules},
+      Family{
+          "gemma4_unified_assistant", gemma4_assistant, gemma4_assistant_rules},
   };
   return table;
 }
@@ -185,10 +210,20 @@ std::vector<Rule> plain_expert_rules(const Fields& f, const TensorSource&) {
   return rules;
 }
 
-const Family* find_family(std::string_view model_type) {
-  for (const auto& f : families())
+static const Family* find_in(
+    std::span<const Family> table,
+    std::string_view model_type) {
+  for (const auto& f : table)
     if (f.model_type == model_type) return &f;
   return nullptr;
+}
+
+const Family* find_family(std::string_view model_type) {
+  return find_in(families(), model_type);
+}
+
+const Family* find_assistant(std::string_view model_type) {
+  return find_in(assistants(), model_type);
 }
 
 const Wrapper* find_wrapper(std::string_view model_type) {

@@ -37,6 +37,11 @@ std::span<const Family> families();
 // Null when there is none.
 const Family* find_family(std::string_view model_type);
 
+// Those that only guess for another model (Model::caches are what they see of
+// that one's memory).
+std::span<const Family> assistants();
+const Family* find_assistant(std::string_view model_type);
+
 // Text towers of multimodal checkpoints: `model_type` of the wrapper, and the
 // family of a `text_config` that names none.
 struct Wrapper {
@@ -75,6 +80,7 @@ ModelPtr gemma2(const Fields& f, const Scope& w);
 ModelPtr gemma3(const Fields& f, const Scope& w);
 ModelPtr gemma3n(const Fields& f, const Scope& w);
 ModelPtr gemma4(const Fields& f, const Scope& w);
+ModelPtr gemma4_assistant(const Fields& f, const Scope& w);
 ModelPtr gemma4_unified(const Fields& f, const Scope& w);
 ModelPtr glm(const Fields& f, const Scope& w);
 ModelPtr glm4(const Fields& f, const Scope& w);
@@ -152,11 +158,18 @@ ModelPtr step3p5(const Fields& f, const Scope& w);
 ModelPtr talkie(const Fields& f, const Scope& w);
 ModelPtr youtu(const Fields& f, const Scope& w);
 
+PredictionNames bailing_moe_prediction(const Fields& f);
+PredictionNames ernie4_5_moe_prediction(const Fields& f);
+PredictionNames longcat_flash_prediction(const Fields& f);
 PredictionNames mimo_prediction(const Fields& f);
+PredictionNames mimo_v2_flash_prediction(const Fields& f);
+PredictionNames nemotron_h_prediction(const Fields& f);
 // As DeepSeek-V3 has it: the layer behind the last one. Its embedding is the
 // model's.
 PredictionNames next_layer_prediction(const Fields& f);
+// Qwen3-Next and EXAONE-MoE call it `mtp`.
 PredictionNames qwen3_next_prediction(const Fields& f);
+PredictionNames step3p5_prediction(const Fields& f);
 
 std::vector<Rule> bailing_linear_rules(
     const Fields& f,
@@ -223,6 +236,9 @@ std::vector<Rule> qwen_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> spark_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> talkie_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> gemma3n_rules(const Fields& f, const TensorSource& source);
+std::vector<Rule> gemma4_assistant_rules(
+    const Fields& f,
+    const TensorSource& source);
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource& source);
 std::vector<Rule> sparse_attention_rules(
     const Fields& f,

@@ -190,16 +190,13 @@ decltype(Layer::end) layer_end(
   };
 }
 
-} // namespace
-
-ModelPtr gemma4(const Fields& config, const Scope& w) {
-  auto f = defaults(config);
-  auto c = Common::parse(f, true);
-  c.act = activation(f, "hidden_activation", "gelu_pytorch_tanh");
-  auto types = kinds(f, c.depth);
-  auto source = borrowed_from(f, types, layers_sharing_kv(f));
+// `source`: the memory layer that each borrows keys and values from, or -1.
+BlockMaker gemma4_layers(
+    const Fields& f,
+    const Common& c,
+    const std::vector<int>& source) {
   bool doubled = f.opt("use_double_wide_mlp", false);
-  auto block = [&](int i, const Scope& s) {
+  return [=, types = kinds(f, c.depth)](int i, const Scope& s) {
     auto at = s / "self_attn";
     auto a = attention_options(f, c, i, types[i] == full, source[i], at);
     auto l = layer(
@@ -211,16 +208,178 @@ ModelPtr gemma4(const Fields& config, const Scope& w) {
     l.end = layer_end(f, c, i, s);
     return l;
   };
+}
+
+Common gemma4_common(const Fields& f) {
+  auto c = Common::parse(f, true);
+  c.act = activation(f, "hidden_activation", "gelu_pytorch_tanh");
+  return c;
+}
+
+} // namespace
+
+ModelPtr gemma4(const Fields& config, const Scope& w) {
+  auto f = defaults(config);
+  auto c = gemma4_common(f);
+  auto source = borrowed_from(f, kinds(f, c.depth), layers_sharing_kv(f));
   auto o = c.decoder(w);
   o.embed_scale = std::sqrt(static_cast<float>(c.hidden));
   o.softcap = cap_field(f, "final_logit_softcapping", 0);
   if (per_layer_width(f) > 0) o.side = PerLayerInputs(f, c, w);
-  return decoder(w, std::move(o), block);
+  return decoder(w, std::move(o), gemma4_layers(f, c, source));
 }
 
 // Without a vision tower, and never with inputs for every layer.
 ModelPtr gemma4_unified(const Fields& f, const Scope& w) {
   return gemma4(with_defaults(f, {{"hidden_size_per_layer_input", 0}}), w);
+}
+
+namespace {
+
+// A head that gives logits of their own only to the tokens of the clusters that
+// fit best; the others get less than the least of them.
+class ClusteredHead {
+ public:
+  ClusteredHead(const Fields& f, const Common& c, const Scope& s, Linear head)
+      : head_(std::move(head)),
+        clusters_(f.range("num_centroids", 2048, 1, c.vocab)),
+        best_(f.range("centroid_intermediate_top_k", 32, 1, clusters_)),
+        choose_(s.linear("centroids", c.hidden, clusters_)),
+        tokens_(mx::zeros({1}, mx::int32)) {
+    if (c.vocab % clusters_ != 0)
+      fail(
+          ErrorKind::config,
+          f.where("num_centroids"),
+          "expected a divisor of the vocabulary of {} tokens, found {}",
+          c.vocab,
+          clusters_);
+    // Ids are small enough for float32.
+    auto order = s.param("token_ordering", {c.vocab}, mx::float32);
+    auto ids = mx::clip(*order, mx::array(0.f), mx::array(float(c.vocab - 1)));
+    tokens_ = mx::reshape(
+        mx::astype(ids, mx::int32), {clusters_, c.vocab / clusters_});
+  }
+
+  mx::array operator()(const mx::array& h) const { // [1, N, hidden]
+    int n = h.shape(1), each = tokens_.shape(1), vocab = tokens_.size();
+    auto fit = mx::reshape(choose_(h), {n, clusters_});
+    auto order = mx::argpartition(mx::negative(fit), best_ - 1, -1);
+    auto chosen = mx::slice(order, {0, 0}, {n, best_});
+    auto ids = mx::reshape(mx::take(tokens_, chosen, 0), {n, best_ * each});
+    auto rows = mx::reshape(
+        head_.kernel().rows(mx::reshape(ids, {1, -1}), mx::float32),
+        {n, best_ * each, h.shape(2)});
+    auto x = mx::reshape(mx::astype(h, mx::float32), {n, 1, h.shape(2)});
+    auto logits = mx::squeeze(mx::matmul(x, mx::swapaxes(rows, -1, -2)), 1);
+    auto least = mx::min(logits, -1, true) - mx::array(1.f);
+    return mx::put_along_axis(
+        mx::broadcast_to(least, {n, vocab}), ids, logits, -1);
+  }
+
+ private:
+  Linear head_;
+  int clusters_, best_;
+  Linear choose_;
+  mx::array tokens_; // [clusters, tokens of each]
+};
+
+// Guesses for a Gemma 4 whose keys and values it attends to: Input::embeddings
+// are that one's of the token, Input::hidden what it made of the token before.
+// Its own hidden states are what its next guess gets instead of those, and
+// behind them what the head gets.
+class Assistant : public Model {
+ public:
+  Assistant(
+      const Fields& outer,
+      const Fields& f,
+      const Common& c,
+      const Scope& w)
+      : vocab_(c.vocab),
+        width_(size_field(outer, "backbone_hidden_size", 1536)),
+        hidden_(c.hidden),
+        in_(w.linear("pre_projection", 2 * width_, c.hidden)),
+        out_(w.linear("post_projection", c.hidden, width_)),
+        stack_(layers(f, c, w / "model.layers")),
+        norm_(rms_norm(w, "model.norm", c.hidden, c.eps)),
+        head_(
+            outer.opt("tie_word_embeddings", true)
+                ? w.embedding("model.embed_tokens", c.vocab, c.hidden)
+                : w.linear("lm_head", c.hidden, c.vocab)) {
+    if (outer.opt("use_ordered_embeddings", false))
+      clustered_.emplace(outer, c, w / "masked_embedding", head_);
+    for (int i = 0; i < c.depth; ++i)
+      seen_.push_back(seen(f, c, i));
+  }
+
+  mx::array hidden(
+      const Input& input,
+      const Step& step,
+      Memory& memory,
+      const std::vector<int>& rows) const override {
+    MLXLM_CHECK(
+        input.hidden && input.embeddings, "an assistant without its model");
+    int n = input.hidden->shape(1);
+    auto state = mx::slice(*input.hidden, {0, 0, 0}, {1, n, width_});
+    auto x = in_(mx::concatenate({*input.embeddings, state}, -1));
+    auto h = stack_(x, step, memory, rows, norm_);
+    return mx::concatenate({out_(h), h}, -1);
+  }
+  mx::array head(const mx::array& hidden) const override {
+    int n = hidden.shape(1);
+    auto h = mx::slice(hidden, {0, 0, width_}, {1, n, width_ + hidden_});
+    if (clustered_) return (*clustered_)(h);
+    return mx::astype(mx::reshape(head_(h), {n, vocab_}), mx::float32);
+  }
+  std::vector<CacheSpec> caches() const override {
+    return seen_;
+  }
+  int vocab() const override {
+    return vocab_;
+  }
+
+ private:
+  static std::vector<Layer> layers(
+      const Fields& f,
+      const Common& c,
+      const Scope& s) {
+    auto make = gemma4_layers(f, c, std::vector<int>(c.depth, 0));
+    std::vector<Layer> out;
+    for (int i = 0; i < c.depth; ++i)
+      out.push_back(make(i, s / i));
+    return out;
+  }
+  static CacheSpec seen(const Fields& f, const Common& c, int i) {
+    auto o = c.attention();
+    bool global = kinds(f, c.depth)[i] == full;
+    set_heads(f, i, global, o);
+    if (global) return FullKv{o.kv_heads, o.head_dim};
+    return SlidingKv{
+        o.kv_heads, o.head_dim, f.range("sliding_window", 1, 1 << 24)};
+  }
+
+  int vocab_, width_, hidden_; // width of the model that it assists
+  Linear in_, out_;
+  Stack stack_;
+  Norm norm_;
+  Linear head_;
+  std::optional<ClusteredHead> clustered_;
+  std::vector<CacheSpec> seen_;
+};
+
+} // namespace
+
+ModelPtr gemma4_assistant(const Fields& outer, const Scope& w) {
+  auto f = defaults(
+      outer.sub("text_config").with({{"hidden_size_per_layer_input", 0}}));
+  return std::make_unique<Assistant>(outer, f, gemma4_common(f), w);
+}
+
+// Keys and values are the model's.
+std::vector<Rule> gemma4_assistant_rules(const Fields&, const TensorSource&) {
+  std::vector<Rule> rules;
+  for (auto name : {"k_proj", "v_proj", "k_norm", "v_norm"})
+    rules.push_back(drop(fmt::format("*.self_attn.{}.*", name)));
+  return rules;
 }
 
 std::vector<Rule> gemma4_rules(const Fields& f, const TensorSource&) {

@@ -118,14 +118,10 @@ void flatten(
 }
 
 DecoderOptions backbone_decoder(const Scope& w, const Common& c) {
-  DecoderOptions o;
+  auto o = c.frame();
   o.embed = "backbone.embeddings";
   o.layers = "backbone.layers";
   o.norm = rms_norm(w, "backbone.norm_f", c.hidden, c.eps);
-  o.hidden = c.hidden;
-  o.vocab = c.vocab;
-  o.depth = c.depth;
-  o.tied = c.tied;
   return o;
 }
 

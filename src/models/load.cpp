@@ -40,6 +40,8 @@ Target target(const Fields& config) {
   auto type = config.req<std::string>("model_type");
   if (const auto* family = models::find_family(type))
     return {family, config, false};
+  if (const auto* assistant = models::find_assistant(type))
+    return {assistant, config, false};
   const auto* wrapper = models::find_wrapper(type);
   if (!wrapper) unknown(config, type);
   // Files of a text tower alone may keep the wrapper's name.
@@ -247,7 +249,26 @@ LoadedModel load_model(const std::string& path, const ModelOptions& options) {
       .stored_type = stored,
       .quantization = summary,
       .max_positions = context_length(t.config),
-      .eos_tokens = std::move(ends)};
+      .eos_tokens = std::move(ends),
+      .assistant = models::find_assistant(t.family->model_type) != nullptr};
+}
+
+bool predicts(const Checkpoint& checkpoint) {
+  auto type = checkpoint.config.opt("model_type", "");
+  if (!models::find_family(type) && !models::find_wrapper(type)) return false;
+  auto t = target(checkpoint.config);
+  if (!t.family->prediction) return false;
+  auto rules = rules_of(t, checkpoint, true);
+  auto renamed = [&](std::string name) {
+    for (const auto& rule : rules)
+      if (const auto* r = std::get_if<rewrite::Rename>(&rule))
+        if (auto other = substitute(name, r->from, r->to)) name = *other;
+    return name;
+  };
+  auto names = checkpoint.tensors->names();
+  return std::any_of(names.begin(), names.end(), [&](const auto& name) {
+    return renamed(name) == "prediction.token_norm.weight";
+  });
 }
 
 std::vector<CacheSpec> remembered(const Checkpoint& checkpoint) {

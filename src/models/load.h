@@ -38,7 +38,8 @@ struct LoadedModel {
   std::string quantization; // "affine 4 bit, group 64", "Q4_1", "" when none
   int max_positions = 0; // longest context the model was made for; 0: unknown
   std::vector<int> eos_tokens; // generation_config.json, else config.json
-  std::vector<std::string> unknown_fields = {};
+  // Only guesses for another model, whose memory it sees (Model::caches).
+  bool assistant = false;
 };
 
 // `path`: a folder with config.json and *.safetensors, or one .gguf file. Call
@@ -51,6 +52,9 @@ LoadedModel load_model(
 // What the model of a checkpoint remembers, a spec a layer, from config and
 // headers alone: whether they fit together. Throws as load_model does.
 std::vector<CacheSpec> remembered(const Checkpoint& checkpoint);
+
+// Whether it carries what ModelOptions::prediction loads.
+bool predicts(const Checkpoint& checkpoint);
 
 // What a checkpoint holds as the model it is for asks for it; no weight is
 // read.

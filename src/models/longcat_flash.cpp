@@ -92,7 +92,10 @@ ModelPtr longcat_flash(const Fields& config, const Scope& w) {
   auto norm = [&](const Scope& s, const char* name, int i) {
     return rms_norm(s / name, std::to_string(i), c.hidden, c.eps);
   };
-  auto block = [&](int, const Scope& s) {
+  auto block = [&](int i, const Scope& s) {
+    if (i == c.depth) // what predicts further tokens
+      return pre_norm_layer(
+          s, c, mla(s / "self_attn", a), gated_mlp(s / "mlp", c.mlp()));
     auto at = [&](const char* name, int i) { return s / name / i; };
     return layer(
         Sublayer{norm(s, "input_layernorm", 0), mla(at("self_attn", 0), a)},
@@ -109,6 +112,18 @@ ModelPtr longcat_flash(const Fields& config, const Scope& w) {
             gated_mlp(at("mlps", 1), c.mlp())});
   };
   return decoder(w, c.decoder(w), block);
+}
+
+PredictionNames longcat_flash_prediction(const Fields&) {
+  auto out = prediction_names(
+      "model.mtp.layers.0",
+      {{"enorm.m", "token_norm"},
+       {"hnorm.m", "hidden_norm"},
+       {"eh_proj", "proj"},
+       {"transformer_layer.mlp", "block.mlp"}});
+  out.rules.insert(
+      out.rules.begin(), rename("model.mtp.norm.*", "prediction.norm.*"));
+  return out;
 }
 
 std::vector<Rule> longcat_flash_rules(const Fields&, const TensorSource&) {

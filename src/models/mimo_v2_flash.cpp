@@ -89,10 +89,13 @@ ModelPtr mimo_v2_flash(const Fields& config, const Scope& w) {
   int window = window_of(f);
   float scale = f.opt("attention_value_scale", 1.0f);
   auto bias = bias_if(f.opt("attention_bias", false));
-  auto mlp = [&](int i, const Scope& s) { return sigmoid_experts(f, c, i, s); };
+  auto mlp = [&](int i, const Scope& s) {
+    return i < c.depth ? sigmoid_experts(f, c, i, s) : gated_mlp(s, c.mlp());
+  };
   return plain_decoder(
       w, c, MlpMaker(mlp), [&](int i, const Scope&, AttentionOptions& o) {
-        bool slides = kinds[i] == "sliding_attention";
+        // What predicts further tokens lies behind the list, and slides.
+        bool slides = i == c.depth || kinds[i] == "sliding_attention";
         const auto& h = slides ? sliding : full;
         o.heads = h.heads;
         o.kv_heads = h.kv_heads;
@@ -107,6 +110,16 @@ ModelPtr mimo_v2_flash(const Fields& config, const Scope& w) {
             return v * mx::array(scale, v.dtype());
           };
       });
+}
+
+PredictionNames mimo_v2_flash_prediction(const Fields&) {
+  return prediction_names(
+      "model.mtp.layers.0",
+      {{"enorm", "token_norm"},
+       {"hnorm", "hidden_norm"},
+       {"eh_proj", "proj"},
+       {"final_layernorm", "norm"},
+       {"pre_mlp_layernorm", "block.post_attention_layernorm"}});
 }
 
 std::vector<Rule> mimo_v2_flash_rules(

@@ -13,10 +13,10 @@ namespace mlxlm::models {
 
 namespace {
 
-// The pattern string of published configs, or the list of transformers 5.
-std::string pattern(const Fields& f) {
-  constexpr auto key = "layers_block_type";
-  if (!f.has(key)) return f.req<std::string>("hybrid_override_pattern");
+// The pattern string of published configs, or the list of transformers 5 under
+// `key`.
+std::string pattern(const Fields& f, const char* string, const char* key) {
+  if (!f.has(key)) return f.req<std::string>(string);
   std::string out;
   for (const auto& kind : f.req<std::vector<std::string>>(key)) {
     if (kind == "mamba")
@@ -35,6 +35,16 @@ std::string pattern(const Fields& f) {
           printable(kind));
   }
   return out;
+}
+
+std::string pattern(const Fields& f) {
+  return pattern(f, "hybrid_override_pattern", "layers_block_type");
+}
+
+// Of the layer that predicts further tokens, which has several mixers.
+std::string prediction_pattern(const Fields& f) {
+  constexpr auto key = "mtp_hybrid_override_pattern";
+  return pattern(with_defaults(f, {{key, "*E"}}), key, "mtp_layers_block_type");
 }
 
 constexpr Mamba2Keys mamba_keys = {
@@ -144,9 +154,27 @@ ModelPtr nemotron_h(const Fields& f, const Scope& w) {
         printable({&kind, 1}));
   };
   auto block = [&](int i, const Scope& s) {
-    return mixer_layer(s, c, mixer(kinds[i], s / "mixer"));
+    if (i < c.depth) return mixer_layer(s, c, mixer(kinds[i], s / "mixer"));
+    Layer all;
+    int at = 0;
+    for (char kind : prediction_pattern(f)) {
+      auto part = s / at++;
+      auto one = mixer_layer(part, c, mixer(kind, part / "mixer"));
+      all.parts.push_back(std::move(one.parts.front()));
+    }
+    return all;
   };
   return decoder(w, backbone_decoder(w, c), block);
+}
+
+PredictionNames nemotron_h_prediction(const Fields& f) {
+  return prediction_names(
+      "mtp.layers",
+      {{"0.enorm", "token_norm"},
+       {"0.hnorm", "hidden_norm"},
+       {"0.eh_proj", "proj"},
+       {fmt::format("{}.final_layernorm", prediction_pattern(f).size() - 1),
+        "norm"}});
 }
 
 std::vector<Rule> nemotron_h_rules(const Fields&, const TensorSource&) {

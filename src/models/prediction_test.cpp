@@ -175,6 +175,7 @@ TEST_P(PredictionLoading, OnlyWhenAskedFor) {
   EXPECT_EQ(without.model->prediction(), nullptr);
   for (const auto& entry : without.parameters->entries())
     EXPECT_FALSE(entry.path.starts_with("prediction")) << entry.path;
+  EXPECT_TRUE(predicts(open_checkpoint(folder.path())));
   auto with = load_model(folder.path(), {.prediction = true});
   ASSERT_NE(with.model->prediction(), nullptr);
   EXPECT_EQ(with.model->prediction()->vocab(), with.model->vocab());
@@ -191,6 +192,7 @@ TEST_P(PredictionLoading, SaysWhatIsMissing) {
       none.path(), family, config, [](const std::string& name) {
         return name.starts_with("prediction.");
       });
+  EXPECT_FALSE(predicts(open_checkpoint(none.path())));
   EXPECT_THAT(
       error_of([&] { load_model(none.path(), {.prediction = true}); }),
       HasSubstr(first + ": expected tensors that predict further tokens"));

@@ -131,13 +131,23 @@ MoeOptions experts(const Fields& f, const Common& c, int i) {
 
 } // namespace
 
+static int prediction_window(const Fields& config, int window) {
+  auto depth =
+      static_cast<std::size_t>(size_field(config, "num_hidden_layers"));
+  auto types = config.opt("layer_types", std::vector<std::string>{});
+  bool slides = types.empty() ? depth % 2 == 0
+      : types.size() > depth  ? types[depth] == "sliding_attention"
+                              : false;
+  return slides ? window : 0;
+}
+
 ModelPtr step3p5(const Fields& config, const Scope& w) {
   auto f = step_names(config);
   auto c = Common::parse(f);
-  auto window =
-      windows(with_defaults(f, {{"sliding_window", 512}}), c.depth, [](int i) {
-        return i % 2 == 0;
-      });
+  auto sliding = with_defaults(f, {{"sliding_window", 512}});
+  auto window = windows(sliding, c.depth, [](int i) { return i % 2 == 0; });
+  window.push_back(
+      prediction_window(config, size_field(sliding, "sliding_window")));
   auto other = f.sub("attention_other_setting");
   bool gated = f.opt("use_head_wise_attn_gate", true);
   auto sparse = expert_layers(f, c.depth);
@@ -164,6 +174,17 @@ ModelPtr step3p5(const Fields& config, const Scope& w) {
               s.linear("g_proj", c.hidden, o.heads),
               [](const mx::array& g) { return mx::sigmoid(g); });
       });
+}
+
+PredictionNames step3p5_prediction(const Fields& f) {
+  auto out = next_layer_prediction(f);
+  auto at = out.first.substr(0, out.first.find("enorm"));
+  auto& rules = out.rules;
+  rules.insert(
+      rules.begin(),
+      {rename(at + "transformer.*", at + "*"),
+       rename(at + "shared_head.output.*", at + "shared_head.head.*")});
+  return out;
 }
 
 // Published files keep a layer's experts beside its MLP, and norm weights less

@@ -176,6 +176,9 @@ class Decoder : public Model {
   mx::array head(const mx::array& hidden) const override {
     return logits(hidden, hidden.shape(1), head_);
   }
+  mx::array embed(const Input& input) const override {
+    return embeddings(input);
+  }
   const Model* prediction() const override {
     return prediction_.get();
   }
@@ -183,6 +186,7 @@ class Decoder : public Model {
     PredictionFrame frame{
         .hidden = options_.hidden,
         .vocab = options_.vocab,
+        .norm = options_.norm,
         .embed = [this](const Input& input) { return embeddings(input); },
         .head =
             [this](const mx::array& h, const Linear* own) {

@@ -16,6 +16,7 @@ namespace mlxlm {
 struct PredictionOptions {
   float eps = 1e-6f; // of its norms
   bool hidden_first = false; // in what the projection gets
+  bool own_norm = true; // the last one; else the model's
 };
 
 struct DecoderOptions {

@@ -34,7 +34,7 @@ class Model {
       const Input& input,
       const Step& step,
       Memory& memory,
-      const std::vector<int>& rows) const = 0;
+      const std::vector<int>& rows) const;
   // The same in two steps: last hidden states [1, rows.size(), hidden] as the
   // head gets them, and logits of such. Error(internal) where a model does not
   // show what lies between.
@@ -44,6 +44,8 @@ class Model {
       Memory& memory,
       const std::vector<int>& rows) const;
   virtual mx::array head(const mx::array& hidden) const;
+  // The tokens as the first layer gets them, [1, N, hidden].
+  virtual mx::array embed(const Input& input) const;
   // What was trained to say the token after the next one (multi-token
   // prediction), where it was loaded; else null. It lives as long as the model
   // and has a memory of its own.

@@ -22,7 +22,9 @@ class Prediction : public Model {
         hidden_norm_(rms_norm(s, "hidden_norm", frame_.hidden, o.eps)),
         proj_(s.linear("proj", 2 * frame_.hidden, frame_.hidden)),
         stack_(std::move(block)),
-        norm_(rms_norm(s, "norm", frame_.hidden, o.eps)) {
+        norm_(
+            o.own_norm ? rms_norm(s, "norm", frame_.hidden, o.eps)
+                       : frame_.norm) {
     if (s.has("head")) head_ = s.linear("head", frame_.hidden, frame_.vocab);
   }
 
@@ -40,13 +42,6 @@ class Prediction : public Model {
   }
   mx::array head(const mx::array& hidden) const override {
     return frame_.head(hidden, head_ ? &*head_ : nullptr);
-  }
-  mx::array operator()(
-      const Input& input,
-      const Step& step,
-      Memory& memory,
-      const std::vector<int>& rows) const override {
-    return head(hidden(input, step, memory, rows));
   }
   std::vector<CacheSpec> caches() const override {
     return stack_.caches();

@@ -6,8 +6,8 @@
 //   x = proj(token_norm(embedding(next token)) + hidden_norm(hidden));  // ends
 //   hidden = norm(layer(x));  logits = head(hidden)       // on end, not summed
 //
-// Tensors: `token_norm`, `hidden_norm`, `proj`, `block.*`, `norm` and, where it
-// does not share the model's, `head`.
+// Tensors: `token_norm`, `hidden_norm`, `proj`, `block.*` and, where it does
+// not share the model's, `norm` and `head`.
 #pragma once
 
 #include <functional>
@@ -19,6 +19,7 @@ namespace mlxlm {
 // What it shares with the model.
 struct PredictionFrame {
   int hidden = 0, vocab = 0;
+  Norm norm = {}; // behind the last layer
   std::function<mx::array(const Input& input)> embed; // [1, N, hidden]
   // Logits of hidden states [1, N, hidden]; `own`: the module's head.
   std::function<mx::array(const mx::array& h, const Linear* own)> head;

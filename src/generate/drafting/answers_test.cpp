@@ -2,145 +2,89 @@
 // are wrong leave no trace in pages, windows and recurrent states.
 #include <gtest/gtest.h>
 
-#include "generate/drafting/draft_model.h"
-#include "generate/drafting/prediction_drafter.h"
-#include "generate/model_runner.h"
-#include "models/checkpoint_testing.h"
-#include "models/families.h"
+#include "cache/storage.h"
+#include "generate/drafting/answers_testing.h"
+#include "mlxlm/model.h"
 #include "models/load.h"
-#include "models/testing.h"
-#include "weights/loader.h"
+#include "text/testing.h"
 
 namespace mlxlm {
 namespace {
 
-// Where the family has it, with what predicts further tokens.
-std::shared_ptr<const Model> random_model(
-    const models::Family& family,
-    std::uint64_t seed) {
-  RandomWeights weights{.seed = seed};
-  if (family.prediction) weights.present = testing::with_prediction;
-  auto loader = Loader::random(std::move(weights), {});
-  return family.build(testing::config_of(family.model_type), loader->root());
-}
-
-// Drives a runner as the engine does where tokens are drafted: a pass is read
-// before the next is started.
-class Answers {
- public:
-  Answers(
-      const models::Family& family,
-      bool draft_model,
-      std::uint64_t draft_seed = 8)
-      : Answers(random_model(family, 7)) {
-    if (!draft_model) return;
-    auto small = random_model(family, draft_seed);
-    auto memory = make_memory(small->caches(), options());
-    runner_.use_draft_model(std::make_unique<DraftModel>(
-        small,
-        std::move(memory),
-        DraftModelOptions{.vocab = model_->vocab(), .cost = 0}));
-  }
-
-  explicit Answers(std::shared_ptr<const Model> model)
-      : model_(std::move(model)),
-        runner_(model_, make_memory(model_->caches(), options())) {
-    const auto* module = model_->prediction();
-    if (!module) return;
-    runner_.use_prediction(std::make_unique<PredictionDrafter>(
-        std::shared_ptr<const Model>(model_, module),
-        make_memory(module->caches(), options()),
-        PredictionDrafterOptions{.step_tokens = 3, .cost = 0}));
-  }
-
-  void join(
-      std::uint64_t id,
-      std::vector<int> prompt,
-      DraftParameters draft,
-      const SamplingParameters& sampling = {.temperature = 0}) {
-    auto request = std::make_shared<Request>();
-    request->prompt = std::move(prompt);
-    request->sampling = sampling;
-    request->seed = id;
-    request->max_tokens = 24;
-    request->draft = draft;
-    request->logprobs = true;
-    cached = runner_.open(id, request);
-    int left = static_cast<int>(request->prompt.size()) - cached;
-    // In two chunks, the second of which draws.
-    if (left > 1) step({{id, left / 2, false, false}});
-    joining_.push_back({id, left - left / 2, false, true});
-  }
-  // Until all have 24 tokens.
-  void finish() {
-    while (!running_.empty() || !joining_.empty()) {
-      auto pieces = std::move(joining_);
-      joining_.clear();
-      for (auto id : running_)
-        pieces.push_back({id, 1, true, true});
-      for (const auto& piece : pieces)
-        if (!piece.decode) running_.push_back(piece.id);
-      step(pieces);
-      std::erase_if(running_, [&](std::uint64_t id) {
-        if (tokens[id].size() < 24) return false;
-        runner_.close(id);
-        return true;
-      });
-    }
-  }
-
-  std::map<std::uint64_t, std::vector<int>> tokens;
-  int guessed = 0, taken = 0, passes = 0;
-  int cached = 0; // of the last that joined
-
- private:
-  // Windows are shorter than what is drafted, and pages shorter still.
-  static MemoryOptions options() {
-    return {.dtype = mx::float32, .page_tokens = 2};
-  }
-  void step(const std::vector<Piece>& pieces) {
-    ++passes;
-    runner_.start(pieces);
-    for (const auto& drawn : runner_.finish()) {
-      ASSERT_EQ(drawn.error, "");
-      tokens[drawn.id].push_back(drawn.token);
-      guessed += drawn.guessed;
-      taken += drawn.taken;
-    }
-  }
-
-  std::shared_ptr<const Model> model_;
-  ModelRunner runner_;
-  std::vector<std::uint64_t> running_;
-  std::vector<Piece> joining_;
-};
-
-constexpr DraftParameters none{.kind = DraftKind::none};
-constexpr DraftParameters lookup{
-    .kind = DraftKind::prompt_lookup,
-    .num_tokens = 6};
-constexpr DraftParameters by_itself{.kind = DraftKind::mtp, .num_tokens = 4};
-constexpr DraftParameters by_model{.kind = DraftKind::model, .num_tokens = 4};
-
-const std::vector<int> prompts[] = {
-    {3, 14, 15, 9, 26, 3, 14, 15, 9, 26, 3, 14},
-    {5, 35, 8, 5, 35, 8, 5},
-    {1, 2, 3, 4, 5, 6, 7, 8, 9}};
+using testing::Answers;
+using testing::by_itself;
+using testing::by_model;
+using testing::lookup;
+using testing::none;
+using testing::plain_memory;
+using testing::prompts;
 
 class Family : public ::testing::TestWithParam<models::Family> {};
 
-// Three sequences together, each drafted in its own way.
-TEST_P(Family, GreedyAnswersStayTheSame) {
-  Answers plain(GetParam(), false), drafted(GetParam(), true);
+// Three sequences together, each drafted in its own way; the first two under
+// the constraint.
+void expect_the_same(
+    const models::Family& family,
+    const MemoryOptions& memory,
+    const std::shared_ptr<const Constraint>& constraint = nullptr) {
+  Answers plain(family, false, 8, memory), drafted(family, true, 8, memory);
   const DraftParameters kinds[] = {lookup, by_model, none};
   for (std::uint64_t i = 0; i < 3; ++i) {
-    plain.join(i, prompts[i], none);
-    drafted.join(i, prompts[i], kinds[i]);
+    auto bound = i < 2 ? constraint : nullptr;
+    plain.join(i, prompts[i], none, {.temperature = 0}, bound);
+    drafted.join(i, prompts[i], kinds[i], {.temperature = 0}, bound);
   }
   plain.finish();
   drafted.finish();
   EXPECT_GT(drafted.guessed, 0);
   EXPECT_EQ(plain.tokens, drafted.tokens);
+}
+
+TEST_P(Family, GreedyAnswersStayTheSame) {
+  expect_the_same(GetParam(), plain_memory);
+}
+
+TEST_P(Family, GreedyAnswersStayTheSameFromPackedMemory) {
+  for (const char* scheme : {"affine8", "turbo4v3"}) {
+    SCOPED_TRACE(scheme);
+    auto memory = plain_memory;
+    memory.storage = kv_storage(scheme, 32);
+    memory.storage.start = 6; // packed while it is answered
+    expect_the_same(GetParam(), memory);
+  }
+}
+
+// Layers without a window have one too, with first tokens kept.
+TEST_P(Family, GreedyAnswersStayTheSameWithinAWindow) {
+  auto memory = plain_memory;
+  memory.max_tokens = 9;
+  memory.keep_tokens = 2;
+  for (bool arrays : {false, true}) { // as GPUs keep them
+    memory.arrays = arrays;
+    expect_the_same(GetParam(), memory);
+  }
+}
+
+// A token is one of the first 64 bytes. Some are forced, others chosen.
+std::shared_ptr<const Constraint> digits() {
+  static const auto bytes = [] {
+    static text::SmallVocabulary small;
+    small.gguf.tokens.resize(64);
+    small.gguf.token_type.assign(64, 1);
+    small.gguf.token_type[0] = 3;
+    small.gguf.merges.clear();
+    small.gguf.ids = {{"eos", 0}};
+    return tokenizer_from_gguf(small.gguf, "bytes");
+  }();
+  static const auto vocabulary =
+      std::make_shared<GrammarVocabulary>(*bytes, 64, std::set<int>{0});
+  return std::make_shared<Constraint>(ConstraintOptions{
+      .grammar = Grammar(
+          vocabulary, {GrammarKind::regex, "([0-9]{1,3}: ([0-4]|<5>),)*"})});
+}
+
+TEST_P(Family, GreedyAnswersStayTheSameUnderAGrammar) {
+  expect_the_same(GetParam(), plain_memory, digits());
 }
 
 // The draft model is the model: all its guesses are taken.
@@ -250,6 +194,7 @@ TEST(Prediction, GoodGuessesSavePasses) {
   EXPECT_GT(drafted.guessed, 0);
   EXPECT_EQ(drafted.taken, drafted.guessed);
   EXPECT_LT(drafted.passes, plain.passes / 2);
+  EXPECT_TRUE(inspect(folder.path()).capabilities.mtp);
 }
 
 // By chance: as many are taken as are drawn from the same distribution.

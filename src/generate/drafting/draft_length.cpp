@@ -7,7 +7,8 @@ namespace mlxlm {
 namespace {
 
 // A few lengths only, so that passes of the same size come again (recordings).
-constexpr int lengths[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
+// The long ones are a row less than what kernels take at a time.
+constexpr int lengths[] = {1, 2, 3, 4, 5, 7, 11, 15, 23, 31};
 constexpr double fading = 0.9; // of what was learned, a guess
 constexpr int longest_pause = 64;
 
@@ -25,6 +26,8 @@ int DraftLength::best() const {
       tokens += power *= a;
     double more = costs_.again ? 1 - power : 0;
     double cost = 1 + k * (costs_.guess + costs_.row) + more;
+    if (costs_.cheap_rows > 0 && k >= costs_.cheap_rows)
+      cost += costs_.many_rows;
     double gain = (tokens + more) / cost;
     if (gain > best) {
       best = gain;

@@ -7,6 +7,9 @@ namespace mlxlm {
 struct DraftCosts {
   double guess = 0; // the drafter's work for a token
   double row = 0; // a row more in the pass that verifies
+  // What more than so many rows cost besides; 0 rows: nothing.
+  int cheap_rows = 0;
+  double many_rows = 0;
   // What led to a wrong guess has to be read again, in a pass without guesses.
   bool again = false;
 };

@@ -13,7 +13,12 @@ namespace {
 // Adds the next pass of one sequence, which begins at row `first`.
 void join(PassPlan& plan, Guessing& g, int first, bool later, int vocab) {
   int count = later ? 1 : static_cast<int>(g.unread.size());
-  plan.segments.push_back({g.memory, first, count, g.memory->length()});
+  plan.segments.push_back(
+      {.sequence = g.memory,
+       .first = first,
+       .count = count,
+       .offset = g.memory->length(),
+       .looks = g.looks});
   if (later) {
     plan.tokens.rows.push_back(g.row);
   } else {
@@ -48,7 +53,7 @@ Running start(
   for (auto* g : list) {
     int count = before ? 1 : static_cast<int>(g->unread.size());
     try {
-      g->memory->begin(count);
+      if (!g->looks) g->memory->begin(count);
     } catch (const Error&) {
       continue;
     }
@@ -71,10 +76,11 @@ Running start(
     running = forward.start(std::move(plan));
   } catch (...) {
     for (auto* g : list)
-      g->memory->rollback();
+      if (!g->looks) g->memory->rollback();
     throw;
   }
   for (auto* g : list) {
+    if (g->looks) continue;
     g->memory->commit(before ? 1 : static_cast<int>(g->unread.size()));
     // Where recurrent layers come back to when guesses are wrong.
     if (!before) g->memory->mark();

@@ -21,6 +21,8 @@ struct Guessing {
   // passes that is what it made of the token before.
   std::vector<int> unread;
   std::optional<mx::array> hidden = {};
+  // `memory` is the model's: what is guessed is not stored in it.
+  bool looks = false;
 
   // Left behind: what each pass drew. `unread` and all of these but the last
   // have been read. Empty: there was no room.

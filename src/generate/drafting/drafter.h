@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "cache/memory.h"
 #include "generate/sampling/sampler.h"
 
 namespace mlxlm {
@@ -41,6 +42,7 @@ struct DraftTask {
   // The sequence's own, to be copied: history and position are those of the
   // first guess.
   const Sampler* sampler;
+  SequenceMemory* memory; // the model's, which has read all but the last token
   bool chances; // fill in Draft::from
   Draft draft = {}; // the answer: `most` guesses or fewer
 };

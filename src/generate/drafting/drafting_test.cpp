@@ -63,6 +63,17 @@ TEST(DraftLength, FollowsWhatWasTaken) {
   EXPECT_GE(bad.next(), 6);
 }
 
+TEST(DraftLength, StaysBelowWhereRowsGetDear) {
+  DraftLength plain(16, {.row = 0.15}),
+      dear(16, {.row = 0.15, .cheap_rows = 8, .many_rows = 1.7});
+  for (int i = 0; i < 30; ++i) {
+    plain.learn(7, 7);
+    dear.learn(7, 7);
+  }
+  EXPECT_EQ(plain.next(), 16);
+  EXPECT_EQ(dear.next(), 7);
+}
+
 TEST(DraftLength, DearGuessesAreFewer) {
   DraftLength cheap(16, {.row = 0.1}), dear(16, {.guess = 0.4, .row = 0.1});
   for (int i = 0; i < 30; ++i) {

@@ -31,24 +31,44 @@ std::shared_ptr<LoadedDraft> load_draft(
     std::size_t max_bytes) {
   auto loaded = load_model(path, options);
   auto specs = loaded.model->caches();
+  if (loaded.assistant) specs.clear(); // the model's
   auto memory = make_memory(specs, {.dtype = kv.dtype, .max_bytes = max_bytes});
   auto bytes = loaded.parameters->bytes();
   return std::make_shared<LoadedDraft>(LoadedDraft{
       std::move(loaded), std::move(memory), Footprint(specs, kv), bytes});
 }
 
+namespace {
+
+double share(std::size_t part, std::size_t whole) {
+  return double(part) / double(std::max<std::size_t>(whole, 1));
+}
+
+} // namespace
+
 std::unique_ptr<Drafter> make_draft_model(
     std::shared_ptr<LoadedDraft> draft,
     const Model& model,
     std::size_t model_bytes,
     int step_tokens) {
-  double ratio = double(draft->weight_bytes) /
-      double(std::max<std::size_t>(model_bytes, 1));
+  double ratio = share(draft->weight_bytes, model_bytes);
   return std::make_unique<DraftModel>(
       std::shared_ptr<const Model>(draft, draft->loaded.model.get()),
       std::shared_ptr<Memory>(draft, draft->memory.get()),
       DraftModelOptions{
           .vocab = model.vocab(), .step_tokens = step_tokens, .cost = ratio});
+}
+
+std::unique_ptr<Drafter> make_assistant(
+    std::shared_ptr<LoadedDraft> draft,
+    std::shared_ptr<const Model> model,
+    std::shared_ptr<Memory> memory,
+    std::size_t model_bytes) {
+  return std::make_unique<AssistantDrafter>(
+      std::shared_ptr<const Model>(draft, draft->loaded.model.get()),
+      std::move(model),
+      std::move(memory),
+      AssistantOptions{.cost = share(draft->weight_bytes, model_bytes)});
 }
 
 std::shared_ptr<LoadedPrediction> open_prediction(
@@ -75,7 +95,7 @@ std::unique_ptr<Drafter> make_prediction_drafter(
     // The head is read for a guess as it is for a token.
     if (path.starts_with("prediction.") || path == "lm_head") own += bytes;
   }
-  double ratio = double(own) / double(std::max<std::size_t>(all, 1));
+  double ratio = share(own, all);
   return std::make_unique<PredictionDrafter>(
       std::move(module),
       std::move(memory),

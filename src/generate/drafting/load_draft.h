@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cache/footprint.h"
+#include "generate/drafting/assistant_drafter.h"
 #include "generate/drafting/draft_model.h"
 #include "generate/drafting/prediction_drafter.h"
 #include "mlxlm/model.h"
@@ -41,6 +42,13 @@ std::unique_ptr<Drafter> make_draft_model(
     const Model& model,
     std::size_t model_bytes,
     int step_tokens);
+
+// An assistant: LoadedModel::assistant. `model` and `memory`: what it is for.
+std::unique_ptr<Drafter> make_assistant(
+    std::shared_ptr<LoadedDraft> draft,
+    std::shared_ptr<const Model> model,
+    std::shared_ptr<Memory> memory,
+    std::size_t model_bytes);
 
 // The same for what predicts further tokens in a loaded model.
 struct LoadedPrediction {

@@ -208,22 +208,32 @@ class Run {
     return window > 0 ? std::min(all, window) : all;
   }
 
+  AttentionShape shape_of(const PagedSegment& segment) const {
+    auto shape = op_.shape;
+    shape.apart = segment.apart;
+    return shape;
+  }
   Visible visible(const PagedSegment& segment, int row) const {
     int index = row / group_;
     return {
-        op_.shape.window_begin(segment.offset, index), segment.offset + index};
+        shape_of(segment).window_begin(segment.offset, index),
+        segment.offset + index};
   }
   Visible kept(const PagedSegment& segment, int row) const {
-    return {
-        op_.shape.kept_begin(segment.offset, row / group_), op_.shape.keep - 1};
+    int first = shape_of(segment).kept_begin(segment.offset, row / group_);
+    return {first, op_.shape.keep - 1};
   }
 
   Item item(int s, int head, int row, int rows) const {
     auto& segment = (*op_.segments)[s];
     int first = visible(segment, row).first / chunk_;
     int last = visible(segment, row + rows - 1).last / chunk_;
-    auto sees = kept(segment, row);
-    bool keeps = sees.first <= sees.last;
+    // The first or the last row sees most of them.
+    auto sees = [&](int row) {
+      auto range = kept(segment, row);
+      return range.first <= range.last;
+    };
+    bool keeps = sees(row) || sees(row + rows - 1);
     constexpr int none = -2;
     if (keeps) --first;
     return {s, head, row, rows, first, last + 1, keeps ? first : none};
@@ -278,7 +288,8 @@ class Run {
   void chunk(const Item& item, int index, Scratch& s, PartialRow to) const {
     bool keeps = index == item.kept_chunk;
     auto& visible = keeps ? s.kept : s.visible;
-    int first = visible.front().first, last = visible.back().last;
+    int first = std::min(visible.front().first, visible.back().first);
+    int last = visible.back().last;
     if (!keeps) {
       first = std::max(index * chunk_, first);
       last = std::min(index * chunk_ + chunk_ - 1, last);

@@ -25,6 +25,7 @@ struct PagedSegment {
   int offset; // position of the first
   // Which pages are packed; null: none.
   std::shared_ptr<const std::vector<std::uint8_t>> packed = {};
+  bool apart = false; // as in AttentionShape
 };
 
 struct PagedAttention {

@@ -21,18 +21,21 @@ struct AttentionShape {
   // `window` in all, itself included. As in mlx-lm's rotating cache the first
   // ones leave one by one within a pass of several tokens.
   int keep = 0;
+  bool apart = false; // but each token sees what it would in a pass of its own
 
   // Where the window of token `index` of a segment begins, and the first of the
   // kept ones it sees beside it; none: at or behind `keep`.
   int window_begin(int offset, int index) const {
     if (window <= 0) return 0;
     int behind = window - 1, place = offset + index;
+    if (apart) offset = place, index = 0;
     if (chunked) return place - place % window;
     if (keep == 0 || offset < window)
       return place > behind ? place - behind : 0;
     return offset - (behind - keep) + (index > keep ? index - keep : 0);
   }
   int kept_begin(int offset, int index) const {
+    if (apart) offset += index, index = 0;
     return window > 0 && offset >= window ? index : keep;
   }
 };
