@@ -48,6 +48,8 @@ class OutputParser::State {
       : options_(std::move(options)),
         reasoning_(options_.parse_reasoning ? format.reasoning : nullptr),
         tools_(options_.parse_tools ? format.tools : nullptr) {
+    if (tools_)
+      options_.tools = tools::resolved_tools(std::move(options_.tools));
     if (!options_.new_id) options_.new_id = random_ids(tools_);
     // One whose tags may be missing is read even where calls are not.
     channels_ = reasoning_ && reasoning_->channels;

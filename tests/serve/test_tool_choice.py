@@ -33,6 +33,8 @@ NAMED = {"type": "function", "function": {"name": "add"}}
 FAMILIES = {
     "qwen25_tools": ["<tool_call>", "</tool_call>"],
     "mistral_v3_tools": ["[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[INST]", "[/INST]"],
+    "qwen3_coder": ["<tool_call>", "</tool_call>"],
+    "gemma4_tools": ["<|tool_call>", "<tool_call|>", '<|"|>'],
 }
 
 

@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -94,6 +95,20 @@ constexpr CallSyntax v31_syntax = {
     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>",
     "<｜tool▁sep｜>",
     "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"};
+constexpr CallSyntax v32_syntax = {
+    "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"",
+    "\">\n",
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>"};
+
+std::string v32_arguments(GrammarBuilder& builder, const Json& schema) {
+  auto mark = [](std::string_view type) {
+    return fmt::format("\" string=\"{}\">", type == "string");
+  };
+  return typed_arguments(
+      builder,
+      schema,
+      {"<｜DSML｜parameter name=\"", "</｜DSML｜parameter>\n", mark});
+}
 
 } // namespace
 
@@ -115,6 +130,8 @@ const ToolFormat deepseek_v32 = {
     .name = "deepseek_v32",
     .open = "<｜DSML｜function_calls>",
     .close = "</｜DSML｜function_calls>",
-    .parse = parse_dsml};
+    .parse = parse_dsml,
+    .syntax = &v32_syntax,
+    .arguments = v32_arguments};
 
 } // namespace mlxlm::tools

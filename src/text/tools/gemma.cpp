@@ -3,6 +3,7 @@
 //                <end_function_call>
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -151,17 +152,36 @@ std::vector<ParsedCall> parse_function_gemma(
   return {call};
 }
 
+constexpr CallSyntax gemma4_syntax =
+    {"<|tool_call>call:", "{", "}<tool_call|>"};
+constexpr CallSyntax function_gemma_syntax =
+    {"<start_function_call>call:", "{", "}<end_function_call>"};
+
+std::string gemma4_arguments(GrammarBuilder& builder, const Json& schema) {
+  return spelled_members(builder, schema, {.quote = "<|\"|>"}, ":");
+}
+
+std::string function_gemma_arguments(
+    GrammarBuilder& builder,
+    const Json& schema) {
+  return spelled_members(builder, schema, {.quote = escape}, ":");
+}
+
 } // namespace
 
 const ToolFormat gemma4 = {
     .name = "gemma4",
     .open = "<|tool_call>",
     .close = "<tool_call|>",
-    .parse = parse_gemma4};
+    .parse = parse_gemma4,
+    .syntax = &gemma4_syntax,
+    .arguments = gemma4_arguments};
 const ToolFormat function_gemma = {
     .name = "function_gemma",
     .open = "<start_function_call>",
     .close = "<end_function_call>",
-    .parse = parse_function_gemma};
+    .parse = parse_function_gemma,
+    .syntax = &function_gemma_syntax,
+    .arguments = function_gemma_arguments};
 
 } // namespace mlxlm::tools

@@ -3,6 +3,7 @@
 // LongCat: the same with its own marks. GLM writes some other forms as well.
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -198,19 +199,33 @@ std::vector<ParsedCall> parse_longcat(
 }
 
 constexpr CallSyntax glm47_syntax = {"<tool_call>", "\n", "</tool_call>"};
-constexpr ArgumentSyntax glm47_arguments = {
-    "<arg_key>",
-    "</arg_key>\n<arg_value>",
-    "</arg_value>\n"};
+Json read(std::string_view text, const Json* schema) {
+  text = strip(text);
+  if (schema->value("type", Json()) == "string") return std::string(text);
+  return guessed(text);
+}
+
+std::string glm47_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder,
+      schema,
+      {"<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n", read, true});
+}
 
 constexpr CallSyntax longcat_syntax = {
     "<longcat_tool_call>",
     "\n",
     "</longcat_tool_call>"};
-constexpr ArgumentSyntax longcat_arguments = {
-    "<longcat_arg_key>",
-    "</longcat_arg_key>\n<longcat_arg_value>",
-    "</longcat_arg_value>\n"};
+std::string longcat_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder,
+      schema,
+      {"<longcat_arg_key>",
+       "</longcat_arg_key>\n<longcat_arg_value>",
+       "</longcat_arg_value>\n",
+       read,
+       true});
+}
 
 } // namespace
 
@@ -220,13 +235,13 @@ const ToolFormat glm47 = {
     .close = "</tool_call>",
     .parse = parse_glm,
     .syntax = &glm47_syntax,
-    .arguments = &glm47_arguments};
+    .arguments = glm47_arguments};
 const ToolFormat longcat = {
     .name = "longcat",
     .open = "<longcat_tool_call>",
     .close = "</longcat_tool_call>",
     .parse = parse_longcat,
     .syntax = &longcat_syntax,
-    .arguments = &longcat_arguments};
+    .arguments = longcat_arguments};
 
 } // namespace mlxlm::tools

@@ -50,6 +50,10 @@ constexpr CallSyntax cohere_syntax = {
     "<|START_ACTION|>[{\"tool_call_id\": \"0\", \"tool_name\": \"",
     "\", \"parameters\": ",
     "}]<|END_ACTION|>"};
+constexpr CallSyntax internlm_syntax = {
+    "<|action_start|><|plugin|>{\"name\": \"",
+    "\", \"parameters\": ",
+    "}<|action_end|>"};
 
 } // namespace
 
@@ -84,7 +88,8 @@ const ToolFormat internlm = {
     .name = "internlm",
     .open = "<|action_start|>",
     .close = "<|action_end|>",
-    .parse = parse_internlm};
+    .parse = parse_internlm,
+    .syntax = &internlm_syntax};
 const ToolFormat hunyuan = {
     .name = "hunyuan",
     .open = "<tool_calls>",

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -142,8 +143,18 @@ std::vector<ParsedCall> parse_k3(std::string_view payload, const Json&) {
 
 constexpr CallSyntax k3_syntax = {
     "<|open|>tools<|sep|><|open|>call tool=\"",
-    "\" index=\"1\"<|sep|><|open|>json type=\"object\"<|sep|>",
-    "<|close|>json<|sep|><|close|>call<|sep|><|close|>tools<|sep|>"};
+    "\" index=\"1\"<|sep|>",
+    "<|close|>call<|sep|><|close|>tools<|sep|>"};
+
+std::string k3_arguments(GrammarBuilder& builder, const Json& schema) {
+  auto mark = [](std::string_view type) {
+    return fmt::format("\" type=\"{}\"<|sep|>", type);
+  };
+  return typed_arguments(
+      builder,
+      schema,
+      {"<|open|>argument key=\"", "<|close|>argument<|sep|>", mark});
+}
 
 } // namespace
 
@@ -159,6 +170,7 @@ const ToolFormat kimi_k3 = {
     .open = "<|open|>tools<|sep|>",
     .close = "<|close|>tools<|sep|>",
     .parse = parse_k3,
-    .syntax = &k3_syntax};
+    .syntax = &k3_syntax,
+    .arguments = k3_arguments};
 
 } // namespace mlxlm::tools

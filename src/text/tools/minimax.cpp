@@ -3,6 +3,7 @@
 //             perhaps in CDATA, nothing around the calls.
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -14,6 +15,10 @@ std::optional<std::pair<std::string, std::string_view>> name_and_rest(
   auto close = text.find('>');
   if (close == 0 || close == text.npos) return {};
   return std::pair(unquoted(text.substr(0, close)), text.substr(close + 1));
+}
+
+Json read(std::string_view text, const Json* schema) {
+  return fitted(typed_value(strip(text), schema), text, schema);
 }
 
 std::vector<ParsedCall> parse_m2(std::string_view payload, const Json& tools) {
@@ -28,7 +33,7 @@ std::vector<ParsedCall> parse_m2(std::string_view payload, const Json& tools) {
       if (!parts) continue;
       const auto& [name, text] = *parts;
       call.arguments[name] =
-          typed_value(strip(text), argument_schema(tools, call.name, name));
+          read(text, argument_schema(tools, call.name, name));
     }
     calls.push_back(std::move(call));
   }
@@ -110,7 +115,7 @@ Json param_values(
     auto name = quoted_name(body, next);
     auto end = body.find(close, next);
     if (!name || end == body.npos) continue;
-    out[*name] = typed_value(
+    out[*name] = read(
         without_cdata(body.substr(next, end - next)),
         argument_schema(tools, function, *name));
     at = end + close.size();
@@ -143,19 +148,21 @@ constexpr CallSyntax minimax_m2_syntax = {
     "<minimax:tool_call>\n<invoke name=\"",
     "\">\n",
     "</invoke>\n</minimax:tool_call>"};
-constexpr ArgumentSyntax minimax_m2_arguments = {
-    "<parameter name=\"",
-    "\">",
-    "</parameter>\n"};
+std::string minimax_m2_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder,
+      schema,
+      {"<parameter name=\"", "\">", "</parameter>\n", read, true});
+}
 
 constexpr CallSyntax minicpm5_syntax = {
     "<function name=\"",
     "\">",
     "</function>"};
-constexpr ArgumentSyntax minicpm5_arguments = {
-    "<param name=\"",
-    "\">",
-    "</param>"};
+std::string minicpm5_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder, schema, {"<param name=\"", "\">", "</param>", read, true});
+}
 
 } // namespace
 
@@ -165,13 +172,13 @@ const ToolFormat minimax_m2 = {
     .close = "</minimax:tool_call>",
     .parse = parse_m2,
     .syntax = &minimax_m2_syntax,
-    .arguments = &minimax_m2_arguments};
+    .arguments = minimax_m2_arguments};
 const ToolFormat minicpm5 = {
     .name = "minicpm5",
     .open = "<function name=",
     .close = "</function>",
     .parse = parse_minicpm5,
     .syntax = &minicpm5_syntax,
-    .arguments = &minicpm5_arguments};
+    .arguments = minicpm5_arguments};
 
 } // namespace mlxlm::tools

@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -253,12 +254,69 @@ std::vector<ParsedCall> parse(std::string_view payload, const Json& tools) {
   return calls;
 }
 
+constexpr CallSyntax syntax = {
+    "]<]minimax[>[<tool_call>]<]minimax[>[<invoke name=\"",
+    "\">",
+    "]<]minimax[>[</invoke>]<]minimax[>[</tool_call>"};
+
+Json read(std::string_view text, const Json* schema) {
+  return fitted(scalar(text, schema, true), text, schema);
+}
+
+std::string members_of(GrammarBuilder& builder, const Json& schema);
+
+// What an element has up to its end.
+std::string inner_of(GrammarBuilder& builder, const Json& schema) {
+  return builder.once(schema, [&] {
+    auto shapes = builder.shapes(schema);
+    std::string elements;
+    auto add = [&](const std::string& way) { elements += way + " |"; };
+    std::erase_if(shapes.objects, [&](const Json& one) {
+      bool known = !properties_of(one).empty();
+      if (known) add(members_of(builder, one) + builder.literal(mark));
+      return known;
+    });
+    std::erase_if(shapes.lists, [&](const Json& one) {
+      bool known = one.contains("items");
+      if (known)
+        add(builder.items(
+                builder.rule(
+                    builder.literal(fmt::format("{}<item>", mark)) +
+                    inner_of(builder, one["items"]) +
+                    builder.literal("</item>")),
+                one,
+                "") +
+            builder.literal(mark));
+      return known;
+    });
+    bool left = shapes.any || !shapes.constants.empty() ||
+        !shapes.texts.empty() || !shapes.numbers.empty() ||
+        !shapes.lists.empty() || !shapes.objects.empty();
+    if (!left) return elements.substr(0, elements.size() - 2);
+    return elements +
+        marked_value(builder, schema, shapes, {"", "", mark, read, true});
+  });
+}
+
+std::string members_of(GrammarBuilder& builder, const Json& schema) {
+  std::vector<GrammarBuilder::Member> members;
+  for (const auto& property : properties_of(schema))
+    members.push_back(
+        {builder.literal(fmt::format("{}<{}>", mark, property.key)) +
+             inner_of(builder, *property.schema) +
+             builder.literal(fmt::format("</{}>", property.key)),
+         property.needed});
+  return builder.members(members, "");
+}
+
 } // namespace
 
 const ToolFormat minimax_m3 = {
     .name = "minimax_m3",
     .open = "]<]minimax[>[<tool_call>",
     .close = "]<]minimax[>[</tool_call>",
-    .parse = parse};
+    .parse = parse,
+    .syntax = &syntax,
+    .arguments = members_of};
 
 } // namespace mlxlm::tools

@@ -89,6 +89,8 @@ std::vector<ParsedCall> parse(std::string_view payload, const Json&) {
 }
 
 constexpr CallSyntax syntax = {"[TOOL_CALLS]", "[ARGS]", ""};
+constexpr CallSyntax older =
+    {"[TOOL_CALLS] [{\"name\": \"", "\", \"arguments\": ", "}]"};
 
 } // namespace
 
@@ -99,6 +101,8 @@ const ToolFormat mistral = {
     .parse = parse,
     .head = head,
     .syntax = &syntax,
+    .needs = args,
+    .older = &older,
     .id_length = 9};
 
 } // namespace mlxlm::tools

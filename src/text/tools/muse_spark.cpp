@@ -2,6 +2,7 @@
 // </atem:invoke>
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -38,6 +39,12 @@ std::size_t body_end(std::string_view text, std::size_t at) {
   return at;
 }
 
+// Without its schema: a text that looks like JSON is JSON.
+Json read(std::string_view text, const Json*) {
+  auto value = json_value(text);
+  return value ? *value : Json(std::string(strip(text)));
+}
+
 Json parameters(std::string_view body) {
   Json out = Json::object();
   for (auto at = body.find(parameter); at != body.npos;
@@ -46,8 +53,7 @@ Json parameters(std::string_view body) {
     auto end = tag ? body.find(parameter_end, tag->end) : body.npos;
     if (end == body.npos) break;
     auto text = body.substr(tag->end, end - tag->end);
-    auto value = json_value(text);
-    out[tag->name] = value ? *value : Json(std::string(strip(text)));
+    out[tag->name] = read(text, nullptr);
     at = end + parameter_end.size();
   }
   return out;
@@ -75,10 +81,12 @@ constexpr CallSyntax muse_spark_syntax = {
     "<atem:function_calls>\n<atem:invoke name=\"",
     "\">\n",
     "</atem:invoke>\n</atem:function_calls>"};
-constexpr ArgumentSyntax muse_spark_arguments = {
-    "<atem:parameter name=\"",
-    "\">",
-    "</atem:parameter>\n"};
+std::string muse_spark_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder,
+      schema,
+      {"<atem:parameter name=\"", "\">", "</atem:parameter>\n", read, true});
+}
 
 } // namespace
 
@@ -88,6 +96,6 @@ const ToolFormat muse_spark = {
     .close = "</atem:function_calls>",
     .parse = parse,
     .syntax = &muse_spark_syntax,
-    .arguments = &muse_spark_arguments};
+    .arguments = muse_spark_arguments};
 
 } // namespace mlxlm::tools

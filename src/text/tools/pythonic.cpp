@@ -1,5 +1,6 @@
 // LFM2: <|tool_call_start|>[f(a='x', b=2)]<|tool_call_end|>
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/python_literal.h"
 #include "text/tools/values.h"
 
@@ -67,12 +68,30 @@ std::vector<ParsedCall> parse(std::string_view payload, const Json&) {
   return {*call};
 }
 
+constexpr CallSyntax syntax = {
+    "<|tool_call_start|>[",
+    "(",
+    ")]<|tool_call_end|>"};
+
+std::string arguments(GrammarBuilder& builder, const Json& schema) {
+  Spelling python{
+      .yes = "True",
+      .no = "False",
+      .none = "None",
+      .comma = ", ",
+      .colon = ": ",
+      .quoted_keys = true};
+  return spelled_members(builder, schema, python, "=");
+}
+
 } // namespace
 
 const ToolFormat pythonic = {
     .name = "pythonic",
     .open = "<|tool_call_start|>",
     .close = "<|tool_call_end|>",
-    .parse = parse};
+    .parse = parse,
+    .syntax = &syntax,
+    .arguments = arguments};
 
 } // namespace mlxlm::tools

@@ -3,6 +3,7 @@
 
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -73,15 +74,24 @@ std::vector<ParsedCall> parse_either(
   return xml_function_calls(payload, tools);
 }
 
+// Optional values have unions for schemas: without a type of their own.
+Json read(std::string_view text, const Json* schema) {
+  return fitted(converted(text, schema), text, schema);
+}
+
 constexpr CallSyntax qwen3_coder_syntax =
     {"<tool_call>\n<function=", ">\n", "</function>\n</tool_call>"};
-constexpr ArgumentSyntax qwen3_coder_arguments =
-    {"<parameter=", ">\n", "\n</parameter>\n"};
+std::string qwen3_coder_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder, schema, {"<parameter=", ">\n", "\n</parameter>\n", read});
+}
 
 constexpr CallSyntax seed_oss_syntax =
     {"<seed:tool_call>\n<function=", ">\n", "</function>\n</seed:tool_call>"};
-constexpr ArgumentSyntax seed_oss_arguments =
-    {"<parameter=", ">", "</parameter>\n"};
+std::string seed_oss_arguments(GrammarBuilder& builder, const Json& schema) {
+  return marked_arguments(
+      builder, schema, {"<parameter=", ">", "</parameter>\n", read});
+}
 
 } // namespace
 
@@ -107,7 +117,7 @@ std::vector<ParsedCall> xml_function_calls(
     if (starts_with(value, "\n")) value.remove_prefix(1);
     if (ends_with(value, "\n")) value.remove_suffix(1);
     call.arguments[parameter->name] =
-        converted(value, argument_schema(tools, call.name, parameter->name));
+        read(value, argument_schema(tools, call.name, parameter->name));
   }
   return {call};
 }
@@ -118,20 +128,20 @@ const ToolFormat qwen3_coder = {
     .close = "</tool_call>",
     .parse = xml_function_calls,
     .syntax = &qwen3_coder_syntax,
-    .arguments = &qwen3_coder_arguments};
+    .arguments = qwen3_coder_arguments};
 const ToolFormat qwen3_5 = {
     .name = "qwen3_5",
     .open = "<tool_call>",
     .close = "</tool_call>",
     .parse = parse_either,
     .syntax = &qwen3_coder_syntax,
-    .arguments = &qwen3_coder_arguments};
+    .arguments = qwen3_coder_arguments};
 const ToolFormat seed_oss = {
     .name = "seed_oss",
     .open = "<seed:tool_call>",
     .close = "</seed:tool_call>",
     .parse = xml_function_calls,
     .syntax = &seed_oss_syntax,
-    .arguments = &seed_oss_arguments};
+    .arguments = seed_oss_arguments};
 
 } // namespace mlxlm::tools

@@ -31,10 +31,9 @@ struct CallSyntax {
   std::string_view begin, middle, end;
 };
 
-// Arguments that stand one after another: around each key and each value.
-struct ArgumentSyntax {
-  std::string_view key_begin, key_end, value_end;
-};
+namespace tools {
+class GrammarBuilder;
+}
 
 struct ToolFormat {
   std::string_view name; // as mlx-lm names its parsers, where it has one
@@ -53,10 +52,15 @@ struct ToolFormat {
       nullptr;
   // Calls may stand without marks where the content begins with JSON.
   enum class Bare { never, listed, any } bare = Bare::never;
-  // How one call is written, with JSON arguments or, where `arguments` is set,
-  // with marked ones. Null: calls cannot be forced.
+  // How one call is written: its arguments as JSON text or, where it is set, as
+  // `arguments` makes a grammar of the schema of all of them. Null: calls
+  // cannot be forced.
   const CallSyntax* syntax = nullptr;
-  const ArgumentSyntax* arguments = nullptr;
+  std::string (*arguments)(tools::GrammarBuilder&, const Json& schema) =
+      nullptr;
+  // Models whose vocabulary lacks this token write calls in an older way.
+  std::string_view needs = {};
+  const CallSyntax* older = nullptr;
   int id_length =
       0; // 0: "call_" and 32 hex digits; else that many of [a-zA-Z0-9]
 };

@@ -125,6 +125,44 @@ void collect_types(
   types.merge(found);
 }
 
+std::set<std::string> types_of(const Json& schema) {
+  std::set<std::string> found, types;
+  collect_types(schema, found, 16);
+  for (const auto& type : found)
+    types.insert(lower(type));
+  return types;
+}
+
+bool has_type(const Json& value, const std::set<std::string>& types) {
+  if (value.is_number())
+    return types.count("number") > 0 ||
+        (value.is_number_integer() && types.count("integer") > 0);
+  return types.count(value.type_name()) > 0;
+}
+
+constexpr int most_nodes = 4096; // of one argument, references followed
+
+// Follows the references in a schema and in its alternatives. What it refers to
+// keeps the references that it has further in.
+void follow(Json& schema, const Json& root, int depth, int& nodes) {
+  if (!schema.is_object() || depth > 8 || ++nodes > most_nodes) return;
+  if (auto reference = schema.find("$ref"); reference != schema.end() &&
+      reference->is_string() &&
+      starts_with(reference->get_ref<const std::string&>(), "#/")) {
+    Json::json_pointer place(
+        reference->get_ref<const std::string&>().substr(1));
+    if (!root.contains(place)) return;
+    schema = Json(root.at(place));
+    follow(schema, root, depth + 1, nodes);
+    return;
+  }
+  for (const char* field : {"anyOf", "oneOf", "allOf"})
+    if (auto list = schema.find(field);
+        list != schema.end() && list->is_array())
+      for (auto& one : *list)
+        follow(one, root, depth + 1, nodes);
+}
+
 std::optional<Json> as_bool(std::string_view text) {
   auto word = lower(strip(text));
   for (const char* yes : {"true", "1", "yes", "on"})
@@ -312,14 +350,36 @@ bool is_string_argument(
       schema->value("type", Json()) == "string";
 }
 
+Json fitted(Json value, std::string_view text, const Json* schema) {
+  if (!value.is_string() || !schema || !schema->is_object()) return value;
+  auto types = types_of(*schema);
+  if (types.count("string")) return value;
+  auto json = json_value(strip(text));
+  return json && has_type(*json, types) ? *json : value;
+}
+
+Json resolved_tools(Json tools) {
+  if (!tools.is_array()) return tools;
+  for (auto& tool : tools) {
+    if (!tool.is_object()) continue;
+    auto inner = tool.find("function");
+    auto& function = inner != tool.end() && inner->is_object() ? *inner : tool;
+    auto schema = function.find("parameters");
+    if (schema == function.end() || !schema->is_object()) continue;
+    auto all = schema->find("properties");
+    if (all == schema->end() || !all->is_object()) continue;
+    const Json root = *schema;
+    int nodes = 0;
+    for (auto& [key, argument] : all->items())
+      follow(argument, root, 0, nodes);
+  }
+  return tools;
+}
+
 Json typed_value(std::string_view text, const Json* schema) {
   if (lower(text) == "null") return nullptr;
-  std::set<std::string> types;
-  collect_types(schema ? *schema : Json(), types, 16);
-  std::set<std::string> lowered;
-  for (const auto& type : types)
-    lowered.insert(lower(type));
-  auto allowed = [&](const char* type) { return lowered.count(type) > 0; };
+  auto types = types_of(schema ? *schema : Json());
+  auto allowed = [&](const char* type) { return types.count(type) > 0; };
   if (allowed("null") && (lower(text) == "none" || lower(text) == "nil"))
     return nullptr;
   if (allowed("integer") || allowed("int"))

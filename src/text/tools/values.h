@@ -67,6 +67,12 @@ bool is_string_argument(
     const Json& tools,
     std::string_view function,
     std::string_view argument);
+// `value`, which was read from `text`, unless it is a text and the schema
+// allows none: then what JSON makes of it, if that is of a type it does allow.
+Json fitted(Json value, std::string_view text, const Json* schema);
+// The request's tools with references of arguments followed, so that the type
+// of an argument stands in its schema.
+Json resolved_tools(Json tools);
 // A value by all types its schema allows, most specific first; a string when
 // there is no schema (minimax_m2, minicpm5).
 Json typed_value(std::string_view text, const Json* schema);
