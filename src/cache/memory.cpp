@@ -63,9 +63,9 @@ kernels::StatePlacesPtr LayerCache::places(const Step&, int) {
 }
 
 std::unique_ptr<Memory> make_memory(
-    std::vector<CacheSpec> specs,
+    const std::vector<CacheSpec>& specs,
     const MemoryOptions& options) {
-  return cache::make_paged_memory(std::move(specs), options);
+  return cache::make_paged_memory(specs, options);
 }
 
 } // namespace mlxlm

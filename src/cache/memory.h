@@ -222,10 +222,10 @@ class Memory {
 };
 
 std::unique_ptr<Memory> make_memory(
-    std::vector<CacheSpec> specs,
+    const std::vector<CacheSpec>& specs,
     const MemoryOptions& options);
 // Remembers nothing: every segment sees only itself. For training and
 // embedding.
-std::unique_ptr<Memory> make_stateless(std::vector<CacheSpec> specs);
+std::unique_ptr<Memory> make_stateless(const std::vector<CacheSpec>& specs);
 
 } // namespace mlxlm

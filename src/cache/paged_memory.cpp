@@ -450,7 +450,7 @@ std::size_t Shared::bytes_of_states() const {
 }
 
 std::unique_ptr<Memory> make_paged_memory(
-    std::vector<CacheSpec> specs,
+    const std::vector<CacheSpec>& specs,
     const MemoryOptions& options) {
   return std::make_unique<PagedMemory>(specs, options);
 }

@@ -25,7 +25,7 @@ struct Shared {
 };
 
 std::unique_ptr<Memory> make_paged_memory(
-    std::vector<CacheSpec> specs,
+    const std::vector<CacheSpec>& specs,
     const MemoryOptions& options);
 
 } // namespace mlxlm::cache

@@ -276,9 +276,8 @@ std::unique_ptr<SequenceMemory> Sequence::fork() {
 
 std::size_t Sequence::bytes() const {
   std::size_t total = shared_->bytes_of_states() * (1 + checkpoints_.size());
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    total += tables_[i].bytes();
-  }
+  for (const auto& table : tables_)
+    total += table.bytes();
   return total;
 }
 

@@ -188,7 +188,7 @@ class Stateless final : public Memory {
 
 } // namespace
 
-std::unique_ptr<Memory> make_stateless(std::vector<CacheSpec> specs) {
+std::unique_ptr<Memory> make_stateless(const std::vector<CacheSpec>& specs) {
   return std::make_unique<Stateless>(specs);
 }
 

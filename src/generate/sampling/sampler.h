@@ -37,7 +37,8 @@ struct Guess {
 };
 
 // Only of use within one call: a copy has its own, empty.
-struct SamplerScratch {
+class SamplerScratch {
+ protected:
   std::vector<float> row_, weights_;
   std::vector<double> block_sums_;
   Distribution distribution_;

@@ -77,12 +77,12 @@ class CpuPrimitive final : public mx::Primitive, public Recordable {
 template <typename Op>
 Arrays cpu_arrays(
     Op op,
-    std::vector<mx::Shape> shapes,
+    const std::vector<mx::Shape>& shapes,
     const std::vector<mx::Dtype>& types,
     const Arrays& inputs) {
   auto stream = mx::default_stream(mx::Device::cpu);
   return mx::array::make_arrays(
-      std::move(shapes),
+      shapes,
       types,
       std::make_shared<CpuPrimitive<Op>>(stream, std::move(op)),
       inputs);
