@@ -219,7 +219,10 @@ class Planner {
   }
 
   // `unpacked`: what was packed before keeps the type that unpacking gave.
-  void add_values(const std::string& path, ValuesPtr values, bool unpacked) {
+  void add_values(
+      const std::string& path,
+      const ValuesPtr& values,
+      bool unpacked) {
     const auto name = path + ".weight";
     const auto type =
         unpacked ? values->type() : type_for(name, values->type());
