@@ -22,7 +22,7 @@ bool slides_by_pattern(const Fields& f, int layer, int depth) {
 
 // Of the layer that predicts further tokens: as the first one, unless the
 // config has a list for such layers.
-int prediction_window(const Fields& f, int first) {
+int exaone_prediction_window(const Fields& f, int first) {
   auto types = f.opt("mtp_layer_types", std::vector<std::string>{});
   if (types.empty()) return first;
   if (types.front() != "sliding_attention") return 0;
@@ -39,7 +39,7 @@ Adjust exaone4_attention(const Fields& f, const Common& c) {
       : std::vector<int>(c.depth, 0);
   bool slides = std::any_of(
       window.begin(), window.end(), [](int size) { return size > 0; });
-  window.push_back(prediction_window(f, window.front()));
+  window.push_back(exaone_prediction_window(f, window.front()));
   return [=](int i, const Scope& s, AttentionOptions& o) {
     o.window = window[i];
     if (!slides || window[i]) o.rope = rope;

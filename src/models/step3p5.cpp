@@ -131,7 +131,7 @@ MoeOptions experts(const Fields& f, const Common& c, int i) {
 
 } // namespace
 
-static int prediction_window(const Fields& config, int window) {
+static int step_prediction_window(const Fields& config, int window) {
   auto depth =
       static_cast<std::size_t>(size_field(config, "num_hidden_layers"));
   auto types = config.opt("layer_types", std::vector<std::string>{});
@@ -147,7 +147,7 @@ ModelPtr step3p5(const Fields& config, const Scope& w) {
   auto sliding = with_defaults(f, {{"sliding_window", 512}});
   auto window = windows(sliding, c.depth, [](int i) { return i % 2 == 0; });
   window.push_back(
-      prediction_window(config, size_field(sliding, "sliding_window")));
+      step_prediction_window(config, size_field(sliding, "sliding_window")));
   auto other = f.sub("attention_other_setting");
   bool gated = f.opt("use_head_wise_attn_gate", true);
   auto sparse = expert_layers(f, c.depth);
