@@ -172,6 +172,26 @@ TEST(Prefix, EqualPromptsReadAtOnceAreKeptOnce) {
   }
 }
 
+// What passes under way were to write may never have been written.
+TEST(Prefix, NothingIsKeptOfPassesThatFailed) {
+  auto model = turns::tiny_model("llama", 8);
+  std::shared_ptr<Memory> memory = make_memory(model->caches(), {});
+  ModelRunner runner(model, memory);
+  auto text = random_tokens(300, 1);
+  auto first = turns::ask(runner, 1, turns::greedy(text), 4);
+  auto longer = text;
+  append(longer, random_tokens(100, 2));
+  int cached = runner.open(2, turns::greedy(longer));
+  EXPECT_GE(cached, 300);
+  runner.start({{2, 400 - cached, false, true}});
+  runner.abandon();
+  runner.close(2);
+  EXPECT_EQ(memory->bytes(), 0u);
+  auto again = turns::ask(runner, 3, turns::greedy(text), 4);
+  EXPECT_EQ(again.cached, 0);
+  EXPECT_EQ(again.tokens, first.tokens);
+}
+
 // What is kept for others gives way to a sequence that needs the room.
 TEST(Prefix, GivesWayWithinTheBudget) {
   Turns turns("llama");
