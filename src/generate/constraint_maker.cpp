@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "text/tools/grammar.h"
 #include "text/tools/values.h"
 
 namespace mlxlm {
@@ -99,7 +100,8 @@ std::shared_ptr<const Constraint> ConstraintMaker::make(
     std::lock_guard lock(mutex_);
     options.grammar = grammar(source_of(format));
   }
-  if (reasoning_) add_reasoning(tokenizer_->decode(prompt), options);
+  bool whole = starts_with(format.source, whole_answer);
+  if (reasoning_ && !whole) add_reasoning(tokenizer_->decode(prompt), options);
   options.budget = parameters.reasoning_budget;
   return std::make_shared<const Constraint>(std::move(options));
 }

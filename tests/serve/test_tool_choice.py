@@ -62,7 +62,9 @@ def server(request, serve, checkpoint):
     folder = checkpoint(template=template(request.param), files={
         "tokenizer.json": json.dumps(made),
         "model.safetensors": cli.safetensors(cli.shapes({**cli.CONFIG, **shape}))}, **shape)
+    # A model with random weights never stops thinking by itself.
     running = serve("--model", folder, "--no-access-log")
+    running.more = {"reasoning_budget": 4} if request.param == "minimax" else {}
     assert running.get("/props").json["capabilities"]["tools"]
     return running
 
@@ -77,7 +79,7 @@ def check(name, arguments, only=None):
 @pytest.mark.parametrize("choice,only", [("required", None), (NAMED, "add")])
 def test_openai(server, choice, only):
     for seed in range(3):
-        ask = {**ASK, "tool_choice": choice, "seed": seed}
+        ask = {**ASK, "tool_choice": choice, "seed": seed, **server.more}
         answer = server.post("/v1/chat/completions", ask)
         assert answer.status == 200, answer.raw
         found = answer.json["choices"][0]
@@ -101,22 +103,23 @@ def test_other_apis(server):
     for choice, only in (({"type": "any"}, None), ({"type": "tool", "name": "add"}, "add")):
         answer = server.post("/v1/messages", {
             "max_tokens": 300, "messages": ASK["messages"], "tools": tools,
-            "tool_choice": choice, "temperature": 1.0}).json
+            "tool_choice": choice, "temperature": 1.0, **server.more}).json
         assert answer["stop_reason"] == "tool_use", answer
-        (block,) = answer["content"]
+        (block,) = [b for b in answer["content"] if b["type"] != "thinking"]
         check(block["name"], block["input"], only)
 
     tools = [{"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()]
     answer = server.post("/v1/responses", {
-        "input": "Hello", "tools": tools, "max_output_tokens": 300,
+        "input": "Hello", "tools": tools, "max_output_tokens": 300, **server.more,
         "tool_choice": {"type": "function", "name": "get_weather"}}).json
-    (item,) = answer["output"]
+    (item,) = [i for i in answer["output"] if i["type"] != "reasoning"]
     assert item["type"] == "function_call"
     check(item["name"], item["arguments"], "get_weather")
 
     answer = server.post("/api/chat", {
         "model": "model", "messages": ASK["messages"], "tools": TOOLS, "stream": False,
-        "tool_choice": "required", "options": {"num_predict": 300}}).json
+        "tool_choice": "required", "options": {"num_predict": 300, **server.more},
+        **server.more}).json
     (call,) = answer["message"]["tool_calls"]
     check(call["function"]["name"], call["function"]["arguments"])
 

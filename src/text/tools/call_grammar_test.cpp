@@ -375,6 +375,22 @@ TEST(ForcedCalls, EveryFormatCanBeForced) {
     EXPECT_NE(format->syntax, nullptr) << format->name;
 }
 
+// Harmony's channels: it may think first, and the call may end the answer.
+TEST(ForcedCalls, HarmonyMayThinkFirst) {
+  const std::vector<std::string> marks = {
+      "<|channel|>", "<|message|>", "<|end|>", "<|constrain|>", "<|call|>"};
+  Forced forced("harmony", trip_tools(), marks);
+  std::string call =
+      "<|channel|>commentary to=functions.trip <|constrain|>json<|message|>"
+      "{\"city\": \"Rome\", \"days\": 3, \"quiet\": true, \"unit\": 5}";
+  EXPECT_TRUE(forced.takes(call));
+  std::string thought =
+      "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+  EXPECT_TRUE(forced.takes(thought + call + "<|call|>"));
+  EXPECT_FALSE(forced.takes(thought));
+  EXPECT_FALSE(forced.takes("<|channel|>final<|message|>Hm."));
+}
+
 // Texts that a reader would take for something else are not offered.
 TEST(ForcedCalls, TextsStayTexts) {
   auto tools = Json::parse(R"([{"type": "function", "function": {"name": "f",

@@ -80,10 +80,13 @@ GrammarSource tool_call_grammar(
         "tool_choice",
         "expected the name of a tool, found \"{}\"",
         printable(name));
+  auto lead = format.lead ? fmt::format(" ({} )?", format.lead(builder)) : "";
   return {
       GrammarKind::lark,
       fmt::format(
-          "start: call{}\ncall:{}\n{}",
+          "{}start:{} call{}\ncall:{}\n{}",
+          format.lead ? whole_answer : "",
+          lead,
           several ? "+" : "",
           calls,
           builder.rules())};

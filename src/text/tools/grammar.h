@@ -10,6 +10,10 @@
 
 namespace mlxlm {
 
+// A grammar that begins with this line is of all that the model says, its
+// reasoning included.
+constexpr std::string_view whole_answer = "// the whole answer\n";
+
 // An answer that is one call of one of `tools` (as OpenAI has them), or of the
 // one that is named. `several`: one or more calls. Throws Error(request) when
 // there is no such tool, or when the format is none that can be forced.

@@ -2,6 +2,7 @@
 // {...}<|call|>. The payload begins behind "to=".
 #include "core/strings.h"
 #include "text/tools/formats.h"
+#include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
 namespace mlxlm::tools {
@@ -45,7 +46,19 @@ std::vector<ParsedCall> parse(std::string_view payload, const Json&) {
 constexpr CallSyntax syntax = {
     "<|channel|>commentary to=functions.",
     " <|constrain|>json<|message|>",
-    "<|call|>"};
+    ""};
+
+// <|call|> is one of the tokens that end an answer.
+std::string arguments(GrammarBuilder& builder, const Json& schema) {
+  return builder.json(schema) +
+      builder.either({builder.literal("<|call|>"), ""});
+}
+
+std::string analysis(GrammarBuilder& builder) {
+  return builder.literal("<|channel|>analysis<|message|>") +
+      builder.text(Json::object(), {"<|end|>", false, {}}) +
+      builder.literal("<|start|>assistant");
+}
 
 } // namespace
 
@@ -55,6 +68,8 @@ const ToolFormat harmony = {
     .close = "<|call|>",
     .parse = parse,
     .head = head,
-    .syntax = &syntax};
+    .syntax = &syntax,
+    .arguments = arguments,
+    .lead = analysis};
 
 } // namespace mlxlm::tools

@@ -58,6 +58,9 @@ struct ToolFormat {
   const CallSyntax* syntax = nullptr;
   std::string (*arguments)(tools::GrammarBuilder&, const Json& schema) =
       nullptr;
+  // What may come before a call where reasoning has no marks of its own; the
+  // grammar is then of the whole answer. Null: nothing.
+  std::string (*lead)(tools::GrammarBuilder&) = nullptr;
   // Models whose vocabulary lacks this token write calls in an older way.
   std::string_view needs = {};
   const CallSyntax* older = nullptr;
