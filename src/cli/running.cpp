@@ -73,7 +73,7 @@ class AnswerPrinter {
 
   void write(const std::string& text) {
     if (!parser_) {
-      print(text);
+      print_answer(text);
       return;
     }
     for (const auto& item : parser_->feed(text))
@@ -90,10 +90,10 @@ class AnswerPrinter {
   void show(const OutputItem& item) {
     if (auto* thought = std::get_if<ReasoningDelta>(&item)) {
       dim(true);
-      print(thought->text);
+      print_answer(thought->text);
     } else if (auto* content = std::get_if<ContentDelta>(&item)) {
       dim(false);
-      print(content->text);
+      print_answer(content->text);
     }
   }
 

@@ -14,9 +14,11 @@
 #include "core/check.h"
 #include "core/files.h"
 #include "core/strings.h"
+#include "generate/adapters.h"
 #include "generate/admission.h"
 #include "generate/codec.h"
 #include "generate/machine.h"
+#include "generate/prompt_scores.h"
 #include "mlxlm/version.h"
 #include "mlxlm/wired_memory.h"
 #include "text/gguf_vocabulary.h"
@@ -32,8 +34,10 @@ class ModelEngine final : public serve::Engine {
   ModelEngine(
       std::shared_ptr<ModelContainer> model,
       EngineFacts facts,
-      std::vector<int> extra_eos_tokens)
+      std::vector<int> extra_eos_tokens,
+      LoadedAdapterPtr adapter)
       : model_(std::move(model)),
+        adapter_(std::move(adapter)),
         facts_(std::move(facts)),
         extra_eos_tokens_(std::move(extra_eos_tokens)),
         memory_(model_->memory()) {}
@@ -46,7 +50,8 @@ class ModelEngine final : public serve::Engine {
   }
   GenerationPtr start(serve::Job job, std::function<void()> wake) override {
     job.parameters.extra_eos_tokens = extra_eos_tokens_;
-    auto generation = model_->generate(std::move(job.prompt), job.parameters);
+    auto generation =
+        generate_with(*model_, adapter_, std::move(job.prompt), job.parameters);
     generation->notify(std::move(wake));
     return generation;
   }
@@ -55,6 +60,27 @@ class ModelEngine final : public serve::Engine {
       const std::string& name,
       bool several) const override {
     return mlxlm::forced_call(*model_, tools, name, several);
+  }
+  serve::PromptScoresPtr score(
+      std::vector<int> prompt,
+      int top,
+      std::function<void()> wake) override {
+    auto out = std::make_shared<serve::PromptScores>();
+    score_prompt(
+        *model_,
+        {.ids = std::move(prompt),
+         .top = top,
+         .adapter = adapter_,
+         .cancelled = [out] { return out->cancelled.load(); },
+         .done =
+             [out, wake = std::move(wake)](
+                 PromptScoreLists lists, std::exception_ptr error) {
+               out->lists = std::move(lists);
+               out->error = error;
+               out->over = true;
+               wake();
+             }});
+    return out;
   }
   // The last figures, where the model is in the middle of a long step.
   MemoryFigures memory() override {
@@ -65,14 +91,23 @@ class ModelEngine final : public serve::Engine {
           std::launch::async, [model = model_] { return model->memory(); });
     if (asked_.wait_for(2ms) == std::future_status::ready)
       memory_ = asked_.get();
-    return memory_;
+    auto out = memory_;
+    if (adapter_) { // the rest is the model's
+      out.weights = adapter_->bytes();
+      out.kv = 0;
+    }
+    return out;
   }
   WiredStatus tickets() const override {
     return wired_memory()->status();
   }
+  const std::shared_ptr<ModelContainer>& model() const {
+    return model_;
+  }
 
  private:
   std::shared_ptr<ModelContainer> model_;
+  LoadedAdapterPtr adapter_; // beside others; null: none
   EngineFacts facts_;
   std::vector<int> extra_eos_tokens_;
   std::mutex mutex_; // of what follows
@@ -198,11 +233,24 @@ struct Loader {
   LoadOptions options = {};
   std::size_t budget = 0; // of all; 0: each its own
 
-  serve::EnginePtr operator()(EngineFacts facts, const std::string& adapter)
-      const {
+  // An adapter goes beside others over `base`, where it is one that can.
+  serve::EnginePtr operator()(
+      EngineFacts facts,
+      const std::string& adapter,
+      const serve::EnginePtr& base) const {
     auto how = options;
     if (!adapter.empty())
       how.adapter_path = join_path(values.text("adapters-dir"), adapter);
+    if (const auto* below = dynamic_cast<const ModelEngine*>(base.get()))
+      if (auto beside = load_adapter(*below->model(), how.adapter_path)) {
+        facts = below->facts();
+        facts.adapter = adapter;
+        return std::make_shared<ModelEngine>(
+            below->model(),
+            std::move(facts),
+            parameters(values, below->codec()).extra_eos_tokens,
+            std::move(beside));
+      }
     if (facts.model != first) how.draft_model.clear();
     if (budget > 0) {
       auto left =
@@ -225,7 +273,8 @@ struct Loader {
     return std::make_shared<ModelEngine>(
         model,
         std::move(facts),
-        parameters(values, model->codec()).extra_eos_tokens);
+        parameters(values, model->codec()).extra_eos_tokens,
+        nullptr);
   }
 };
 

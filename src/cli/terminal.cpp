@@ -54,6 +54,27 @@ void print(std::string_view text) {
     fail(ErrorKind::io, "standard output", "{}", std::strerror(error));
 }
 
+void print_answer(std::string_view text) {
+  if (!stdout_is_terminal()) return print(text);
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    auto c = static_cast<unsigned char>(text[i]);
+    // The second byte of U+0080 to U+009F, which steer as well.
+    auto next =
+        i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
+    bool wide = c == 0xC2 && next >= 0x80 && next < 0xA0;
+    if (wide) {
+      out += fmt::format("\\x{:02x}", next);
+      ++i;
+    } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F) {
+      out += fmt::format("\\x{:02x}", c);
+    } else {
+      out += text[i];
+    }
+  }
+  print(out);
+}
+
 void note(std::string_view line) {
   close_progress_line();
   write_all(2, std::string(line) + "\n");
@@ -68,7 +89,8 @@ bool stdout_is_terminal() {
 }
 
 bool stderr_is_terminal() {
-  return ::isatty(2) == 1 && env::get("TERM") != "dumb";
+  return ::isatty(2) == 1 && env::get("TERM") != "dumb" &&
+      env::get("NO_COLOR").value_or("").empty();
 }
 
 bool colourful() {

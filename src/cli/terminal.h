@@ -16,6 +16,8 @@ struct BrokenPipe {};
 // Writes all of `text` to standard output at once. Throws BrokenPipe, or
 // Error(io) for other failures (a full disk).
 void print(std::string_view text);
+// What a model said: on a terminal without what would steer it.
+void print_answer(std::string_view text);
 // One line on standard error; ends a progress line first.
 void note(std::string_view line);
 

@@ -174,6 +174,11 @@ std::unique_ptr<Runner> Container::make_runner(
       std::shared_ptr<Memory>(state_, state_->memory.get()),
       reserve_weights(options, budget),
       prefix_tier(options));
+  state_->adapters = std::make_shared<AdapterBank>(
+      state_->loaded.parameters,
+      AdapterBankOptions{on_cpu(), state_->loaded.compute_type});
+  mtp_ = options.mtp;
+  runner->use_adapters(state_->adapters);
   if (drafter) runner->use_draft_model(std::move(drafter));
   if (prediction) runner->use_prediction(std::move(prediction));
   return runner;

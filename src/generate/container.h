@@ -6,11 +6,13 @@
 #include <string>
 
 #include "cache/footprint.h"
+#include "generate/adapters.h"
 #include "generate/codec.h"
 #include "generate/constraint_maker.h"
 #include "generate/drafting/load_draft.h"
 #include "generate/engine.h"
 #include "generate/model_runner.h"
+#include "generate/prompt_scores.h"
 #include "generate/sampling_tokens.h"
 #include "mlxlm/model.h"
 #include "models/load.h"
@@ -28,6 +30,7 @@ struct LoadedState {
   std::shared_ptr<LoadedDraft> draft = {}; // null: none
   std::string draft_obstacle = {};
   std::shared_ptr<LoadedPrediction> prediction = {}; // null: none
+  std::shared_ptr<AdapterBank> adapters = {};
 };
 
 class Container final : public ModelContainer {
@@ -85,6 +88,15 @@ class Container final : public ModelContainer {
   MeasuredBudget measure(int tokens) override;
   void perform(const std::function<void()>& work) override;
 
+  // Of generate/adapters.h.
+  LoadedAdapterPtr load_adapter(const std::string& path);
+  GenerationPtr generate_with(
+      const LoadedAdapterPtr& adapter,
+      std::vector<int> prompt,
+      const GenerateParameters& parameters);
+  // Of generate/prompt_scores.h.
+  void score_prompt(PromptScoring scoring);
+
  private:
   std::unique_ptr<Runner> make_runner(
       const LoadOptions& options,
@@ -118,6 +130,7 @@ class Container final : public ModelContainer {
   std::unique_ptr<ConstraintMaker> constraints_;
   int context_ = 0;
   int step_size_ = 0; // tokens of one pass
+  bool mtp_ = false;
   double load_seconds_ = 0;
 };
 

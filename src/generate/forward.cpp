@@ -35,7 +35,45 @@ std::vector<int> places(
 
 } // namespace
 
+namespace {
+
+// While a pass is built, its layers know whose rows are whose.
+class AdaptedPass {
+ public:
+  AdaptedPass(AdapterBank* bank, const PassPlan& plan) : bank_(bank) {
+    if (bank) bank->sweep();
+    bool any = bank &&
+        std::any_of(plan.adapters.begin(), plan.adapters.end(), [](int id) {
+                 return id != 0;
+               });
+    if (!any) {
+      bank_ = nullptr;
+      return;
+    }
+    std::vector<int> of_tokens;
+    for (std::size_t i = 0; i < plan.segments.size(); ++i)
+      of_tokens.insert(
+          of_tokens.end(), plan.segments[i].count, plan.adapters[i]);
+    bank->pass().begin(std::move(of_tokens), {plan.rows, plan.keep});
+  }
+  ~AdaptedPass() {
+    if (bank_) bank_->pass().end();
+  }
+  AdaptedPass(const AdaptedPass&) = delete;
+  AdaptedPass& operator=(const AdaptedPass&) = delete;
+
+  bool active() const {
+    return bank_ != nullptr;
+  }
+
+ private:
+  AdapterBank* bank_;
+};
+
+} // namespace
+
 Running Forward::start(PassPlan plan) {
+  AdaptedPass adapted(adapters_.get(), plan);
   Step step(std::move(plan.segments));
   auto tokens = std::make_shared<TokenJob>(std::move(plan.tokens));
   auto samples = std::make_shared<SampleJob>();
@@ -45,8 +83,9 @@ Running Forward::start(PassPlan plan) {
   Running running;
   running.drawn_ = samples->out;
   // Where every row is drawn from, one pass is like another of as many rows.
-  bool alike =
-      static_cast<int>(plan.rows.size()) == step.tokens && !plan.hidden;
+  // What adapters add is not recorded.
+  bool alike = static_cast<int>(plan.rows.size()) == step.tokens &&
+      !plan.hidden && !adapted.active();
   PassKind kind{step.tokens, !plan.keep.empty()};
   PassInputs inputs{
       .tokens = tokens,

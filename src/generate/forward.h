@@ -13,6 +13,7 @@
 #include "generate/sample_op.h"
 #include "generate/token_op.h"
 #include "nn/model.h"
+#include "weights/adapter_bank.h"
 
 namespace mlxlm {
 
@@ -50,6 +51,8 @@ struct PassPlan {
   std::vector<Draw> draws = {};
   // For a model that predicts further tokens: Input::hidden.
   std::optional<mx::array> hidden = {};
+  // Of each segment, 0 for none; empty: no segment has one.
+  std::vector<int> adapters = {};
   // Rows whose last hidden states are wanted, ascending, `rows` among them.
   std::vector<int> keep = {};
 };
@@ -59,11 +62,15 @@ class Forward {
   Forward(std::shared_ptr<const Model> model, std::shared_ptr<Memory> memory)
       : model_(std::move(model)), memory_(std::move(memory)) {}
 
+  void use_adapters(std::shared_ptr<AdapterBank> adapters) {
+    adapters_ = std::move(adapters);
+  }
   // The sequences have begun what their segments say.
   Running start(PassPlan plan);
   // After anything that may have changed the model.
   void forget() {
     recordings_.forget();
+    if (adapters_) adapters_->sweep();
   }
 
   const Model& model() const {
@@ -82,6 +89,7 @@ class Forward {
  private:
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Memory> memory_;
+  std::shared_ptr<AdapterBank> adapters_; // null: none
   Recordings recordings_;
 };
 

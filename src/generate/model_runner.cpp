@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "core/check.h"
+#include "generate/adapters.h"
 #include "generate/common_prefix.h"
 #include "generate/constraint.h"
 #include "generate/drafting/prompt_lookup.h"
@@ -30,6 +31,10 @@ struct ModelRunner::Sequence {
   std::shared_ptr<PrefixStore> prefixes; // null: leaves nothing to others
   PrefixPin pin = nullptr; // on what it shares
 
+  // Of what it remembers, besides its tokens.
+  std::uint64_t key() const {
+    return request->adapter ? request->adapter->key() : 0;
+  }
   const std::vector<int>& script() const { // what it reads
     return again.empty() ? request->prompt : again;
   }
@@ -60,7 +65,7 @@ struct ModelRunner::Sequence {
     if (cache) {
       cache->guesses = std::move(guesses);
       cache->guessed_by = request->draft.kind;
-      if (prefixes) prefixes->leave(tokens, *memory);
+      if (prefixes) prefixes->leave(tokens, *memory, key());
       cache->tokens = std::move(tokens);
       cache->memory = std::move(memory);
     } else {
@@ -70,8 +75,8 @@ struct ModelRunner::Sequence {
 
   // All that it has read, to others.
   void leave() const {
-    prefixes->leave(tokens, *memory);
-    prefixes->insert(tokens, *memory);
+    prefixes->leave(tokens, *memory, key());
+    prefixes->insert(tokens, *memory, key());
   }
 };
 
@@ -149,10 +154,15 @@ int ModelRunner::open(std::uint64_t id, const RequestPtr& request) {
   return cached;
 }
 
+int ModelRunner::adapter_of(const Sequence& sequence) {
+  const auto& adapter = sequence.request->adapter;
+  return adapter ? adapter->id() : 0;
+}
+
 // What another sequence has read of the prompt, if it is more.
 void ModelRunner::find_prefix(Sequence& sequence) const {
   const auto& prompt = sequence.script();
-  auto found = prefixes_->find(prompt);
+  auto found = prefixes_->find(prompt, sequence.key());
   auto known = static_cast<int>(sequence.tokens.size());
   if (!found || found->length <= known) return;
   sequence.memory = std::move(found->memory);
@@ -174,8 +184,8 @@ void ModelRunner::leave_prompt(Sequence& sequence) const {
   auto page = static_cast<std::size_t>(shape.page_tokens);
   std::span<const int> read(sequence.tokens);
   if (!shape.states) read = read.first(read.size() / page * page);
-  prefixes_->leave(read, *sequence.memory);
-  sequence.pin = prefixes_->insert(read, *sequence.memory);
+  prefixes_->leave(read, *sequence.memory, sequence.key());
+  sequence.pin = prefixes_->insert(read, *sequence.memory, sequence.key());
 }
 
 Drafter* ModelRunner::drafter_of(DraftKind kind) const {
@@ -371,6 +381,7 @@ PassPlan ModelRunner::plan_of(Pass& pass) const {
          .offset = sequence->memory->length(),
          .goal = piece.decode ? 0 : static_cast<int>(sequence->script().size()),
          .apart = piece.decode});
+    plan.adapters.push_back(adapter_of(*sequence));
     first += count;
     int drawn = piece.samples ? 1 + draft.count() : 0;
     seen = {static_cast<int>(plan.keep.size()), sequence->memory->length()};

@@ -44,6 +44,10 @@ class ModelRunner final : public Runner {
   // What DraftKind::model and mtp use; requests of these kinds come only then.
   void use_draft_model(std::unique_ptr<Drafter> drafter);
   void use_prediction(std::unique_ptr<Drafter> drafter);
+  // The model's adapters, which requests name.
+  void use_adapters(std::shared_ptr<AdapterBank> adapters) {
+    forward_.use_adapters(std::move(adapters));
+  }
 
   int open(std::uint64_t id, const RequestPtr& request) override;
   void close(std::uint64_t id) override;
@@ -86,6 +90,7 @@ class ModelRunner final : public Runner {
     std::optional<Running> running;
   };
 
+  static int adapter_of(const Sequence& sequence);
   void find_prefix(Sequence& sequence) const;
   void leave_prompt(Sequence& sequence) const;
   static bool ends_message(const Sequence& sequence);

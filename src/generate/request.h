@@ -18,6 +18,7 @@
 namespace mlxlm {
 
 class Constraint;
+class LoadedAdapter;
 class SequenceCache; // runner.h: what a PromptCache is inside
 
 struct TokenEvent {
@@ -89,6 +90,8 @@ struct Request {
   // Never null.
   std::shared_ptr<const std::set<int>> stop_tokens =
       std::make_shared<const std::set<int>>();
+  // What its rows go through besides the model; null: nothing.
+  std::shared_ptr<const LoadedAdapter> adapter = nullptr;
   std::uint64_t group = 0; // see Job::group
   std::shared_ptr<SequenceCache> cache; // may be null
   // Begins with what others have read of the same text, and leaves its own.

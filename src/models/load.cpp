@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "models/adapters.h"
 #include "models/families.h"
 #include "quant/formats.h"
 #include "weights/loader.h"
@@ -209,6 +210,18 @@ int context_length(const Fields& config) {
   for (auto key : {"max_position_embeddings", "n_positions", "block_size"})
     if (config.has(key)) return config.range(key, 1, 1 << 30);
   return 0;
+}
+
+Adapter open_model_adapter(
+    const std::string& path,
+    const std::string& adapter_path,
+    bool prediction) {
+  auto checkpoint = open_checkpoint(path);
+  auto t = target(checkpoint.config);
+  return open_adapter(
+      adapter_path,
+      *checkpoint.tensors,
+      family_rules(t, checkpoint, prediction));
 }
 
 LoadedModel load_model(const std::string& path, const ModelOptions& options) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/check.h"
+
 namespace mlxlm::serve {
 
 namespace {
@@ -26,8 +28,10 @@ Answer::Answer(AnswerOptions options, Statistics& statistics)
     : options_(std::move(options)), statistics_(statistics) {}
 
 Answer::~Answer() {
-  for (auto& choice : choices_)
+  for (auto& choice : choices_) {
     if (!choice.ended) statistics_.abandoned(choice.activity);
+    if (choice.scores) choice.scores->cancelled = true;
+  }
 }
 
 void Answer::add(Choice choice, EnginePtr engine, std::function<void()> wake) {
@@ -37,8 +41,26 @@ void Answer::add(Choice choice, EnginePtr engine, std::function<void()> wake) {
   choices_.push_back(std::move(choice));
 }
 
+PromptScoresPtr Engine::score(std::vector<int>, int, std::function<void()>) {
+  fail(
+      ErrorKind::request,
+      "echo",
+      "expected a model that scores prompts, found {}",
+      facts().model);
+}
+
+// What is asked of the prompt is known.
+bool Answer::scored(Choice& choice) {
+  if (choice.score_top < 0) return true;
+  if (!choice.scores)
+    choice.scores = engine_->score(choice.job.prompt, choice.score_top, wake_);
+  if (!choice.scores->over) return false;
+  if (choice.scores->error) std::rethrow_exception(choice.scores->error);
+  return true;
+}
+
 bool Answer::started(Choice& choice) {
-  if (!choice.generation && choice.place->ready())
+  if (!choice.generation && choice.place->ready() && scored(choice))
     choice.generation = engine_->start(std::move(choice.job), wake_);
   return choice.generation != nullptr;
 }

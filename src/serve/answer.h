@@ -38,6 +38,8 @@ class Answer : public Reply {
     int index = 0;
     Job job; // until it starts
     Gate::PlacePtr place;
+    int score_top = -1; // the prompt is scored first, with so many beside
+    PromptScoresPtr scores; // null until then
     GenerationPtr generation; // null while it waits for its place
     OutputParser parser = OutputParser(OutputFormat{});
     std::uint64_t activity = 0;
@@ -90,6 +92,7 @@ class Answer : public Reply {
  private:
   using Clock = std::chrono::steady_clock;
   bool started(Choice& choice);
+  bool scored(Choice& choice);
   void advance(std::string& body);
   void take(Choice& choice, std::string& body);
   void finish(Choice& choice, std::string& body);

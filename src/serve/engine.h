@@ -2,7 +2,9 @@
 // server knows of it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -33,6 +35,16 @@ struct EngineFacts {
   std::size_t bytes = 0, parameters = 0;
 };
 
+// How likely a prompt was: of each token behind the first a list, itself and
+// then the likeliest there.
+struct PromptScores {
+  std::atomic<bool> cancelled{false}; // nobody wants them any more
+  std::atomic<bool> over{false}; // the rest stays as it is from then on
+  std::vector<std::vector<TokenLogprob>> lists;
+  std::exception_ptr error;
+};
+using PromptScoresPtr = std::shared_ptr<PromptScores>;
+
 struct Job {
   std::vector<int> prompt;
   GenerateParameters parameters;
@@ -48,6 +60,12 @@ class Engine {
   // returns, when there is something to poll. Throws Error(request) for what
   // cannot be run.
   virtual GenerationPtr start(Job job, std::function<void()> wake) = 0;
+  // Begins to score a prompt of at least two tokens; `wake` as above. Throws
+  // Error(request) where that cannot be done.
+  virtual PromptScoresPtr score(
+      std::vector<int> prompt,
+      int top,
+      std::function<void()> wake);
   // An answer that is a call of one of `tools` (JSON text), or of the one that
   // is named. Throws Error(request) where that cannot be enforced.
   virtual ResponseFormat forced_call(

@@ -97,6 +97,16 @@ Response error_response(const ApiError& error, Style style) {
   return response;
 }
 
+std::string error_event(const ApiError& error, Style style) {
+  return error_event(error_body(error, style), style);
+}
+
+std::string error_event(const Json& body, Style style) {
+  if (style == Style::anthropic)
+    return fmt::format("event: error\ndata: {}\n\n", body.dump());
+  return fmt::format("data: {}\n\ndata: [DONE]\n\n", body.dump());
+}
+
 ApiError from_error(const Error& error) {
   ApiError out{.status = status_of(error.kind())};
   out.message = error.what();

@@ -28,6 +28,10 @@ std::string_view error_type(int status);
 Json error_body(const ApiError& error, Style style);
 Response error_response(const ApiError& error, Style style);
 
+// An error, or the body of one, as the last event of a stream.
+std::string error_event(const ApiError& error, Style style);
+std::string error_event(const Json& body, Style style);
+
 // Errors of the library as the client sees them. `where: what` names the field.
 ApiError from_error(const Error& error);
 

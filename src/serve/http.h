@@ -29,6 +29,8 @@ struct HttpRequest {
   std::string client; // name of the key, or the peer: who shares a queue
   // What one that begins anew was waiting for: kept until it has begun.
   std::shared_ptr<void> held;
+  // The head of its stream is out already.
+  bool streaming = false;
 
   // The first header of this (lower-case) name, or nothing.
   const std::string* header(std::string_view name) const {

@@ -72,4 +72,27 @@ Json completion_logprobs(
       {"text_offset", std::move(offsets)}};
 }
 
+Json prompt_logprobs(
+    const TextCodec& codec,
+    const std::vector<int>& prompt,
+    const std::vector<std::vector<TokenLogprob>>& lists,
+    std::int64_t& offset) {
+  AnswerTokens tokens;
+  if (!prompt.empty()) tokens.push_back({prompt[0], 0, {}});
+  for (const auto& list : lists)
+    tokens.push_back(
+        {list[0].token, list[0].logprob, {list.begin() + 1, list.end()}});
+  auto out = completion_logprobs(codec, tokens, offset);
+  if (!tokens.empty())
+    out["token_logprobs"][0] = out["top_logprobs"][0] = nullptr;
+  return out;
+}
+
+Json joined_logprobs(Json first, const Json& second) {
+  if (second.is_null()) return first;
+  for (auto& [name, list] : first.items())
+    list.insert(list.end(), second[name].begin(), second[name].end());
+  return first;
+}
+
 } // namespace mlxlm::serve

@@ -20,6 +20,15 @@ Json completion_logprobs(
     const TextCodec& codec,
     const AnswerTokens& tokens,
     std::int64_t& offset);
+// The same of a prompt, whose first token has none. `lists`: of each one behind
+// it, itself and the likeliest there.
+Json prompt_logprobs(
+    const TextCodec& codec,
+    const std::vector<int>& prompt,
+    const std::vector<std::vector<TokenLogprob>>& lists,
+    std::int64_t& offset);
+// Both lists of each kind in one.
+Json joined_logprobs(Json first, const Json& second);
 // llama-server's completion_probabilities.
 Json native_logprobs(const TextCodec& codec, const AnswerTokens& tokens);
 

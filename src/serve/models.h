@@ -42,8 +42,11 @@ struct ModelsOptions {
   bool any_name = false; // unknown names are the first, too
   std::vector<std::string> adapters = {};
   // Called on the table's thread, one at a time. Throws for what cannot be
-  // loaded.
-  std::function<EnginePtr(const EngineFacts&, const std::string& adapter)>
+  // loaded. With an adapter: `base` is the model it is for, loaded.
+  std::function<EnginePtr(
+      const EngineFacts&,
+      const std::string& adapter,
+      const EnginePtr& base)>
       load = {};
   // Weights are reserved here, in the group in which sequences take their
   // memory; null: there is no budget.
@@ -66,6 +69,7 @@ class Loading {
   // Once it is over: keeps the model loaded; throws what went wrong, an
   // ApiError or what the load threw.
   EnginePtr engine() const;
+  std::exception_ptr error() const; // null: none, or not over
 
  private:
   friend class Models;
@@ -133,6 +137,8 @@ class Models {
       bool counts);
   bool load_next(std::unique_lock<std::mutex>& lock, Clock::time_point& next);
   void load_slot(std::unique_lock<std::mutex>& lock, Slot& slot);
+  enum class Base { there, awaited, failed };
+  Base want_base(Slot& slot);
   enum class Room { there, busy, never };
   Room make_room(std::unique_lock<std::mutex>& lock, Slot& slot);
   void settle(std::unique_lock<std::mutex>& lock, Slot& slot, EnginePtr engine);

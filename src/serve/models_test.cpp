@@ -50,7 +50,10 @@ struct Shelf {
       options.models.push_back({facts, {std::string(name) + "-alias"}});
     }
     options.adapters = {"french"};
-    options.load = [this](const EngineFacts& facts, const std::string& with) {
+    options.load = [this](
+                       const EngineFacts& facts,
+                       const std::string& with,
+                       const EnginePtr&) {
       loads.push_back(facts.model + (with.empty() ? "" : "+" + with));
       if (fails) fail(ErrorKind::weights, "file", "expected it whole");
       return std::make_shared<NamedEngine>(facts, weighs);
@@ -314,6 +317,7 @@ TEST(ModelTable, NoDefault) {
 TEST(ModelTable, AnAdapterMakesAModelOfItsOwn) {
   Shelf shelf(45);
   auto plain = shelf.hold("a");
+  shelf.weighs = 10 * mb;
   auto taken = shelf.table().take({"a", "french"}, {});
   shelf.table().work();
   auto tuned = taken.loading->engine();
@@ -322,6 +326,47 @@ TEST(ModelTable, AnAdapterMakesAModelOfItsOwn) {
   EXPECT_EQ(shelf.loaded(), "aa+french");
   EXPECT_EQ(shelf.memory->status().reserved_bytes, std::int64_t(20 * mb));
   EXPECT_EQ(shelf.table().states().size(), 4u);
+}
+
+// One model in memory under all its adapters; it goes when they have gone.
+TEST(ModelTable, AnAdapterKeepsItsModel) {
+  Shelf shelf(45);
+  auto load = shelf.options.load;
+  shelf.options.load = [&](const EngineFacts& facts,
+                           const std::string& adapter,
+                           const EnginePtr& base) {
+    EXPECT_EQ(base != nullptr, !adapter.empty());
+    shelf.weighs = adapter.empty() ? 0 : mb;
+    return load(facts, adapter, base);
+  };
+  auto taken = shelf.table().take({"a", "french"}, {});
+  shelf.table().work();
+  ASSERT_TRUE(taken.loading->over());
+  EXPECT_EQ(shelf.loads, (std::vector<std::string>{"a", "a+french"}));
+  EXPECT_EQ(shelf.memory->status().reserved_bytes, std::int64_t(11 * mb));
+  taken = {};
+  // `a` is older than the adapter, which holds it.
+  shelf.use("c");
+  EXPECT_EQ(shelf.loaded(), "aca+french");
+  shelf.time += 10min;
+  shelf.table().work();
+  shelf.table().work();
+  EXPECT_EQ(shelf.loaded(), "");
+}
+
+TEST(ModelTable, AnAdapterOfAModelThatCannotBeLoaded) {
+  Shelf shelf;
+  shelf.fails = true;
+  for (int i = 0; i < 2; ++i) {
+    auto taken = shelf.table().take({"a", "french"}, {});
+    shelf.table().work();
+    ASSERT_TRUE(taken.loading->over());
+    EXPECT_THROW(taken.loading->engine(), Error);
+  }
+  shelf.fails = false;
+  auto taken = shelf.table().take({"a", "french"}, {});
+  shelf.table().work();
+  EXPECT_NE(taken.loading->engine(), nullptr);
 }
 
 TEST(ModelTable, AnswersOutliveTheTable) {
@@ -339,11 +384,12 @@ TEST(ModelTable, ManyThreads) {
   std::atomic<int> inside{0}, worst{0};
   shelf.options.now = Models::Clock::now;
   shelf.options.thread = true;
-  shelf.options.load = [&](const EngineFacts& facts, const std::string&) {
-    worst = std::max<int>(worst, ++inside);
-    --inside;
-    return std::make_shared<NamedEngine>(facts, 0);
-  };
+  shelf.options.load =
+      [&](const EngineFacts& facts, const std::string&, const EnginePtr&) {
+        worst = std::max<int>(worst, ++inside);
+        --inside;
+        return std::make_shared<NamedEngine>(facts, 0);
+      };
   shelf.table();
   std::atomic<int> right{0};
   std::vector<std::thread> users;

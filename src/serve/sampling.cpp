@@ -130,7 +130,8 @@ std::vector<std::string> read_stop(
 GenerateParameters read_sampling(
     Body& body,
     const GenerateParameters& defaults,
-    const Limits& limits) {
+    const Limits& limits,
+    int least) {
   auto out = defaults;
   for (const auto& row : generation_settings()) {
     if (row.name == "max_tokens" || row.name == "seed") continue;
@@ -155,9 +156,9 @@ GenerateParameters read_sampling(
   read_bias(body, limits, out);
   if (body.has("stop")) out.stop = read_stop(body, "stop", limits);
   body.accept({"stop"});
-  auto limit = body.integer("max_tokens", 1, std::int64_t{1} << 40);
+  auto limit = body.integer("max_tokens", least, std::int64_t{1} << 40);
   if (auto later =
-          body.integer("max_completion_tokens", 1, std::int64_t{1} << 40))
+          body.integer("max_completion_tokens", least, std::int64_t{1} << 40))
     limit = later;
   if (limit) out.max_tokens = static_cast<int>(std::min(*limit, int_max));
   for (const char* name : {"reasoning_budget", "thinking_budget"})

@@ -8,11 +8,12 @@
 namespace mlxlm::serve {
 
 // OpenAI's fields and mlx-lm's and llama-server's extensions of them, over the
-// server's defaults.
+// server's defaults. `least`: tokens that may be asked for.
 GenerateParameters read_sampling(
     Body& body,
     const GenerateParameters& defaults,
-    const Limits& limits);
+    const Limits& limits,
+    int least = 1);
 
 // `stop` (or another name): a text or a list of texts.
 std::vector<std::string> read_stop(

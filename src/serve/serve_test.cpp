@@ -1,6 +1,10 @@
 // The parts of the server that need no sockets.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
 #include "serve/access.h"
 #include "serve/body.h"
 #include "serve/gate.h"
@@ -92,6 +96,42 @@ TEST(Access, Keys) {
   EXPECT_EQ(who({{"authorization", "Bearer on"}}), "-");
   EXPECT_EQ(who({{"authorization", "Bearer one"}, {"x-api-key", "one"}}), "-");
   EXPECT_THROW(parse_keys("a:" + std::string(600, 'x')), Error);
+}
+
+// Welch's t of the times that two wrong keys take, measured in turns: one wrong
+// from its first byte on, one but for its last.
+double timing_difference() {
+  auto keys = parse_keys("ann:" + std::string(64, 'k'));
+  HttpRequest first, last;
+  first.headers = {{"x-api-key", "x" + std::string(63, 'k')}};
+  last.headers = {{"x-api-key", std::string(63, 'k') + "x"}};
+  constexpr int blocks = 400, calls = 100;
+  double sum[2] = {}, squares[2] = {};
+  for (int i = 0; i < 2 * blocks; ++i) {
+    const auto& request = i % 2 ? last : first;
+    auto begin = std::chrono::steady_clock::now();
+    for (int call = 0; call < calls; ++call)
+      EXPECT_EQ(find_key(keys, request), nullptr);
+    double time = std::chrono::duration<double, std::nano>(
+                      std::chrono::steady_clock::now() - begin)
+                      .count();
+    time = std::min(time, calls * 20000.0); // somebody else had the processor
+    sum[i % 2] += time;
+    squares[i % 2] += time * time;
+  }
+  double means[2], errors = 0;
+  for (int k = 0; k < 2; ++k) {
+    means[k] = sum[k] / blocks;
+    errors += (squares[k] / blocks - means[k] * means[k]) / (blocks - 1);
+  }
+  return std::abs(means[0] - means[1]) / std::sqrt(errors);
+}
+
+TEST(Access, WrongKeysTakeTheSameTime) {
+  double least = 1e9;
+  for (int i = 0; i < 5 && least > 4.5; ++i)
+    least = std::min(least, timing_difference());
+  EXPECT_LT(least, 4.5);
 }
 
 TEST(Access, Hosts) {

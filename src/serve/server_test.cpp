@@ -162,12 +162,14 @@ struct SlowShelf {
       facts.model = name;
       options.models.push_back({facts});
     }
-    options.load = [this](const EngineFacts&, const std::string&) {
-      ++loads;
-      gate.wait();
-      if (fails) fail(ErrorKind::weights, "/secret/file", "expected it whole");
-      return std::make_shared<FakeEngine>(200us);
-    };
+    options.load =
+        [this](const EngineFacts&, const std::string&, const EnginePtr&) {
+          ++loads;
+          gate.wait();
+          if (fails)
+            fail(ErrorKind::weights, "/secret/file", "expected it whole");
+          return std::make_shared<FakeEngine>(200us);
+        };
     models = std::make_shared<Models>(std::move(options));
   }
   static std::string request(bool stream = false) {
@@ -230,6 +232,34 @@ TEST(Server, AModelThatCannotBeLoadedIsAnError) {
   EXPECT_EQ(got.find("secret"), got.npos);
   shelf.fails = false;
   EXPECT_EQ(ask(port, SlowShelf::request()).substr(9, 3), "200");
+}
+
+TEST(Server, AStreamThatWaitsForItsModelShowsSignsOfLife) {
+  for (bool fails : {false, true}) {
+    SlowShelf shelf;
+    shelf.fails = fails;
+    ServiceOptions options;
+    options.limits.ping_seconds = 1;
+    Running running(200us, options);
+    running.service.set_models(shelf.models);
+    Client stream(running.server->port()), whole(running.server->port());
+    stream.send(SlowShelf::request(true));
+    whole.send(SlowShelf::request());
+    while (stream.got.find(": keepalive loading\n\n") == stream.got.npos)
+      ASSERT_TRUE(stream.read()) << stream.got;
+    EXPECT_EQ(stream.got.find("HTTP/1.1 200 "), 0u);
+    shelf.go.set_value();
+    const auto& got = stream.read_all();
+    EXPECT_EQ(got.rfind("HTTP/1.1"), 0u) << got; // one head
+    EXPECT_NE(got.find("data: [DONE]\n\n\r\n0\r\n\r\n"), got.npos) << got;
+    EXPECT_EQ(
+        whole.read_all().find(fails ? "HTTP/1.1 500" : "HTTP/1.1 200"), 0u);
+    if (fails)
+      EXPECT_NE(got.find("model_not_loaded"), got.npos) << got;
+    else
+      EXPECT_EQ(content_of(got), "hello");
+    EXPECT_TRUE(running.settled());
+  }
 }
 
 TEST(Server, FailureInAStreamIsAnEvent) {

@@ -7,6 +7,7 @@
 
 #include "core/strings.h"
 #include "serve/body.h"
+#include "serve/waiting.h"
 
 namespace mlxlm::serve {
 namespace {
@@ -26,48 +27,6 @@ std::string request_id(const HttpRequest& request) {
       return random_id();
   return *given;
 }
-
-// The answer to a request whose model is being loaded.
-class Waiting final : public Reply {
- public:
-  Waiting(LoadingPtr loading, HttpRequest& request, Style style)
-      : loading_(std::move(loading)), request_(request), style_(style) {}
-  void poll(Outgoing& out) override {
-    try {
-      if (!stopped_.empty()) throw ApiError{503, stopped_, {}, "stopped", 1};
-      if (!loading_->over()) return;
-      request_.held = loading_->engine();
-      out.again = true;
-    } catch (const ApiError& error) {
-      end(out, error);
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::resource)
-        end(out, {503, error.what(), "model", "insufficient_memory", 5});
-      else
-        end(out, {500, unloadable, "model", "model_not_loaded"});
-    } catch (const std::exception&) {
-      end(out, {500, unloadable, "model", "model_not_loaded"});
-    }
-  }
-  void stop(std::string_view why) override {
-    stopped_ = why;
-  }
-
- private:
-  static constexpr auto unloadable =
-      "The model could not be loaded; the server's log says why.";
-  void end(Outgoing& out, const ApiError& error) const {
-    auto response = error_response(error, style_);
-    out.head = Head{response.status, std::move(response.headers)};
-    out.body = std::move(response.body);
-    out.last = true;
-  }
-
-  const LoadingPtr loading_;
-  HttpRequest& request_;
-  const Style style_;
-  std::string stopped_;
-};
 
 // Adds what every response has to an answer of any kind.
 class Decorated final : public Reply {
@@ -126,7 +85,7 @@ std::vector<Gate::PlacePtr> Service::admit(
   std::shared_ptr<Gate> gate;
   {
     std::lock_guard lock(gates_mutex_);
-    auto& known = gates_[facts.model + "+" + facts.adapter];
+    auto& known = gates_[facts.model];
     if (!known) known = std::make_shared<Gate>();
     gate = known;
   }
@@ -219,6 +178,7 @@ ReplyPtr Service::handle(HttpRequest& request, const Wake& wake) {
   request.client = request.peer;
   Context context{*this, request, wake};
   auto style = style_of(request.target);
+  const bool was_streaming = request.streaming;
   ReplyPtr reply;
   auto complain = [&](const std::string& what) {
     if (options_.log)
@@ -227,7 +187,7 @@ ReplyPtr Service::handle(HttpRequest& request, const Wake& wake) {
   try {
     reply = dispatch(context);
   } catch (const NotLoaded& model) {
-    reply = std::make_unique<Waiting>(model.loading, request, style);
+    reply = waiting(model.loading, request, style, limits().ping_seconds);
   } catch (const ApiError& error) {
     reply = ready(error_response(error, style));
   } catch (const Error& error) {
@@ -243,6 +203,7 @@ ReplyPtr Service::handle(HttpRequest& request, const Wake& wake) {
     reply = ready(
         error_response({500, "The server failed; its log says why."}, style));
   }
+  if (was_streaming) reply = continued(std::move(reply), style);
   context.headers.emplace_back("x-request-id", request.id);
   context.headers.emplace_back("x-content-type-options", "nosniff");
   return std::make_unique<Decorated>(

@@ -144,7 +144,7 @@ class Service final : public Handler {
   Statistics statistics_;
 
   mutable std::mutex gates_mutex_;
-  // By model and adapter: no model waits for another's places.
+  // By model, whatever its adapters: no model waits for another's places.
   std::map<std::string, std::shared_ptr<Gate>> gates_;
 };
 

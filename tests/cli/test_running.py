@@ -1,5 +1,6 @@
 """generate, chat, bench, perplexity, inspect, models."""
 
+import fcntl
 import json
 import math
 import os
@@ -7,12 +8,14 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
 
-from conftest import PROGRAM, environment, safetensors
+from conftest import CONFIG, PROGRAM, environment, safetensors, tokenizer
 
 CAPITAL = "What is the capital of France?"
 
@@ -248,11 +251,13 @@ def test_chat_unknown_command(fails):
 class Terminal:
     """The program on a terminal of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, columns=80, **variables):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm"
-            os.execve(PROGRAM, [PROGRAM, *arguments], environment({"TERM": "xterm"}))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            os.execve(PROGRAM, [PROGRAM, *map(str, arguments)],
+                      environment({"TERM": "xterm", **variables}))
         self.seen = b""
 
     def until(self, text, seconds=60):
@@ -293,6 +298,75 @@ def test_chat_on_a_terminal(tmp_path):
     terminal.type(b"\x04")
     assert terminal.code() == 0
     assert "long story" in (tmp_path / "mlxlm/history").read_text()
+
+
+    def rest(self):
+        while True:
+            try:
+                piece = os.read(self.fd, 4096)
+            except OSError:
+                return self.seen
+            if not piece:
+                return self.seen
+            self.seen += piece
+
+
+@pytest.mark.parametrize("variables,columns", [
+    ({"NO_COLOR": "1"}, 80), ({"TERM": "dumb"}, 80), ({"NO_COLOR": "1"}, 20)])
+def test_plain_terminals(checkpoint, variables, columns):
+    terminal = Terminal("generate", "--model", checkpoint(), "-p", "abc", "-m", 8, "--verbose",
+                        "true", columns=columns, **variables)
+    said = terminal.rest()
+    assert terminal.code() == 0, said
+    assert b"\x1b" not in said and b"tokens-per-sec" in said
+
+
+def test_no_escapes_reach_the_terminal(checkpoint):
+    """What a model says may look like commands to the terminal."""
+    words = tokenizer(CONFIG["vocab_size"])
+    vocabulary = words["model"]["vocab"]
+    letters = [w for w in vocabulary if len(w) == 1 and w.isalnum()]
+    steers = ["\x1b", "\x07", "\x9b", "\x7f"]
+    for i, word in enumerate(letters):
+        vocabulary[steers[i % 4] * (1 + i // 4)] = vocabulary.pop(word)
+    folder = checkpoint(files={"tokenizer.json": json.dumps(words)})
+    arguments = ["generate", "--model", folder, "-p", " ", "-m", 30, "--ignore-chat-template",
+                 "--seed", 3, "--temp", 1, "--verbose", "false"]
+    terminal = Terminal(*arguments, NO_COLOR="1")
+    said = terminal.rest()
+    assert terminal.code() == 0, said
+    assert not any(b in said for b in (b"\x1b", b"\x07", b"\xc2\x9b", b"\x7f")), said
+    assert b"\\x" in said
+    piped = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True,
+                           env=environment({}), timeout=60)
+    assert b"\\x" not in piped.stdout and any(
+        b in piped.stdout for b in (b"\x1b", b"\x07", b"\xc2\x9b", b"\x7f"))
+
+
+def test_two_interrupts_end_the_program():
+    child = subprocess.Popen(
+        [PROGRAM, "chat", "-m", "4000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=environment({}))
+    child.stdin.write(b"Tell a very long story.\n")
+    child.stdin.flush()
+    assert child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    # Signals may come as one; then the answer has stopped and the input ended.
+    assert child.returncode in (130, 0) and b"Traceback" not in err
+
+
+@pytest.mark.parametrize("stdin,word", [
+    (b"\xff\xfe\x00", "UTF-8"), (b"a" * (10 << 20), "context")])
+def test_prompts_that_cannot_be_read(stdin, word, checkpoint):
+    done = subprocess.run(
+        [PROGRAM, "generate", "--model", checkpoint(), "-p", "-", "-m", "1",
+         "--ignore-chat-template"],
+        input=stdin, capture_output=True, env=environment({}), timeout=120)
+    assert done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1 and word in lines[0] and len(lines[0]) < 500
 
 
 def test_bench_json(mlxlm, checkpoint):

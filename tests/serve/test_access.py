@@ -50,6 +50,20 @@ def test_every_route_asks_for_a_key(locked):
     assert locked.get(f"/v1/models?api_key={KEY}").status == 401
 
 
+def test_what_another_key_has_kept(locked):
+    """Ids of others look like ids of nobody."""
+    ann, bob = {"X-Api-Key": KEY}, {"X-Api-Key": "another-secret"}
+    body = {"input": "Hi", "max_output_tokens": 1}
+    kept = locked.post("/v1/responses", body, headers=ann).json["id"]
+    assert len(kept) > 32 and locked.get(f"/v1/responses/{kept}", headers=ann).status == 200
+    assert locked.get(f"/v1/responses/{kept}", headers=bob).status == 404
+    assert locked.ask("DELETE", f"/v1/responses/{kept}", headers=bob).status == 404
+    more = {**body, "previous_response_id": kept}
+    assert locked.post("/v1/responses", more, headers=bob).status == 404
+    assert locked.post("/v1/responses", more, headers=ann).status == 200
+    assert locked.ask("DELETE", f"/v1/responses/{kept}", headers=ann).status == 200
+
+
 def test_keys_are_read_again(locked):
     import signal
     old = locked.keys.read_text()

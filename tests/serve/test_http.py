@@ -254,6 +254,45 @@ def test_client_leaves_while_the_prompt_is_read(server):
     assert settled(server, 5)
 
 
+def test_long_lists(server):
+    """Ten million items, parsed and refused; a list of nothing but commas."""
+    for body in (b'{"messages": [' + b"1," * (10**7 - 1) + b"1]}", b"[" + b"," * 10**7):
+        begin = time.monotonic()
+        answer = server.ask("POST", CHAT, raw_body=body)
+        assert answer.status in (400, 413) and time.monotonic() - begin < 20
+
+
+def test_hundreds_of_slow_clients(serve, checkpoint):
+    """They are closed in time, and nobody else waits for them."""
+    server = serve("--model", checkpoint(), "--header-seconds", 2, "--no-access-log")
+    def quickest(times=5):
+        def once():
+            begin = time.monotonic()
+            assert server.get("/health").status == 200
+            return time.monotonic() - begin
+        return min(once() for _ in range(times))
+    alone = quickest()
+    slow = [server.connect() for _ in range(400)]
+    begin = time.monotonic()
+    for byte in b"GET":
+        for s in slow:
+            s.send(bytes([byte]))
+        time.sleep(0.2)
+    assert quickest() < alone + 0.1
+    for s in slow:
+        assert s.recv(10) == b""
+        s.close()
+    assert time.monotonic() - begin < 8
+
+
+def test_lines_of_the_log_stay_lines(server):
+    server.get("/a%0d%0aforged")
+    server.ask("GET", "/x\rforged", headers={"X-Request-Id": "a\rforged"})
+    server.post(CHAT, {"model": "a\nforged", **HELLO})
+    time.sleep(0.2)
+    assert not any(line.strip().startswith("forged") for line in server.lines)
+
+
 def test_slow_headers_and_bodies(serve, checkpoint):
     quick = serve("--model", checkpoint(), "--header-seconds", 1, "--body-seconds", 1,
                   "--idle-seconds", 1)
@@ -263,6 +302,9 @@ def test_slow_headers_and_bodies(serve, checkpoint):
         assert s.recv(100) == b"" and time.monotonic() - t < 3
     with quick.connect() as s:
         s.sendall(request(quick, b"{", headers=["Content-Length: 10"]))
+        assert s.recv(1000).startswith(b"HTTP/1.1 408 ")
+    with quick.connect() as s:  # the last chunk never comes
+        s.sendall(request(quick, b"1\r\n{\r\n", headers=["Transfer-Encoding: chunked"]))
         assert s.recv(1000).startswith(b"HTTP/1.1 408 ")
     with quick.connect() as s:
         s.sendall(request(quick, method="GET", path="/health"))

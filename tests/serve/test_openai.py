@@ -114,6 +114,41 @@ def test_completions(client):
     assert "".join(c.choices[0].text for c in streamed) == text
 
 
+def test_echo_with_logprobs(client, server):
+    """What lm-eval-harness scores texts with."""
+    ids = server.post("/tokenize", {"content": "The capital of France is"}).json["tokens"]
+    said = client.completions.create(model="smollm2", prompt=ids, max_tokens=4, logprobs=2)
+    said = said.choices[0].logprobs
+    more = [server.post("/tokenize", {"content": t, "add_special": False}).json["tokens"][0]
+            for t in said.tokens]
+    for stream in (False, True):
+        answer = client.completions.create(
+            model="smollm2", prompt=ids + more, max_tokens=0, echo=True, logprobs=2, stream=stream)
+        chunks = list(answer) if stream else [answer]
+        choices = [c.choices[0] for c in chunks if c.choices]
+        text = "".join(c.text for c in choices)
+        scored = choices[0].logprobs
+        assert choices[-1].finish_reason == "length"
+        assert text == "".join(scored.tokens) and text.startswith("The capital of France is Paris")
+        assert len(scored.tokens) == len(ids + more)
+        assert scored.token_logprobs[0] is None and scored.top_logprobs[0] is None
+        assert all(x <= 0 for x in scored.token_logprobs[1:])
+        assert scored.token_logprobs[-4:] == pytest.approx(said.token_logprobs, abs=2e-3)
+        assert scored.text_offset[:2] == [0, len(scored.tokens[0])]
+        for token, top in zip(said.tokens, scored.top_logprobs[-4:]):
+            assert max(top, key=top.get) == token  # it was greedy
+    longer = client.completions.create(
+        model="smollm2", prompt=ids, max_tokens=4, echo=True, logprobs=2)
+    logprobs = longer.choices[0].logprobs
+    assert "".join(logprobs.tokens) == longer.choices[0].text
+    assert logprobs.tokens[-4:] == said.tokens
+    assert logprobs.token_logprobs[-4:] == said.token_logprobs
+    assert longer.usage.completion_tokens == 4
+    several = client.completions.create(
+        model="smollm2", prompt=["One, two,", "a"], n=2, max_tokens=1, echo=True, logprobs=0)
+    assert [c.logprobs.token_logprobs[0] for c in several.choices] == [None] * 4
+
+
 def test_completions_of_tokens_and_lists(client, server):
     ids = server.post("/tokenize", {"content": "The capital of France is"}).json["tokens"]
     text = client.completions.create(model="smollm2", prompt=ids, max_tokens=3)

@@ -1,6 +1,8 @@
 """What a request may say (cases R of the test catalogue): a wrong value is 400 and
 names its field, and nothing is dropped in silence."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 CHAT = "/v1/chat/completions"
@@ -122,7 +124,7 @@ def test_wrong_prompts(server, prompt):
 
 @pytest.mark.parametrize("more", [
     {"best_of": 10**9}, {"best_of": 2}, {"suffix": "x"}, {"logprobs": -1}, {"logprobs": 21},
-    {"echo": "yes"}, {"echo": True, "logprobs": 1}])
+    {"echo": "yes"}, {"echo": False, "max_tokens": 0}])
 def test_wrong_completions(server, more):
     answer = server.post("/v1/completions", {"prompt": "x", "max_tokens": 1, **more})
     assert answer.status == 400 and answer.error["param"] in more
@@ -168,6 +170,53 @@ def test_same_seed_same_text(server):
         return server.post(CHAT, {**body, "seed": seed}).json["choices"][0]["message"]["content"]
     assert ask(1) == ask(1)
     assert len({ask(s) for s in range(4)}) > 1
+
+
+def test_same_seed_among_others(server):
+    def ask(i):
+        body = {"messages": user(f"Tell me a story of {i % 2}."), "max_tokens": 12,
+                "temperature": 1.2, "seed": i % 2}
+        return server.post(CHAT, body).json["choices"][0]["message"]["content"]
+    alone = [ask(0), ask(1)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == alone * 4
+
+
+def test_the_later_limit_wins(server):
+    answer = server.post(CHAT, {**HELLO, "max_tokens": 5, "max_completion_tokens": 1}).json
+    assert answer["usage"]["completion_tokens"] == 1
+
+
+def test_stop_texts_of_every_kind(server):
+    """Marks of the template, white space, what no text contains."""
+    def ask(stop):
+        body = {"messages": user("Count to five, one a line."), "max_tokens": 30, "stop": stop}
+        return server.post(CHAT, body).json["choices"][0]
+    whole = ask([])["message"]["content"]
+    for stop in ("<|im_end|>", "<|endoftext|>", "\u0000", "\u00e9\u0301"):
+        assert ask(stop)["message"]["content"] == whole
+    for stop in (" ", "\n"):
+        found = ask(stop)
+        assert found["message"]["content"] == whole.split(stop)[0]
+        assert found["finish_reason"] == "stop"
+    raw = b'{"messages": [{"role": "user", "content": "x"}], "stop": "\\ud83d"}'
+    assert server.ask("POST", CHAT, raw_body=raw).status == 400  # half a character
+
+
+def test_all_tokens_banned_alike(serve, checkpoint):
+    """The same bias for all of them changes nothing."""
+    small = serve("--model", checkpoint())
+    def ask(**more):
+        body = {"prompt": "abc", "max_tokens": 8, "temperature": 0, "ignore_eos": True, **more}
+        return small.post("/v1/completions", body).json["choices"][0]["text"]
+    vocabulary = small.get("/props").json.get("n_vocab", 32)
+    banned = {str(i): -100 for i in range(vocabulary)}
+    assert ask(logit_bias=banned) == ask() != ""
+
+
+def test_wrong_stream_options(server):
+    answer = server.post(CHAT, {**HELLO, "stream": True, "stream_options": {"include_usage": 1}})
+    assert answer.status == 400 and answer.error["param"] == "stream_options.include_usage"
 
 
 def test_model_without_a_template(serve, checkpoint):

@@ -26,19 +26,20 @@ def tiny(checkpoint):
 
 @pytest.fixture
 def adapters(tmp_path):
-    """A folder with one LoRA of the tiny Llama, `tuned`."""
-    folder = tmp_path / "adapters" / "tuned"
-    folder.mkdir(parents=True)
-    module = "model.layers.0.self_attn.q_proj"
-    (folder / "adapters.safetensors").write_bytes(cli.safetensors(
-        {module + ".lora_a": [16, 2], module + ".lora_b": [2, 16],
-         "model.layers.0.mlp.down_proj.lora_a": [32, 2],
-         "model.layers.0.mlp.down_proj.lora_b": [2, 16]}))
-    (folder / "adapter_config.json").write_text(json.dumps({
-        "fine_tune_type": "lora", "num_layers": 1,
-        "lora_parameters": {"rank": 2, "scale": 2000.0, "dropout": 0.0,
-                            "keys": ["self_attn.q_proj", "mlp.down_proj"]}}))
-    return folder.parent
+    """A folder with two LoRAs of the tiny Llama, `tuned` and `bent`."""
+    for name, scale in (("tuned", 2000.0), ("bent", -900.0)):
+        folder = tmp_path / "adapters" / name
+        folder.mkdir(parents=True)
+        module = "model.layers.0.self_attn.q_proj"
+        (folder / "adapters.safetensors").write_bytes(cli.safetensors(
+            {module + ".lora_a": [16, 2], module + ".lora_b": [2, 16],
+             "model.layers.0.mlp.down_proj.lora_a": [32, 2],
+             "model.layers.0.mlp.down_proj.lora_b": [2, 16]}))
+        (folder / "adapter_config.json").write_text(json.dumps({
+            "fine_tune_type": "lora", "num_layers": 1,
+            "lora_parameters": {"rank": 2, "scale": scale, "dropout": 0.0,
+                                "keys": ["self_attn.q_proj", "mlp.down_proj"]}}))
+    return tmp_path / "adapters"
 
 
 def complete(server, prompt="abc abc abc", **more):
@@ -144,6 +145,40 @@ def test_idle_ones_go(serve, tiny):
     assert server.get("/metrics").status == 200 and server.get("/props").status == 200
 
 
+def test_a_long_answer_is_no_idleness(serve):
+    server = serve("--model", "smollm2", "--keep-alive", "200ms")
+    body = {"prompt": "One, two,", "max_tokens": 120, "ignore_eos": True}
+    with ThreadPoolExecutor(1) as pool:
+        begin = time.monotonic()
+        running = pool.submit(server.post, "/v1/completions", body)
+        assert running.result().json["usage"]["completion_tokens"] == 120
+        assert time.monotonic() - begin > 0.4
+        # It was loaded once, for all of it.
+        assert sum("smollm2 is loaded" in line for line in server.lines) <= 2
+    until(lambda: not loaded(server))
+    assert any("smollm2 is unloaded: idle" in line for line in server.lines)
+
+
+def test_streams_live_while_a_model_is_waited_for(serve, tiny):
+    """No room for `two` while `one` answers: a stream is told that all is well."""
+    server = serve("--model", tiny("one", BIG), "--model", tiny("two", BIG),
+                   "--memory-budget", 5, "--load-wait-seconds", 3, "--ping-seconds", 1)
+    seen = 0
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            long = [pool.submit(complete, server, model="one", max_tokens=480) for _ in range(7)]
+            answer = complete(server, model="two", max_tokens=1, stream=True)
+            assert answer.status in (200, 503)
+            for one in long:
+                assert one.result().status in (200, 503)
+        if ": keepalive loading" in answer.text:
+            seen += 1
+            assert answer.text.count("HTTP/1.1") == 0 and answer.events()[-1] == "[DONE]"
+            break
+    # On a machine that is quick enough nobody waits for a second.
+    assert seen or answer.status == 200
+
+
 def test_the_budget(serve, tiny):
     one, two, huge = tiny("one", BIG), tiny("two", BIG), tiny("huge", 3 * BIG)
     server = serve("--model", one, "--model", two, "--model", huge, "--memory-budget", 5)
@@ -216,6 +251,27 @@ def test_adapters(serve, tiny, adapters):
         answer = complete(server, adapters=name)
         assert answer.status == 404 and answer.error["param"] == "adapters"
     assert complete(server, adapters=["tuned"]).status == 400
+
+
+def test_adapters_in_one_batch(serve, tiny, adapters):
+    """Each gets what it gets alone, of one model in memory."""
+    server = serve("--model", tiny("one"), "--adapters-dir", adapters, "--keep-alive", "2s")
+    asked = [dict(adapters=name, prompt=prompt, max_tokens=tokens)
+             for prompt, tokens in (("abc abc abc", 40), ("x" * 130, 200), ("a", 90))
+             for name in (None, "tuned", "bent")]
+    alone = [text(server, **one) for one in asked]
+    for i in range(0, len(asked), 3):
+        assert len(set(alone[i:i + 3])) == 3
+    assert set(loaded(server)) == {"one", "one+tuned", "one+bent"}
+    sizes = {name: model["size"] for name, model in loaded(server).items()}
+    assert 0 < sizes["one+tuned"] == sizes["one+bent"] < sizes["one"] / 4
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for _ in range(4):
+            assert list(pool.map(lambda one: text(server, **one), asked)) == alone
+    assert sum("one is loaded" in line for line in server.lines) == 1
+    # They go when nobody asks for them, and come again.
+    until(lambda: not set(loaded(server)) & {"one+tuned", "one+bent"})
+    assert text(server, **asked[1]) == alone[1]
 
 
 def test_adapters_need_a_folder(two):

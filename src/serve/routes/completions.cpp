@@ -1,6 +1,8 @@
 // POST /v1/completions
 #include <fmt/format.h>
 
+#include <set>
+
 #include "core/strings.h"
 #include "serve/infill.h"
 #include "serve/logprobs.h"
@@ -29,25 +31,20 @@ class Completion final : public Answer {
 
   // What the choices of one prompt begin with; one entry a choice.
   std::vector<std::string> echoes;
+  std::vector<std::vector<int>> prompts;
 
  protected:
-  std::string open() override {
-    std::string out;
-    if (wishes_.echo)
-      for (const auto& choice : choices())
-        out += data_event(chunk(choice.index, echo(choice), {}, nullptr));
-    return out;
-  }
-
   std::string frames(
       Choice& choice,
       const OutputItems& items,
       const std::vector<Token>& tokens) override {
     auto text = joined_content(items);
-    if (text.empty() && tokens.empty()) return {};
+    auto out = first_frame(choice);
+    if (text.empty() && tokens.empty()) return out;
     auto& offset = offset_of(choice);
-    return data_event(
-        chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
+    return out +
+        data_event(
+               chunk(choice.index, text, logprobs_of(tokens, offset), nullptr));
   }
 
   std::string close(Choice& choice) override {
@@ -73,10 +70,13 @@ class Completion final : public Answer {
     for (const auto& choice : choices()) {
       auto text = echo(choice) + choice.output.content;
       auto offset = static_cast<std::int64_t>(echo(choice).size());
+      auto logprobs = logprobs_of(choice.tokens, offset);
+      if (auto prompt = echoed(choice); !prompt.is_null())
+        logprobs = joined_logprobs(std::move(prompt), logprobs);
       out["choices"].push_back(
           {{"index", choice.index},
            {"text", text},
-           {"logprobs", logprobs_of(choice.tokens, offset)},
+           {"logprobs", std::move(logprobs)},
            {"finish_reason", finish_word(choice)}});
     }
     out["usage"] = all_usage();
@@ -105,9 +105,28 @@ class Completion final : public Answer {
     return out;
   }
 
+  // The prompt, before anything else of the choice.
+  std::string first_frame(const Choice& choice) {
+    if (!wishes_.echo || !begun_.insert(choice.index).second) return {};
+    return data_event(
+        chunk(choice.index, echo(choice), echoed(choice), nullptr));
+  }
+
   std::string echo(const Choice& choice) const {
     if (!wishes_.echo) return {};
     return echoes[static_cast<std::size_t>(choice.index)];
+  }
+
+  // Of the prompt, which is part of the text.
+  Json echoed(const Choice& choice) const {
+    if (!wishes_.echo || !wishes_.logprobs) return nullptr;
+    std::int64_t offset = 0;
+    static const std::vector<std::vector<TokenLogprob>> none;
+    return prompt_logprobs(
+        engine_->codec(),
+        prompts[static_cast<std::size_t>(choice.index)],
+        choice.scores ? choice.scores->lists : none,
+        offset);
   }
 
   std::int64_t& offset_of(const Choice& choice) {
@@ -141,6 +160,7 @@ class Completion final : public Answer {
   const EnginePtr engine_;
   const std::string id_;
   const std::int64_t created_;
+  std::set<int> begun_; // choices whose prompt is out
   std::vector<std::int64_t> offsets_; // of the next token, in bytes
 
  public:
@@ -217,11 +237,6 @@ CompletionWishes read_completion_wishes(Body& body, const Limits& limits) {
       out.top = static_cast<int>(count.value_or(0));
     }
   }
-  if (out.echo && out.logprobs)
-    bad_request(
-        "echo",
-        "echo: not with logprobs, which the prompt does not have",
-        "unsupported");
   return out;
 }
 
@@ -233,7 +248,8 @@ ReplyPtr completions(Context& context) {
   const auto& limits = question.limits;
   const auto& engine = *question.engine;
   auto wishes = read_completion_wishes(body, limits);
-  auto parameters = question.sampling();
+  // An echo alone is an answer.
+  auto parameters = question.sampling(wishes.echo ? 0 : 1);
   parameters.logprobs = wishes.logprobs;
   parameters.sampling.top_logprobs = wishes.top;
   parameters.response_format = read_response_format(body, limits);
@@ -271,7 +287,11 @@ ReplyPtr completions(Context& context) {
   for (const auto& prompt : prompts)
     for (int i = 0; i < n; ++i) {
       answer->echoes.push_back(prompt.text);
-      choices.emplace_back().job = {prompt.ids, nth(parameters, i)};
+      answer->prompts.push_back(prompt.ids);
+      auto& choice = choices.emplace_back();
+      choice.job = {prompt.ids, nth(parameters, i)};
+      if (wishes.echo && wishes.logprobs && prompt.ids.size() > 1)
+        choice.score_top = wishes.top;
     }
   return start_answer(
       question, priority, std::move(choices), std::move(answer));

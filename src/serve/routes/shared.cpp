@@ -61,8 +61,8 @@ Question::Question(Context& asked)
       body(json),
       engine(engine_for(asked, body)) {}
 
-GenerateParameters Question::sampling() {
-  auto out = read_sampling(body, options.defaults, limits);
+GenerateParameters Question::sampling(int least_tokens) {
+  auto out = read_sampling(body, options.defaults, limits, least_tokens);
   read_draft_model(body, *engine, out);
   return out;
 }

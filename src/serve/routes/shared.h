@@ -33,7 +33,7 @@ struct Question {
   Question(const Question&) = delete;
   Question& operator=(const Question&) = delete;
 
-  GenerateParameters sampling();
+  GenerateParameters sampling(int least_tokens = 1);
   // All fields are read: tells of those that nobody asked for.
   void close();
 
