@@ -169,26 +169,33 @@ TEST_F(Structured, RefusalsNameThePlace) {
 TEST_F(Structured, CallsAreForced) {
   constexpr const char* tools = R"([{"type": "function", "function": {
     "name": "get_weather", "parameters": {"type": "object",
-    "additionalProperties": false, "required": ["city"],
-    "properties": {"city": {"type": "string", "maxLength": 20}}}}}])";
-  const auto* format = find_tool_format("hermes");
+    "additionalProperties": false, "required": ["city", "days", "hot"],
+    "properties": {"city": {"type": "string", "maxLength": 20},
+    "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    "hot": {"type": "boolean"}}}}}])";
   auto codec =
       std::dynamic_pointer_cast<const Codec>(TextCodec::load(model_->path()));
   ASSERT_NE(codec, nullptr);
-  auto source = tool_call_grammar(
-      *format, Json::parse(tools), *codec->tokenizer(), "get_weather");
-  for (std::uint64_t seed = 0; seed < 5; ++seed) {
-    auto text = model_
-                    ->generate(
-                        prompt("How is the weather in Rome?"),
-                        hot(seed, {Type::grammar, source.text}))
-                    ->text();
-    auto output = parse_output({nullptr, format}, text);
-    ASSERT_EQ(output.calls.size(), 1U) << text;
-    EXPECT_EQ(output.calls[0].name, "get_weather");
-    EXPECT_TRUE(Json::parse(output.calls[0].arguments).contains("city"))
-        << text;
-  }
+  for (const char* name :
+       {"hermes", "qwen3_coder", "gemma4", "pythonic", "minimax_m2", "glm47"})
+    for (std::uint64_t seed = 0; seed < 3; ++seed) {
+      const auto* format = find_tool_format(name);
+      auto source = tool_call_grammar(
+          *format, Json::parse(tools), *codec->tokenizer(), "get_weather");
+      auto text = model_
+                      ->generate(
+                          prompt("How is the weather in Rome?"),
+                          hot(seed, {Type::grammar, source.text}))
+                      ->text();
+      auto output =
+          parse_output({nullptr, format}, text, {.tools = Json::parse(tools)});
+      ASSERT_EQ(output.calls.size(), 1U) << text;
+      EXPECT_EQ(output.calls[0].name, "get_weather");
+      auto call = Json::parse(output.calls[0].arguments);
+      EXPECT_TRUE(call.value("city", Json()).is_string()) << text;
+      EXPECT_TRUE(call.value("days", Json()).is_number_integer()) << text;
+      EXPECT_TRUE(call.value("hot", Json()).is_boolean()) << text;
+    }
 }
 
 // A model that marks its reasoning with texts of several tokens each.

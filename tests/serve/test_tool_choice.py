@@ -34,7 +34,10 @@ FAMILIES = {
     "qwen25_tools": ["<tool_call>", "</tool_call>"],
     "mistral_v3_tools": ["[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[INST]", "[/INST]"],
     "qwen3_coder": ["<tool_call>", "</tool_call>"],
+    "minimax": ["<minimax:tool_call>", "</minimax:tool_call>"],
     "gemma4_tools": ["<|tool_call>", "<tool_call|>", '<|"|>'],
+    "gpt_oss": ["<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|call|>",
+                "<|end|>", "<|return|>"],
 }
 
 
