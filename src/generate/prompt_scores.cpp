@@ -45,7 +45,7 @@ struct ScoringUnderWay {
   }
 };
 
-void step(const std::shared_ptr<ScoringUnderWay>& scoring) {
+void score_piece(const std::shared_ptr<ScoringUnderWay>& scoring) {
   auto model = scoring->state.lock();
   if (!model || scoring->asked.cancelled()) return;
   std::exception_ptr error;
@@ -57,7 +57,7 @@ void step(const std::shared_ptr<ScoringUnderWay>& scoring) {
   model.reset();
   if (error || scoring->text.done() >= scoring->text.total())
     return scoring->asked.done(std::move(scoring->lists), error);
-  scoring->engine->post([scoring] { step(scoring); });
+  scoring->engine->post([scoring] { score_piece(scoring); });
 }
 
 } // namespace
@@ -67,7 +67,7 @@ void Container::score_prompt(PromptScoring scoring) {
   MLXLM_CHECK(scoring.ids.size() > 1, "a prompt of two tokens");
   auto under_way = std::make_shared<ScoringUnderWay>(
       std::move(scoring), context_, state_, engine_.get());
-  engine_->post([under_way] { step(under_way); });
+  engine_->post([under_way] { score_piece(under_way); });
 }
 
 void score_prompt(ModelContainer& model, PromptScoring scoring) {
