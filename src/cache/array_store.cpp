@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cache/rows.h"
+#include "runtime/kernels/attention/key_center.h"
 
 namespace mlxlm::cache {
 
@@ -29,6 +30,26 @@ mx::array columns(const mx::array& x, int begin, int count) {
   return mx::slice(x, start, stop);
 }
 
+// The keys of whole pages: differences and the centers that follow from them.
+mx::array centered_keys(
+    const reference::RowCoder& coder,
+    const std::vector<mx::array>& coded,
+    const mx::array& centers) {
+  int pages = centers.shape(0), heads = centers.shape(1),
+      dim = centers.shape(2);
+  int tokens = coded[0].shape(0) / std::max(pages, 1);
+  auto differences =
+      mx::reshape(coder.decode_rotated(coded), {pages, tokens, heads * dim});
+  std::vector<float> before(std::size_t(tokens) * tokens);
+  for (int t = 0; t < tokens; ++t)
+    for (int i = 0; i < kernels::tokens_before_block(t); ++i)
+      before[std::size_t(t) * tokens + i] = kernels::center_step;
+  mx::array weights(before.data(), {tokens, tokens}, mx::float32);
+  auto first = mx::reshape(centers, {pages, 1, heads * dim});
+  auto keys = differences + first + mx::matmul(weights, differences);
+  return coder.turned_back(mx::reshape(keys, {pages * tokens, heads, dim}));
+}
+
 } // namespace
 
 ArrayStore::Coder::Coder(
@@ -38,7 +59,8 @@ ArrayStore::Coder::Coder(
     const kernels::RowCodec& values)
     : v_dim_(g.v_dim) {
   auto part = [&](auto& codec, int begin, int dim, std::uint32_t seed) {
-    return Part{begin, dim, {codec, dim, type, seed}};
+    bool turbo = codec.kind == kernels::RowCodec::Kind::turbo;
+    return Part{begin, dim, {codec, dim, type, seed}, turbo};
   };
   if (!g.latent) {
     keys_.push_back(part(keys, 0, g.k_dim, reference::key_seed));
@@ -65,9 +87,20 @@ ArrayStore::Arrays ArrayStore::Coder::encode(const KeysValues& rows) const {
   return out;
 }
 
-KeysValues ArrayStore::Coder::decode(const Arrays& coded) const {
+const reference::RowCoder* ArrayStore::Coder::centered() const {
+  bool are = !values_.empty() && keys_[0].turbo;
+  return are ? &keys_[0].coder : nullptr;
+}
+
+KeysValues ArrayStore::Coder::decode(
+    const Arrays& coded,
+    const mx::array& centers) const {
   auto at = coded.begin();
   auto all = [&](const std::vector<Part>& list) {
+    if (auto* coder = centered(); coder && &list == &keys_) {
+      at += coder->arrays();
+      return centered_keys(*coder, {coded.begin(), at}, centers);
+    }
     Arrays out;
     for (auto& part : list) {
       auto end = at + part.coder.arrays();
@@ -102,6 +135,8 @@ ArrayStore::ArrayStore(const Group& group, const StoreOptions& options)
     auto [keys, values] = options.codecs(order);
     sides_[1].coders.emplace_back(g, options.dtype, keys, values);
     sides_[1].layers.push_back(blank(sides_[1].coders.back()));
+    sides_[1].centers.push_back(
+        mx::zeros({0, g.kv_heads, g.k_dim}, mx::float16));
   }
 }
 
@@ -111,19 +146,29 @@ std::size_t ArrayStore::packed_page_bytes() const {
     for (auto& x : layer)
       bytes += std::size_t(x.shape(1)) * x.shape(2) * x.itemsize();
   }
-  return bytes * options_.page_tokens;
+  bytes *= options_.page_tokens;
+  for (std::size_t i = 0; i < sides_[1].layers.size(); ++i) {
+    auto& x = sides_[1].centers[i];
+    if (sides_[1].coders[i].centered())
+      bytes += std::size_t(x.shape(1)) * x.shape(2) * x.itemsize();
+  }
+  return bytes;
 }
 
 void ArrayStore::grow(Side& side, int pages) const {
   if (pages <= side.capacity) return;
   int next = std::max({pages, 2 * side.capacity, 8});
-  int more = (next - side.capacity) * options_.page_tokens;
+  int more = next - side.capacity;
+  auto longer = [](mx::array& x, int rows) {
+    auto zeros = mx::zeros({rows, x.shape(1), x.shape(2)}, x.dtype());
+    x = mx::concatenate({x, zeros}, 0);
+  };
   for (auto& layer : side.layers) {
-    for (auto& x : layer) {
-      auto zeros = mx::zeros({more, x.shape(1), x.shape(2)}, x.dtype());
-      x = mx::concatenate({x, zeros}, 0);
-    }
+    for (auto& x : layer)
+      longer(x, more * options_.page_tokens);
   }
+  for (auto& x : side.centers)
+    longer(x, more);
   side.capacity = next;
 }
 
@@ -155,9 +200,92 @@ void ArrayStore::put(
     return int(tokens.size()) == all ? y : mx::take(y, index_array(tokens), 0);
   };
   auto coded = mine.coders[slot].encode({flat(rows.k), flat(rows.v)});
-  for (std::size_t i = 0; i < coded.size(); ++i) {
+  auto* centered = mine.coders[slot].centered();
+  for (std::size_t i = centered ? centered->arrays() : 0; i < coded.size();
+       ++i) {
     auto& x = mine.layers[slot][i];
     x = mx::scatter(x, index_array(places), mx::expand_dims(coded[i], 1), 0);
+  }
+  if (!centered) return;
+  int size = options_.page_tokens;
+  for (auto& view : views) {
+    auto& pages = view.pages->pages;
+    for (int at = view.offset, end; at < view.offset + view.count; at = end) {
+      int number = at / size;
+      end = std::min(view.offset + view.count, (number + 1) * size);
+      if (!pages[number]->packed) continue;
+      int first = view.first + at - view.offset;
+      auto keys = mx::slice(
+          mx::squeeze(rows.k, 0),
+          {first, 0, 0},
+          {first + end - at, rows.k.shape(2), rows.k.shape(3)});
+      auto* before = number > 0 ? pages[number - 1].get() : nullptr;
+      put_keys(slot, before, *pages[number], at % size, keys);
+    }
+  }
+}
+
+mx::array ArrayStore::center(int slot, const Page& page, int tokens) {
+  auto& mine = side(page);
+  auto& coder = *sides_[1].coders[slot].centered();
+  auto rows = page_rows(slot, page);
+  if (!page.packed) {
+    auto keys = mine.coders[slot].decode(rows, mx::array(0.0f)).k;
+    return mx::mean(coder.rotated(keys), 0);
+  }
+  auto& all = mine.centers[slot];
+  auto first = mx::squeeze(
+      mx::slice(
+          all, {page.id, 0, 0}, {page.id + 1, all.shape(1), all.shape(2)}),
+      0);
+  first = mx::astype(first, mx::float32);
+  if (tokens == 0) return first;
+  rows.erase(rows.begin() + coder.arrays(), rows.end());
+  for (auto& x : rows)
+    x = mx::slice(x, {0, 0, 0}, {tokens, x.shape(1), x.shape(2)});
+  auto moved = mx::sum(coder.decode_rotated(rows), 0);
+  return first + mx::array(kernels::center_step) * moved;
+}
+
+void ArrayStore::put_keys(
+    int slot,
+    const Page* before,
+    const Page& page,
+    int token,
+    const mx::array& keys) {
+  auto& mine = side(page);
+  auto& coder = *mine.coders[slot].centered();
+  grow(mine, page.id + 1);
+  int tokens = options_.page_tokens, heads = keys.shape(1), dim = keys.shape(2);
+  if (token == 0) {
+    auto first = before ? center(slot, *before, tokens)
+                        : mx::zeros({heads, dim}, mx::float32);
+    auto most = mx::array(65504.0f);
+    first = mx::clip(first, mx::negative(most), most);
+    auto& all = mine.centers[slot];
+    all = mx::slice_update(
+        all,
+        mx::astype(mx::expand_dims(first, 0), mx::float16),
+        mx::Shape{page.id, 0, 0},
+        mx::Shape{page.id + 1, heads, dim});
+  }
+  auto rotated = coder.rotated(keys);
+  int last = token + keys.shape(0);
+  for (int at = token, end; at < last; at = end) {
+    int block = kernels::tokens_before_block(at);
+    end = std::min(last, block + kernels::center_block);
+    auto part =
+        mx::slice(rotated, {at - token, 0, 0}, {end - token, heads, dim});
+    auto coded = coder.encode_rotated(part - center(slot, page, block));
+    for (std::size_t i = 0; i < coded.size(); ++i) {
+      auto& x = mine.layers[slot][i];
+      int row = page.id * tokens;
+      x = mx::slice_update(
+          x,
+          coded[i],
+          mx::Shape{row + at, 0, 0},
+          mx::Shape{row + end, x.shape(1), x.shape(2)});
+    }
   }
 }
 
@@ -174,17 +302,22 @@ void ArrayStore::gather(
   for (int i = first; i < last; ++i)
     ids.push_back(view.pages->pages[i]->id);
   int rows = std::min(end, last * tokens) - first * tokens;
+  auto first_rows = [&](const mx::array& x) {
+    return mx::slice(x, {0, 0, 0}, {rows, x.shape(1), x.shape(2)});
+  };
   Arrays coded;
   for (auto& x : mine.layers[slot]) {
     int heads = x.shape(1), width = x.shape(2), pages = int(ids.size());
     auto paged = mx::reshape(x, {mine.capacity, tokens, heads, width});
-    auto taken = mx::reshape(
-        mx::take(paged, index_array(ids), 0), {pages * tokens, heads, width});
-    coded.push_back(mx::slice(taken, {0, 0, 0}, {rows, heads, width}));
+    coded.push_back(mx::reshape(
+        mx::take(paged, index_array(ids), 0), {pages * tokens, heads, width}));
   }
-  auto done = mine.coders[slot].decode(coded);
-  out.keys.push_back(mx::expand_dims(done.k, 0));
-  out.values.push_back(mx::expand_dims(done.v, 0));
+  auto centers = mx::array(0.0f);
+  if (mine.coders[slot].centered())
+    centers = mx::take(mine.centers[slot], index_array(ids), 0);
+  auto done = mine.coders[slot].decode(coded, centers);
+  out.keys.push_back(mx::expand_dims(first_rows(done.k), 0));
+  out.values.push_back(mx::expand_dims(first_rows(done.v), 0));
   for (int i = 0; i < rows; ++i)
     out.positions.push_back(first * tokens + i);
 }
@@ -310,12 +443,26 @@ void ArrayStore::put_page(int layer, const Page& page, const Arrays& rows) {
 void ArrayStore::copy(const Page& from, const Page& to) {
   for (int i = 0; i < int(side(from).layers.size()); ++i)
     put_page(i, to, page_rows(i, from));
+  for (auto& x : side(from).centers) {
+    mx::Shape start{from.id, 0, 0}, stop{from.id + 1, x.shape(1), x.shape(2)};
+    auto mine = mx::slice(x, start, stop);
+    start[0] = to.id, stop[0] = to.id + 1;
+    x = mx::slice_update(x, mine, start, stop);
+  }
 }
 
-void ArrayStore::pack(const Page& from, const Page& to, int) {
+void ArrayStore::pack(
+    const Page* before,
+    const Page& from,
+    const Page& to,
+    int tokens) {
   for (int i = 0; i < int(sides_[0].layers.size()); ++i) {
-    auto rows = sides_[0].coders[i].decode(page_rows(i, from));
+    auto rows = sides_[0].coders[i].decode(page_rows(i, from), mx::array(0.0f));
     put_page(i, to, sides_[1].coders[i].encode(rows));
+    if (!sides_[1].coders[i].centered()) continue;
+    auto keys = mx::slice(
+        rows.k, {0, 0, 0}, {tokens, rows.k.shape(1), rows.k.shape(2)});
+    put_keys(i, before, to, 0, keys);
   }
 }
 

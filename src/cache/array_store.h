@@ -28,7 +28,8 @@ class ArrayStore final : public KvStore {
       const View& view,
       const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
-  void pack(const Page& from, const Page& to, int tokens) override;
+  void pack(const Page* before, const Page& from, const Page& to, int tokens)
+      override;
   CacheRows read(
       int slot,
       const PageList& pages,
@@ -54,12 +55,17 @@ class ArrayStore final : public KvStore {
         const kernels::RowCodec& keys,
         const kernels::RowCodec& values);
     Arrays encode(const KeysValues& rows) const; // [N, kv_heads, dim]
-    KeysValues decode(const Arrays& coded) const;
+    // centers: of the pages' keys where they have some, see centered().
+    KeysValues decode(const Arrays& coded, const mx::array& centers) const;
+    // The coder of keys that are differences from centers; else null. They come
+    // first among the arrays.
+    const kernels::reference::RowCoder* centered() const;
 
    private:
     struct Part {
       int begin, dim;
       kernels::reference::RowCoder coder;
+      bool turbo;
     };
     std::vector<Part> keys_;
     std::vector<Part> values_; // none when latent
@@ -71,6 +77,7 @@ class ArrayStore final : public KvStore {
     int capacity = 0; // pages
     std::vector<Coder> coders;
     std::vector<Arrays> layers;
+    Arrays centers; // the first of each page, [pages, kv_heads, k_dim]
   };
   struct Gathered {
     Arrays keys, values; // of runs of pages
@@ -83,6 +90,16 @@ class ArrayStore final : public KvStore {
       const std::vector<View>& views,
       const KeysValues& rows,
       bool packed);
+  // Keys [n, kv_heads, k_dim] of a packed page from `token` on, where they have
+  // centers.
+  void put_keys(
+      int slot,
+      const Page* before,
+      const Page& page,
+      int token,
+      const mx::array& keys);
+  // The center behind the first `tokens` of a page, rotated.
+  mx::array center(int slot, const Page& page, int tokens);
   void gather(int slot, const View& view, int first, int last, Gathered& out)
       const;
   Gathered gather(int slot, const View& view, int kept, int oldest) const;

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <random>
 
+#include "cache/key_center_oracle.h"
 #include "cache/parts.h"
 #include "mlxlm/error.h"
 #include "runtime/kernels/attention/reference.h"
@@ -312,6 +313,11 @@ class Script {
     if (!options_.storage.packs()) return;
     add(s.layers[i].packed_k, coded.k, shape.kv_heads * shape.k_dim);
     if (shape.latent) return;
+    if (options_.storage.keys.kind == kernels::RowCodec::Kind::turbo) {
+      testing::CenteredKeys centered(
+          options_.storage, options_.page_tokens, shape.kv_heads, shape.k_dim);
+      s.layers[i].packed_k = centered(s.layers[i].k);
+    }
     add(s.layers[i].packed_v, coded.v, shape.kv_heads * shape.v_dim);
   }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cache/rows.h"
+#include "runtime/kernels/attention/key_center.h"
 #include "runtime/threads.h"
 
 namespace mlxlm::cache {
@@ -141,8 +142,25 @@ void PagedStore::copy(const Page& from, const Page& to) {
   std::memcpy(to.data, from.data, to.packed ? packed_bytes_ : page_bytes_);
 }
 
-void PagedStore::pack(const Page& from, const Page& to, int tokens) {
+void PagedStore::begin_page(int slot, const Page* before, std::byte* page) {
+  auto& [layout, offset] = packed_[slot];
+  kernels::PageBefore place;
+  if (before && before->packed)
+    place.packed = before->data + offset;
+  else if (before)
+    place = {nullptr, before->data + slot * layout_.layer_bytes(), &layout_};
+  for (int h = 0; h < layout_.kv_heads; ++h)
+    kernels::begin_page(*layout, page + offset, h, place);
+}
+
+void PagedStore::pack(
+    const Page* before,
+    const Page& from,
+    const Page& to,
+    int tokens) {
   int heads = layout_.kv_heads;
+  for (int slot = 0; slot < int(packed_.size()); ++slot)
+    begin_page(slot, before, to.data);
   auto one = [&](int i) {
     int slot = i / heads, head = i % heads;
     std::vector<float> row(layout_.k_dim + layout_.v_dim);
@@ -244,6 +262,8 @@ void PagedStore::write(
       continue;
     }
     auto& [layout, offset] = packed_[slot];
+    if (token == 0 && head == 0)
+      begin_page(slot, page > 0 ? pages->pages[page - 1].get() : nullptr, data);
     if (rows.bits && holds_affine(*layout, rows.bits, rows.group)) {
       kernels::store_affine_row(
           *layout,

@@ -32,7 +32,8 @@ class PagedStore final : public KvStore {
       const View& view,
       const std::vector<mx::array>& after) override;
   void copy(const Page& from, const Page& to) override;
-  void pack(const Page& from, const Page& to, int tokens) override;
+  void pack(const Page* before, const Page& from, const Page& to, int tokens)
+      override;
   CacheRows read(
       int slot,
       const PageList& pages,
@@ -49,6 +50,8 @@ class PagedStore final : public KvStore {
   }
 
  private:
+  // Of layer `slot`, before its rows come.
+  void begin_page(int slot, const Page* before, std::byte* page);
   kernels::PagedRows rows_of(
       int slot,
       std::vector<kernels::PagedSegment> segments) const;

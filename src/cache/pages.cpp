@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "core/check.h"
@@ -89,6 +90,9 @@ PagePtr PagePool::take() {
     spares_.pop_back();
     if (raw_) --slabs_[page->slab].spare;
   }
+  // What nobody writes of a packed page is read as nothing: the center of its
+  // keys follows all rows before (a file may hold only a window's).
+  if (raw_ && packed_) std::memset(page->data, 0, page_bytes_);
   page->owners = 1;
   ++owned_;
   return PagePtr(
@@ -232,7 +236,9 @@ void PageTable::slide(int length) {
 
 bool PageTable::reaches(int length) const {
   if (length == 0 || dropped_ <= kept_pages()) return true;
-  int oldest = std::max(0, length - source_.window + 1);
+  // A new page goes on from the one before, even if nobody sees that.
+  int behind = std::max(source_.window - 1, 1);
+  int oldest = std::max(0, length - behind);
   return dropped_ * source_.page_tokens <= oldest;
 }
 

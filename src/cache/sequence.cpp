@@ -135,9 +135,11 @@ void Sequence::pack() {
     auto copies = tables_[i].pack();
     if (copies.empty()) continue;
     settle(int(i));
+    auto& pages = tables_[i].pages()->pages;
     for (auto& copy : copies) {
       int count = std::min(tokens, length_ - copy.number * tokens);
-      shared_->stores[i]->pack(*copy.from, *copy.to, count);
+      auto* before = copy.number > 0 ? pages[copy.number - 1].get() : nullptr;
+      shared_->stores[i]->pack(before, *copy.from, *copy.to, count);
     }
   }
   packed_ = true;

@@ -66,8 +66,13 @@ class KvStore {
   // Copies a page of every layer; what was written to `from` has been
   // evaluated.
   virtual void copy(const Page& from, const Page& to) = 0;
-  // Packs the first `tokens` of a plain page into a packed one.
-  virtual void pack(const Page& from, const Page& to, int tokens) = 0;
+  // Packs the first `tokens` of a plain page into a packed one; before: the
+  // page in front of it, which is done, or null.
+  virtual void pack(
+      const Page* before,
+      const Page& from,
+      const Page& to,
+      int tokens) = 0;
   virtual std::size_t packed_page_bytes() const = 0;
   // Rows [first, first + count) of one layer; all work on them is done.
   virtual CacheRows read(

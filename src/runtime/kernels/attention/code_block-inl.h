@@ -119,6 +119,21 @@ struct Looked { // table[code]
   }
 };
 
+// fn(reader) for codes of a codebook of up to 4 bits.
+template <typename Fn>
+HWY_INLINE void with_looked(int bits, const float* table, Fn fn) {
+  switch (bits) {
+    case 1:
+      return fn(Looked<1>(table));
+    case 2:
+      return fn(Looked<2>(table));
+    case 3:
+      return fn(Looked<3>(table));
+    default:
+      return fn(Looked<4>(table));
+  }
+}
+
 template <typename T>
 struct Plain {
   static constexpr std::size_t stride = block_codes * sizeof(T);

@@ -9,6 +9,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "runtime/kernels/attention/key_center.h"
 #include "runtime/kernels/attention/packed_layout.h"
 
 #define HWY_DISABLED_TARGETS                                               \
@@ -63,16 +64,7 @@ HWY_INLINE void with_reader(const CodePart& p, FloatType type, Fn fn) {
   for (int i = 0; i < 16; ++i)
     table[i] =
         p.signs ? float(i % 2 * 2 - 1) : p.turbo->centroids[i % (1 << p.bits)];
-  switch (p.bits) {
-    case 1:
-      return fn(Looked<1>(table));
-    case 2:
-      return fn(Looked<2>(table));
-    case 3:
-      return fn(Looked<3>(table));
-    default:
-      return fn(Looked<4>(table));
-  }
+  with_looked(p.bits, table, fn);
 }
 
 // Scales or biases as vectors. Their type is asked at every load, of which
@@ -227,6 +219,45 @@ HWY_INLINE void score_along(
   }
 }
 
+// Scores of differences become scores of keys; see key_center.h.
+template <int R>
+HWY_INLINE void add_centers(
+    const std::byte* center,
+    int dim,
+    int page_tokens,
+    int tokens,
+    const Scored& to) {
+  const int lanes = int(hn::Lanes(f_tag));
+  const int block = std::min(center_block, page_tokens);
+  auto* c = reinterpret_cast<const hwy::float16_t*>(center);
+  VF sums[R];
+  for (int r = 0; r < R; ++r)
+    sums[r] = hn::Zero(f_tag);
+  for (int d = 0; d < dim; d += lanes) {
+    bool whole = d + lanes <= dim;
+    auto x = whole ? load(c + d) : load_some(c + d, dim - d);
+    for (int r = 0; r < R; ++r) {
+      auto* q = to.q + r * to.q_step + d;
+      auto y = whole ? load(q) : load_some(q, dim - d);
+      sums[r] = hn::MulAdd(x, y, sums[r]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    auto* scores = to.scores + r * to.step;
+    auto shift = hn::SumOfLanes(f_tag, sums[r]);
+    for (int t = 0; t < tokens; t += block) {
+      auto sum = hn::Zero(f_tag);
+      for (int i = t; i < t + block; i += lanes) {
+        auto s = load(scores + i);
+        sum = hn::Add(sum, s);
+        store(hn::Add(s, shift), scores + i);
+      }
+      shift = hn::MulAdd(
+          hn::Set(f_tag, center_step), hn::SumOfLanes(f_tag, sum), shift);
+    }
+  }
+}
+
 struct Weighted { // weights of tokens [first, last) and the sums they go to
   int first, last;
   const float* p;
@@ -366,6 +397,9 @@ struct PackedRun {
           score_across<R>(part, head, padded, all.last, reader, scale, to);
         }
       });
+      if (layout.centered && !add)
+        add_centers<R>(
+            head + layout.center, part.dim, layout.tokens, all.last, to);
       add = true;
     }
     float keep[R];

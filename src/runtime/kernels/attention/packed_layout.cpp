@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "runtime/kernels/attention/code_block.h"
+#include "runtime/kernels/attention/key_center.h"
 #include "runtime/kernels/attention/row_coder.h"
 #include "runtime/kernels/ops/rows.h"
 
@@ -178,11 +179,65 @@ void load_floats(const Place& at, const CodePart& p, float* x) {
   to_floats(at.layout.type, bytes, p.dim, 0, x);
 }
 
+// Rotated keys minus their center, if they have one.
+void store_turbo(
+    const Place& at,
+    const CodePart& p,
+    const CodePart* sketch,
+    const float* x,
+    const float* center) {
+  auto& b = Buffers::mine(p.dim);
+  auto type = at.layout.scale_type(p);
+  TurboRow row{b.codes.data(), 0, b.signs.data()};
+  if (center) {
+    auto* y = b.scratch.data();
+    std::copy_n(x, p.dim, y);
+    p.turbo->rotation.apply(y);
+    for (int i = 0; i < p.dim; ++i)
+      y[i] -= center[i];
+    turbo_encode_rotated(*p.turbo, y, row, y + p.dim);
+  } else {
+    turbo_encode(*p.turbo, x, row, b.scratch.data());
+  }
+  store_scalar(type, row.norm, at.scale(p, p.scales, 0));
+  at.put(p, row.codes);
+  if (!sketch) return;
+  auto step = row.norm * row.residual * sketch_step(p.dim);
+  // Codes 0 and 1 mean -1 and 1.
+  store_scalar(type, step, at.scale(*sketch, sketch->scales, 0));
+  at.put(*sketch, row.signs);
+}
+
+void load_turbo(
+    const Place& at,
+    const CodePart& p,
+    const CodePart* sketch,
+    float* x,
+    const float* center) {
+  auto& b = Buffers::mine(p.dim);
+  auto type = at.layout.scale_type(p);
+  at.get(p, b.codes.data());
+  TurboRow row{b.codes.data(), 0, b.signs.data()};
+  row.norm = load_scalar(type, at.scale(p, p.scales, 0));
+  if (sketch) {
+    at.get(*sketch, row.signs);
+    float step = load_scalar(type, at.scale(*sketch, sketch->scales, 0));
+    float one = row.norm * sketch_step(p.dim);
+    row.residual = one > 0 ? step / one : 0;
+  }
+  if (!center) return turbo_decode(*p.turbo, row, x, b.scratch.data());
+  turbo_decode_rotated(*p.turbo, row, x, b.scratch.data());
+  for (int i = 0; i < p.dim; ++i)
+    x[i] += center[i];
+  p.turbo->rotation.inverse(x);
+}
+
 void store_part(
     const Place& at,
     const CodePart& p,
     const CodePart* sketch,
-    const float* x) {
+    const float* x,
+    const float* center = nullptr) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   switch (p.kind) {
@@ -199,15 +254,7 @@ void store_part(
       }
       return at.put(p, b.codes.data());
     case Kind::turbo:
-      TurboRow row{b.codes.data(), 0, b.signs.data()};
-      turbo_encode(*p.turbo, x, row, b.scratch.data());
-      store_scalar(type, row.norm, at.scale(p, p.scales, 0));
-      at.put(p, row.codes);
-      if (!sketch) return;
-      auto step = row.norm * row.residual * sketch_step(p.dim);
-      // Codes 0 and 1 mean -1 and 1.
-      store_scalar(type, step, at.scale(*sketch, sketch->scales, 0));
-      at.put(*sketch, row.signs);
+      return store_turbo(at, p, sketch, x, center);
   }
 }
 
@@ -215,28 +262,31 @@ void load_part(
     const Place& at,
     const CodePart& p,
     const CodePart* sketch,
-    float* x) {
+    float* x,
+    const float* center = nullptr) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   if (p.kind == Kind::floats) return load_floats(at, p, x);
+  if (p.kind == Kind::turbo) return load_turbo(at, p, sketch, x, center);
   at.get(p, b.codes.data());
-  if (p.kind == Kind::affine) {
-    for (int i = 0; i < p.dim; ++i) {
-      float scale = load_scalar(type, at.scale(p, p.scales, i / p.group));
-      float bias = load_scalar(type, at.scale(p, p.biases, i / p.group));
-      x[i] = scale * float(b.codes[i]) + bias;
-    }
-    return;
+  for (int i = 0; i < p.dim; ++i) {
+    float scale = load_scalar(type, at.scale(p, p.scales, i / p.group));
+    float bias = load_scalar(type, at.scale(p, p.biases, i / p.group));
+    x[i] = scale * float(b.codes[i]) + bias;
   }
-  TurboRow row{b.codes.data(), 0, b.signs.data()};
-  row.norm = load_scalar(type, at.scale(p, p.scales, 0));
-  if (sketch) {
-    at.get(*sketch, row.signs);
-    float step = load_scalar(type, at.scale(*sketch, sketch->scales, 0));
-    float one = row.norm * sketch_step(p.dim);
-    row.residual = one > 0 ? step / one : 0;
-  }
-  turbo_decode(*p.turbo, row, x, b.scratch.data());
+}
+
+// The center of a token's key; null: keys have none.
+const float* center_of(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token) {
+  if (!layout.centered) return nullptr;
+  thread_local std::vector<float> center;
+  center.resize(layout.k_dim);
+  key_center(layout, layer, head, tokens_before_block(token), center.data());
+  return center.data();
 }
 
 template <typename Fn>
@@ -296,6 +346,11 @@ PackedLayout::PackedLayout(
     if (part.kind == Kind::affine) query_floats += part.groups;
     place(part, !latent);
   }
+  centered = !latent && key_codec.kind == Kind::turbo;
+  if (centered) {
+    center = head_bytes;
+    head_bytes += up_to_64(k_dim * size_of(FloatType::f16));
+  }
   if (latent) {
     values = keys[0];
   } else {
@@ -331,8 +386,9 @@ void store_packed_row(
     const float* k,
     const float* v) {
   auto keys = place_of(layout, layer, head, token, !layout.latent);
+  auto* center = center_of(layout, layer, head, token);
   each_key_part(layout, [&](auto& part, auto* sketch) {
-    store_part(keys, part, sketch, k + part.begin);
+    store_part(keys, part, sketch, k + part.begin, center);
   });
   if (layout.latent) return;
   auto values = place_of(layout, layer, head, token, false);
@@ -395,8 +451,9 @@ void load_packed_row(
     float* k,
     float* v) {
   auto keys = place_of(layout, layer, head, token, !layout.latent);
+  auto* center = center_of(layout, layer, head, token);
   each_key_part(layout, [&](auto& part, auto* sketch) {
-    load_part(keys, part, sketch, k + part.begin);
+    load_part(keys, part, sketch, k + part.begin, center);
   });
   if (layout.latent) return;
   auto values = place_of(layout, layer, head, token, false);

@@ -53,6 +53,10 @@ class PackedLayout {
   CodePart values; // latent: the first of keys
   int query_floats = 0; // of a prepared query
   std::size_t head_bytes = 0;
+  // Keys are differences from centers (key_center.h), the page's first of which
+  // lies here: halves [k_dim].
+  bool centered = false;
+  std::size_t center = 0;
 
   std::size_t layer_bytes() const {
     return kv_heads * head_bytes;
@@ -70,7 +74,8 @@ class PackedLayout {
   int blocks_of_tokens_;
 };
 
-// Two rows of a page may share bytes: one thread at a time a head.
+// Two rows of a page may share bytes: one thread at a time a head. Where keys
+// have centers, a page is begun (begin_page) and then filled token by token.
 void store_packed_row(
     const PackedLayout& layout,
     std::byte* layer,

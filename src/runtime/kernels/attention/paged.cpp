@@ -12,6 +12,7 @@
 #include <cmath>
 #include <limits>
 
+#include "runtime/kernels/attention/key_center.h"
 #include "runtime/kernels/ops/rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
@@ -167,15 +168,17 @@ class Run {
     int tokens = layout_.tokens, first_page = segment.offset / tokens;
     int pages = (segment.offset + segment.count - 1) / tokens - first_page + 1;
     auto dims = std::size_t(layout_.k_dim + layout_.v_dim);
+    // Where keys have centers, a page waits for the one before.
+    int each = op_.packed->centered ? pages : 1;
     auto body = [&](std::size_t first, std::size_t last) {
       std::vector<float> floats(dims);
       std::vector<std::byte> apart(dims * sizeof(float));
-      for (auto i = first; i < last; ++i) {
-        int page = first_page + int(i) / layout_.kv_heads;
-        int h = int(i) % layout_.kv_heads;
+      for (auto i = first * each; i < last * each; ++i) {
+        int page = first_page + int(i) % pages, h = int(i) / pages;
         if (!is_packed(segment, page)) continue;
         int begin = std::max(page * tokens, segment.offset);
         int end = std::min((page + 1) * tokens, segment.offset + segment.count);
+        if (begin == page * tokens) start(segment, page, h);
         for (int at = begin; at < end; ++at) {
           auto row = std::size_t(segment.first + at - segment.offset) *
                   layout_.kv_heads +
@@ -197,9 +200,21 @@ class Run {
     constexpr std::size_t cost_of_coding = 32; // in values copied
     auto rows = std::min(segment.count, tokens);
     for_row_blocks(
-        std::size_t(pages) * layout_.kv_heads,
-        rows * dims * cost_of_coding,
+        std::size_t(pages / each) * layout_.kv_heads,
+        rows * dims * cost_of_coding * each,
         body);
+  }
+
+  void start(const PagedSegment& segment, int page, int head) const {
+    auto& pages = *segment.pages;
+    PageBefore before;
+    if (auto* data = page > 0 ? pages[page - 1] : nullptr) {
+      if (is_packed(segment, page - 1))
+        before.packed = data + op_.packed_offset;
+      else
+        before = {nullptr, data + op_.layer_offset, &layout_};
+    }
+    begin_page(*op_.packed, pages[page] + op_.packed_offset, head, before);
   }
 
   // Tokens that the segment's last query sees.

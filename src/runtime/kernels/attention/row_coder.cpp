@@ -51,6 +51,10 @@ mx::array norm_of(const mx::array& x) {
   return mx::sqrt(mx::sum(mx::square(x), -1, true));
 }
 
+mx::array direction(const mx::array& x, const mx::array& norm) {
+  return x / (norm + mx::array(1e-8f));
+}
+
 mx::array widened(const mx::array& x) {
   return mx::astype(x, mx::float32);
 }
@@ -84,8 +88,10 @@ std::vector<mx::array> RowCoder::encode(const mx::array& x) const {
   switch (codec_.kind) {
     case Kind::affine:
       return encode_affine(x);
-    case Kind::turbo:
-      return encode_turbo(x);
+    case Kind::turbo: {
+      auto norm = norm_of(widened(x));
+      return encode_direction(rotated(direction(widened(x), norm)), norm);
+    }
     case Kind::floats:
       break;
   }
@@ -99,7 +105,7 @@ mx::array RowCoder::decode(const std::vector<mx::array>& coded) const {
     case Kind::affine:
       return decode_affine(coded);
     case Kind::turbo:
-      return decode_turbo(coded);
+      return widened(coded[1]) * turned_back(decode_direction(coded));
     case Kind::floats:
       break;
   }
@@ -141,10 +147,26 @@ mx::array RowCoder::decode_affine(const std::vector<mx::array>& coded) const {
   return first_of_last(rows, dim_);
 }
 
-std::vector<mx::array> RowCoder::encode_turbo(const mx::array& x) const {
-  auto rows = widened(x);
-  auto norm = norm_of(rows);
-  auto y = mx::matmul(rows / (norm + mx::array(1e-8f)), rotation_);
+mx::array RowCoder::rotated(const mx::array& x) const {
+  return mx::matmul(widened(x), rotation_);
+}
+
+mx::array RowCoder::turned_back(const mx::array& y) const {
+  return mx::matmul(y, mx::transpose(rotation_));
+}
+
+std::vector<mx::array> RowCoder::encode_rotated(const mx::array& y) const {
+  auto norm = norm_of(y);
+  return encode_direction(direction(y, norm), norm);
+}
+
+mx::array RowCoder::decode_rotated(const std::vector<mx::array>& coded) const {
+  return widened(coded[1]) * decode_direction(coded);
+}
+
+std::vector<mx::array> RowCoder::encode_direction(
+    const mx::array& y,
+    const mx::array& norm) const {
   int limits = int(turbo_->limits.size());
   auto above =
       mx::greater(mx::expand_dims(y, -1), as_array(turbo_->limits, {limits}));
@@ -164,7 +186,8 @@ std::vector<mx::array> RowCoder::encode_turbo(const mx::array& x) const {
   return out;
 }
 
-mx::array RowCoder::decode_turbo(const std::vector<mx::array>& coded) const {
+mx::array RowCoder::decode_direction(
+    const std::vector<mx::array>& coded) const {
   int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
   auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
   auto y = mx::take(table, unpack_bits(coded[0], bits, dim_));
@@ -175,7 +198,7 @@ mx::array RowCoder::decode_turbo(const std::vector<mx::array>& coded) const {
     y = y +
         mx::array(sketch_step(dim_)) * widened(coded[3]) * mx::matmul(signs, s);
   }
-  return widened(coded[1]) * mx::matmul(y, mx::transpose(rotation_));
+  return y;
 }
 
 mx::array pack_bits(const mx::array& codes, int bits) {

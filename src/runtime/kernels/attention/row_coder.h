@@ -27,12 +27,20 @@ class RowCoder {
   std::vector<mx::array> encode(const mx::array& x) const;
   // The rows again, float32.
   mx::array decode(const std::vector<mx::array>& coded) const;
+  // The same of turbo rows that are rotated, which is float32, and the rotation
+  // and back.
+  std::vector<mx::array> encode_rotated(const mx::array& y) const;
+  mx::array decode_rotated(const std::vector<mx::array>& coded) const;
+  mx::array rotated(const mx::array& x) const;
+  mx::array turned_back(const mx::array& y) const;
 
  private:
   std::vector<mx::array> encode_affine(const mx::array& x) const;
-  std::vector<mx::array> encode_turbo(const mx::array& x) const;
+  std::vector<mx::array> encode_direction(
+      const mx::array& y,
+      const mx::array& norm) const;
   mx::array decode_affine(const std::vector<mx::array>& coded) const;
-  mx::array decode_turbo(const std::vector<mx::array>& coded) const;
+  mx::array decode_direction(const std::vector<mx::array>& coded) const;
 
   RowCodec codec_;
   int dim_, padded_; // padded_: whole groups

@@ -139,28 +139,77 @@ TurboState::TurboState(int dim, int bits, std::uint32_t seed, bool sketch)
                        std::uint64_t(seed) + projection_seed)
                  : std::vector<float>{}) {}
 
+namespace {
+
+float norm_of(const float* x, int n) {
+  return std::sqrt(HWY_DYNAMIC_DISPATCH(square_sum_impl)(x, n));
+}
+
+// The direction of x.
+void shrink(const float* x, float norm, int n, float* out) {
+  float scale = 1 / (norm + 1e-8f);
+  for (int i = 0; i < n; ++i)
+    out[i] = x[i] * scale;
+}
+
+// Of a rotated direction, which is overwritten. z: dim floats.
+void encode_direction(
+    const TurboState& state,
+    float* y,
+    TurboRow& row,
+    float* z) {
+  int n = state.dim();
+  HWY_DYNAMIC_DISPATCH(codes_impl)
+  (y, n, state.limits.data(), int(state.limits.size()), row.codes);
+  if (state.projection.empty()) return;
+  for (int i = 0; i < n; ++i)
+    y[i] -= state.centroids[row.codes[i]];
+  row.residual = norm_of(y, n);
+  project(state.projection, y, n, z);
+  for (int i = 0; i < n; ++i)
+    row.signs[i] = z[i] >= 0;
+}
+
+void decode_direction(
+    const TurboState& state,
+    const TurboRow& row,
+    float* y,
+    float* scratch) {
+  int n = state.dim();
+  for (int i = 0; i < n; ++i)
+    y[i] = state.centroids[row.codes[i]];
+  if (state.projection.empty()) return;
+  auto *z = scratch, *back = scratch + n;
+  for (int i = 0; i < n; ++i)
+    z[i] = row.signs[i] ? 1.0f : -1.0f;
+  project_back(state.projection, z, n, back);
+  for (int i = 0; i < n; ++i)
+    y[i] += sketch_step(n) * row.residual * back[i];
+}
+
+} // namespace
+
 void turbo_encode(
     const TurboState& state,
     const float* x,
     TurboRow& row,
     float* scratch) {
   int n = state.dim();
-  auto* y = scratch;
-  row.norm = std::sqrt(HWY_DYNAMIC_DISPATCH(square_sum_impl)(x, n));
-  float shrink = 1 / (row.norm + 1e-8f);
-  for (int i = 0; i < n; ++i)
-    y[i] = x[i] * shrink;
-  state.rotation.apply(y);
-  HWY_DYNAMIC_DISPATCH(codes_impl)
-  (y, n, state.limits.data(), int(state.limits.size()), row.codes);
-  if (state.projection.empty()) return;
-  for (int i = 0; i < n; ++i)
-    y[i] -= state.centroids[row.codes[i]];
-  row.residual = std::sqrt(HWY_DYNAMIC_DISPATCH(square_sum_impl)(y, n));
-  auto* z = scratch + n;
-  project(state.projection, y, n, z);
-  for (int i = 0; i < n; ++i)
-    row.signs[i] = z[i] >= 0;
+  row.norm = norm_of(x, n);
+  shrink(x, row.norm, n, scratch);
+  state.rotation.apply(scratch);
+  encode_direction(state, scratch, row, scratch + n);
+}
+
+void turbo_encode_rotated(
+    const TurboState& state,
+    float* y,
+    TurboRow& row,
+    float* scratch) {
+  int n = state.dim();
+  row.norm = norm_of(y, n);
+  shrink(y, row.norm, n, y);
+  encode_direction(state, y, row, scratch);
 }
 
 void turbo_decode(
@@ -168,20 +217,20 @@ void turbo_decode(
     const TurboRow& row,
     float* x,
     float* scratch) {
-  int n = state.dim();
-  for (int i = 0; i < n; ++i)
-    x[i] = state.centroids[row.codes[i]];
-  if (!state.projection.empty()) {
-    auto *z = scratch, *back = scratch + n;
-    for (int i = 0; i < n; ++i)
-      z[i] = row.signs[i] ? 1.0f : -1.0f;
-    project_back(state.projection, z, n, back);
-    for (int i = 0; i < n; ++i)
-      x[i] += sketch_step(n) * row.residual * back[i];
-  }
+  decode_direction(state, row, x, scratch);
   state.rotation.inverse(x);
-  for (int i = 0; i < n; ++i)
+  for (int i = 0; i < state.dim(); ++i)
     x[i] *= row.norm;
+}
+
+void turbo_decode_rotated(
+    const TurboState& state,
+    const TurboRow& row,
+    float* y,
+    float* scratch) {
+  decode_direction(state, row, y, scratch);
+  for (int i = 0; i < state.dim(); ++i)
+    y[i] *= row.norm;
 }
 
 float sketch_step(int dim) {

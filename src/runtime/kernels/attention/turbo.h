@@ -47,6 +47,17 @@ void turbo_decode(
     const TurboRow& row,
     float* x,
     float* scratch);
+// The same of rows that are rotated already: y [dim] is overwritten.
+void turbo_encode_rotated(
+    const TurboState& state,
+    float* y,
+    TurboRow& row,
+    float* scratch);
+void turbo_decode_rotated(
+    const TurboState& state,
+    const TurboRow& row,
+    float* y,
+    float* scratch);
 
 // What a unit of a sign adds to a row of residual norm 1.
 float sketch_step(int dim); // sqrt(pi / 2) / dim

@@ -1,0 +1,153 @@
+// Centers of TurboQuant keys follow from content alone, and they take what keys
+// share.
+#include <gtest/gtest.h>
+#include <mlx/ops.h>
+#include <mlx/random.h>
+#include <mlx/transforms.h>
+
+#include "cache/memory.h"
+#include "cache/storage.h"
+
+namespace mlxlm {
+namespace {
+
+constexpr int kv_heads = 2, heads = 6, k_dim = 40, v_dim = 24;
+
+struct Drawn {
+  mx::array q, k, v;
+
+  Drawn(int n, int seed)
+      : q(random({1, n, heads, k_dim}, seed)),
+        k(random({1, n, kv_heads, k_dim}, seed + 1)),
+        v(random({1, n, kv_heads, v_dim}, seed + 2)) {}
+
+  static mx::array random(mx::Shape shape, int seed) {
+    return mx::random::normal(shape, mx::float32, mx::random::key(seed));
+  }
+};
+
+mx::array part(const mx::array& x, int first, int last) {
+  return mx::slice(x, {0, first, 0, 0}, {1, last, x.shape(2), x.shape(3)});
+}
+
+// What tokens [first, last) of `in` get, in a pass behind another sequence's.
+mx::array attend(
+    Memory& memory,
+    SequenceMemory& s,
+    const Drawn& in,
+    int first,
+    int last,
+    const Drawn* beside = nullptr) {
+  auto other = memory.sequence();
+  std::vector<Segment> segments;
+  std::vector<mx::array> q, k, v;
+  int before = 0, n = last - first;
+  if (beside) {
+    before = beside->q.shape(1);
+    other->begin(before);
+    segments.push_back({other.get(), 0, before, 0});
+    q = {beside->q}, k = {beside->k}, v = {beside->v};
+  }
+  q.push_back(part(in.q, first, last));
+  k.push_back(part(in.k, first, last));
+  v.push_back(part(in.v, first, last));
+  s.begin(n);
+  segments.push_back({&s, before, n, s.length()});
+  auto out = memory.layer(0).attend(
+      Step(segments),
+      mx::concatenate(q, 1),
+      mx::concatenate(k, 1),
+      mx::concatenate(v, 1),
+      {.scale = 0.125f});
+  out = part(out, before, before + n);
+  out.eval();
+  return out;
+}
+
+// How a sequence comes to its tokens.
+struct Way {
+  std::vector<int> cuts; // of its passes
+  bool beside = false; // another sequence in every pass
+  bool forks = false; // after every pass
+  int tried = 0; // tokens begun before every pass, and taken back
+};
+
+mx::array go(Memory& memory, const Drawn& in, const Drawn& other, Way way) {
+  int n = in.q.shape(1), first = 0;
+  auto s = memory.sequence();
+  std::vector<mx::array> parts;
+  way.cuts.push_back(n);
+  for (int last : way.cuts) {
+    if (way.tried > 0) {
+      attend(memory, *s, other, 0, way.tried);
+      if (first % 2 == 0) {
+        s->rollback();
+      } else {
+        s->commit(way.tried);
+        EXPECT_EQ(s->trim(first), first);
+      }
+    }
+    parts.push_back(
+        attend(memory, *s, in, first, last, way.beside ? &other : nullptr));
+    s->commit(last - first);
+    if (way.forks) s = s->fork();
+    first = last;
+  }
+  return mx::concatenate(parts, 1);
+}
+
+TEST(KeyCenters, FollowFromContent) {
+  int n = 420;
+  Drawn in(n, 1), other(70, 9);
+  in.k = in.k + mx::array(3.0f);
+  std::vector<int> ones;
+  for (int i = 1; i < n; ++i)
+    ones.push_back(i);
+  std::vector<Way> ways{
+      {{64, 128, 256}, true},
+      {{1, 15, 67, 200, 391}, true, true},
+      {{1, 63, 64, 65, 79, 128, 301}, false, true, 30},
+      {ones}};
+  for (int window : {0, 100}) {
+    for (int plain_tokens : {0, 4}) {
+      CacheSpec spec = FullKv{kv_heads, k_dim, v_dim};
+      if (window > 0) spec = SlidingKv{kv_heads, k_dim, window, v_dim};
+      auto storage = kv_storage("turbo4v3");
+      storage.plain_tokens = plain_tokens;
+      auto memory = make_memory({spec}, {.storage = storage});
+      auto once = go(*memory, in, other, {});
+      for (std::size_t i = 0; i < ways.size(); ++i) {
+        auto same = mx::array_equal(go(*memory, in, other, ways[i]), once);
+        EXPECT_TRUE(same.item<bool>()) << "way " << i << ", window " << window
+                                       << ", plain " << plain_tokens;
+      }
+    }
+  }
+}
+
+TEST(KeyCenters, TakeWhatKeysShare) {
+  int n = 300, settled = 128;
+  Drawn in(n, 3);
+  auto keys = kv_storage("turbo4");
+  keys.values = {};
+  auto offset = Drawn::random({1, 1, kv_heads, k_dim}, 7) * mx::array(10.0f);
+  auto run = [&](bool shifted, const KvStorage& storage, bool arrays) {
+    auto memory = make_memory(
+        {FullKv{kv_heads, k_dim, v_dim}},
+        {.dtype = mx::float32, .arrays = arrays, .storage = storage});
+    auto mine = in;
+    if (shifted) mine.k = in.k + offset;
+    return part(go(*memory, mine, mine, {}), settled, n);
+  };
+  for (bool arrays : {false, true}) {
+    auto off = [&](bool shifted) {
+      auto x = run(shifted, keys, arrays) - run(shifted, {}, arrays);
+      return mx::sqrt(mx::mean(mx::square(x))).item<float>();
+    };
+    EXPECT_GT(off(false), 0);
+    EXPECT_LT(off(true), 1.5f * off(false));
+  }
+}
+
+} // namespace
+} // namespace mlxlm

@@ -1,0 +1,51 @@
+// TurboQuant keys are kept as differences from a center that follows them. What
+// the keys of a head share moves every score of a row alike, so softmax does
+// not see it, but a codebook would spend its levels on it.
+//
+// Of `block` keys that share a center, each moves the next block's center by
+// `center_step` of its difference, as it was decoded; so the center follows
+// from what pages hold, however tokens were cut into passes. A page begins with
+// its first center. The scores need no other: with s[t] = q . difference[t],
+//   q . key[t] = q . first center + center_step * (s of all blocks before) +
+//   s[t].
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "runtime/kernels/attention/page_layout.h"
+
+namespace mlxlm::kernels {
+
+class PackedLayout;
+
+constexpr float center_step = 1.0f / 32;
+constexpr int center_block = 16; // less in smaller pages
+
+// Tokens of a page before the block of `token`.
+inline int tokens_before_block(int token) {
+  return token / center_block * center_block;
+}
+
+// The center of the keys behind the page's first `tokens`, rotated [k_dim].
+void key_center(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int tokens,
+    float* out);
+
+// A layer's part of the page before, packed or not; null: none.
+struct PageBefore {
+  const std::byte* packed = nullptr;
+  const std::byte* plain = nullptr;
+  const PageLayout* plain_layout = nullptr;
+};
+// To be called before a packed page's first row of a head is stored.
+void begin_page(
+    const PackedLayout& layout,
+    std::byte* layer,
+    int head,
+    const PageBefore& before);
+
+} // namespace mlxlm::kernels
