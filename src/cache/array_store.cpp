@@ -38,15 +38,16 @@ mx::array centered_keys(
   int pages = centers.shape(0), heads = centers.shape(1),
       dim = centers.shape(2);
   int tokens = coded[0].shape(0) / std::max(pages, 1);
-  auto differences =
-      mx::reshape(coder.decode_rotated(coded), {pages, tokens, heads * dim});
+  mx::Shape shape{pages, tokens, heads * dim};
+  auto differences = mx::reshape(coder.decode_rotated(coded), shape);
+  auto moves = mx::reshape(coder.codebook_part(coded), shape);
   std::vector<float> before(std::size_t(tokens) * tokens);
   for (int t = 0; t < tokens; ++t)
     for (int i = 0; i < kernels::tokens_before_block(t); ++i)
       before[std::size_t(t) * tokens + i] = kernels::center_step;
   mx::array weights(before.data(), {tokens, tokens}, mx::float32);
   auto first = mx::reshape(centers, {pages, 1, heads * dim});
-  auto keys = differences + first + mx::matmul(weights, differences);
+  auto keys = differences + first + mx::matmul(weights, moves);
   return coder.turned_back(mx::reshape(keys, {pages * tokens, heads, dim}));
 }
 
@@ -243,7 +244,7 @@ mx::array ArrayStore::center(int slot, const Page& page, int tokens) {
   rows.erase(rows.begin() + coder.arrays(), rows.end());
   for (auto& x : rows)
     x = mx::slice(x, {0, 0, 0}, {tokens, x.shape(1), x.shape(2)});
-  auto moved = mx::sum(coder.decode_rotated(rows), 0);
+  auto moved = mx::sum(coder.codebook_part(rows), 0);
   return first + mx::array(kernels::center_step) * moved;
 }
 

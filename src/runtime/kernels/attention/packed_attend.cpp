@@ -224,11 +224,9 @@ template <int R>
 HWY_INLINE void add_centers(
     const std::byte* center,
     int dim,
-    int page_tokens,
     int tokens,
     const Scored& to) {
   const int lanes = int(hn::Lanes(f_tag));
-  const int block = std::min(center_block, page_tokens);
   auto* c = reinterpret_cast<const hwy::float16_t*>(center);
   VF sums[R];
   for (int r = 0; r < R; ++r)
@@ -242,18 +240,16 @@ HWY_INLINE void add_centers(
       sums[r] = hn::MulAdd(x, y, sums[r]);
     }
   }
+  const hn::CappedTag<float, center_block> block;
+  static_assert(center_block == 4, "a block is a vector of 128 bits");
+  const auto step = hn::Set(block, center_step);
   for (int r = 0; r < R; ++r) {
     auto* scores = to.scores + r * to.step;
-    auto shift = hn::SumOfLanes(f_tag, sums[r]);
-    for (int t = 0; t < tokens; t += block) {
-      auto sum = hn::Zero(f_tag);
-      for (int i = t; i < t + block; i += lanes) {
-        auto s = load(scores + i);
-        sum = hn::Add(sum, s);
-        store(hn::Add(s, shift), scores + i);
-      }
-      shift = hn::MulAdd(
-          hn::Set(f_tag, center_step), hn::SumOfLanes(f_tag, sum), shift);
+    auto shift = hn::Set(block, hn::GetLane(hn::SumOfLanes(f_tag, sums[r])));
+    for (int t = 0; t < tokens; t += center_block) {
+      auto s = hn::LoadU(block, scores + t);
+      hn::StoreU(hn::Add(s, shift), block, scores + t);
+      shift = hn::MulAdd(step, hn::SumOfLanes(block, s), shift);
     }
   }
 }
@@ -398,8 +394,7 @@ struct PackedRun {
         }
       });
       if (layout.centered && !add)
-        add_centers<R>(
-            head + layout.center, part.dim, layout.tokens, all.last, to);
+        add_centers<R>(head + layout.center, part.dim, all.last, to);
       add = true;
     }
     float keep[R];

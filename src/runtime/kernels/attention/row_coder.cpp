@@ -51,6 +51,10 @@ mx::array norm_of(const mx::array& x) {
   return mx::sqrt(mx::sum(mx::square(x), -1, true));
 }
 
+mx::array half(const mx::array& x) {
+  return mx::astype(mx::minimum(x, mx::array(65504.0f)), mx::float16);
+}
+
 mx::array direction(const mx::array& x, const mx::array& norm) {
   return x / (norm + mx::array(1e-8f));
 }
@@ -157,7 +161,15 @@ mx::array RowCoder::turned_back(const mx::array& y) const {
 
 std::vector<mx::array> RowCoder::encode_rotated(const mx::array& y) const {
   auto norm = norm_of(y);
-  return encode_direction(direction(y, norm), norm);
+  auto unit = direction(y, norm);
+  auto out = encode_direction(unit, norm);
+  if (codec_.sketch) return out;
+  // See turbo_encode_rotated.
+  auto share = mx::sum(unit * looked_up(out[0]), -1, true);
+  auto none = mx::array(0.0f);
+  auto longer = mx::where(mx::greater(share, none), norm / share, norm);
+  out[1] = half(longer);
+  return out;
 }
 
 mx::array RowCoder::decode_rotated(const std::vector<mx::array>& coded) const {
@@ -172,9 +184,7 @@ std::vector<mx::array> RowCoder::encode_direction(
       mx::greater(mx::expand_dims(y, -1), as_array(turbo_->limits, {limits}));
   auto codes = mx::astype(mx::sum(above, -1), mx::uint32);
   int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
-  auto most = mx::array(65504.0f);
-  std::vector<mx::array> out{
-      pack_bits(codes, bits), mx::astype(mx::minimum(norm, most), mx::float16)};
+  std::vector<mx::array> out{pack_bits(codes, bits), half(norm)};
   if (!codec_.sketch) return out;
   auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
   auto rest = y - mx::take(table, codes);
@@ -186,11 +196,19 @@ std::vector<mx::array> RowCoder::encode_direction(
   return out;
 }
 
-mx::array RowCoder::decode_direction(
-    const std::vector<mx::array>& coded) const {
+mx::array RowCoder::codebook_part(const std::vector<mx::array>& coded) const {
+  return widened(coded[1]) * looked_up(coded[0]);
+}
+
+mx::array RowCoder::looked_up(const mx::array& codes) const {
   int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
   auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
-  auto y = mx::take(table, unpack_bits(coded[0], bits, dim_));
+  return mx::take(table, unpack_bits(codes, bits, dim_));
+}
+
+mx::array RowCoder::decode_direction(
+    const std::vector<mx::array>& coded) const {
+  auto y = looked_up(coded[0]);
   if (codec_.sketch) {
     auto signs = widened(unpack_bits(coded[2], 1, dim_));
     signs = signs * mx::array(2.0f) - mx::array(1.0f);

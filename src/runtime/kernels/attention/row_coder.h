@@ -31,6 +31,8 @@ class RowCoder {
   // and back.
   std::vector<mx::array> encode_rotated(const mx::array& y) const;
   mx::array decode_rotated(const std::vector<mx::array>& coded) const;
+  // Without the sketch.
+  mx::array codebook_part(const std::vector<mx::array>& coded) const;
   mx::array rotated(const mx::array& x) const;
   mx::array turned_back(const mx::array& y) const;
 
@@ -41,6 +43,7 @@ class RowCoder {
       const mx::array& norm) const;
   mx::array decode_affine(const std::vector<mx::array>& coded) const;
   mx::array decode_direction(const std::vector<mx::array>& coded) const;
+  mx::array looked_up(const mx::array& codes) const;
 
   RowCodec codec_;
   int dim_, padded_; // padded_: whole groups

@@ -210,6 +210,11 @@ void turbo_encode_rotated(
   row.norm = norm_of(y, n);
   shrink(y, row.norm, n, y);
   encode_direction(state, y, row, scratch);
+  if (!state.projection.empty()) return;
+  float share = 0; // of the row in what its codes say
+  for (int i = 0; i < n; ++i)
+    share += y[i] * state.centroids[row.codes[i]];
+  if (share > 0) row.norm /= share;
 }
 
 void turbo_decode(

@@ -47,7 +47,9 @@ void turbo_decode(
     const TurboRow& row,
     float* x,
     float* scratch);
-// The same of rows that are rotated already: y [dim] is overwritten.
+// The same of rows that are rotated already; y [dim] is overwritten. Without a
+// sketch the norm is such that a row's product with itself comes out right, not
+// smaller by what the codebook leaves.
 void turbo_encode_rotated(
     const TurboState& state,
     float* y,
