@@ -145,7 +145,8 @@ TEST(KeyCenters, TakeWhatKeysShare) {
       return mx::sqrt(mx::mean(mx::square(x))).item<float>();
     };
     EXPECT_GT(off(false), 0);
-    EXPECT_LT(off(true), 1.5f * off(false));
+    // Ten times as much without centers; the first few keys still are so.
+    EXPECT_LT(off(true), 2 * off(false));
   }
 }
 
