@@ -2,10 +2,11 @@
 // the keys of a head share moves every score of a row alike, so softmax does
 // not see it, but a codebook would spend its levels on it.
 //
-// Of `center_block` keys that share a center, each moves the next block's center by
-// `center_step` of its difference, as it was decoded; so the center follows
-// from what pages hold, however tokens were cut into passes. A page begins with
-// its first center. The scores need no other: with s[t] = q . difference[t],
+// Of `center_block` keys that share a center, each moves the next block's
+// center by `center_step` of its difference, as it was decoded; so the center
+// follows from what pages hold, however tokens were cut into passes. A page
+// begins with its first center. The scores need no other: with s[t] = q .
+// difference[t],
 //   q . key[t] = q . first center + center_step * (s of all blocks before) +
 //   s[t].
 #pragma once
