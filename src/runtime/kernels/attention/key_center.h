@@ -5,10 +5,9 @@
 // Of `center_block` keys that share a center, each moves the next block's
 // center by `center_step` of its difference, as it was decoded; so the center
 // follows from what pages hold, however tokens were cut into passes. A page
-// begins with its first center. The scores need no other: with s[t] = q .
-// difference[t],
-//   q . key[t] = q . first center + center_step * (s of all blocks before) +
-//   s[t].
+// begins with its first center. The scores need no other:
+//   s[t] = q . difference[t]
+//   q . key[t] = q . first + center_step * (s of all blocks before) + s[t]
 #pragma once
 
 #include <algorithm>
