@@ -188,7 +188,9 @@ using LoadProgressFunction = std::function<void(const LoadProgress&)>;
 
 struct MemoryFigures {
   std::size_t weights = 0;
-  std::size_t kv = 0; // pages in use
+  std::size_t kv = 0; // of pages in use and kept
+  int pages_in_use = 0; // by requests that run
+  int pages_kept = 0; // only for prompts that begin alike
   std::size_t active = 0, cache = 0, peak = 0; // of the array engine
   std::size_t resident = 0, peak_resident = 0; // of the process
 };

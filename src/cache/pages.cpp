@@ -88,6 +88,7 @@ PagePtr PagePool::take() {
     if (spares_.empty()) grow();
     page = spares_.back();
     spares_.pop_back();
+    ++live_;
     if (raw_) --slabs_[page->slab].spare;
   }
   // What nobody writes of a packed page is read as nothing: the center of its
@@ -106,7 +107,13 @@ void PagePool::drop(Page& page) {
 void PagePool::recycle(Page* page) {
   std::lock_guard lock(mutex_);
   spares_.push_back(page);
+  --live_;
   if (raw_) ++slabs_[page->slab].spare;
+}
+
+int PagePool::live() const {
+  std::lock_guard lock(mutex_);
+  return live_;
 }
 
 void PagePool::release_spares() {

@@ -47,6 +47,8 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   int owned() const {
     return owned_;
   }
+  // Pages taken and not given back, be it that only work under way has them.
+  int live() const;
 
  private:
   struct Slab { // memory of several pages, in huge pages where there are any
@@ -60,7 +62,8 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   std::size_t page_bytes_;
   bool raw_, packed_;
   int owned_ = 0; // pages listed in some table
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  int live_ = 0;
   int next_id_ = 0;
   std::vector<Slab> slabs_;
   std::vector<Page*> spares_;

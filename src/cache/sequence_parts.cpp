@@ -2,7 +2,9 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
+#include <map>
 
+#include "cache/page_counts.h"
 #include "cache/sequence.h"
 #include "core/check.h"
 
@@ -130,6 +132,22 @@ PartShape part_shape(Memory& memory) {
     shape.groups.push_back({group.geometry.window, group.geometry.keep});
   shape.states = !shared.layout.recurrent.empty();
   return shape;
+}
+
+PageCounts count_pages(Memory& memory, std::span<const KeptPtr> kept) {
+  auto sequence = memory.sequence();
+  PageCounts counts;
+  for (auto& pool : cache::known(*sequence).shared().pools) {
+    counts.in_use += pool.plain->live();
+    if (pool.packed) counts.in_use += pool.packed->live();
+  }
+  std::map<const cache::Page*, int> parts;
+  for (auto& part : kept)
+    ++parts[cache::page_in(part).get()];
+  for (auto& [page, owners] : parts)
+    counts.kept += page->owners == owners;
+  counts.in_use -= counts.kept;
+  return counts;
 }
 
 std::vector<PageColumn> kept_pages(SequenceMemory& sequence, int tokens) {

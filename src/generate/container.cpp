@@ -283,7 +283,10 @@ Capabilities Container::capabilities() const {
 
 MemoryFigures Container::memory() {
   MemoryFigures figures;
-  perform([&] {
+  engine_->look([&](const Runner& runner) {
+    auto pages = runner.pages();
+    figures.pages_in_use = pages.in_use;
+    figures.pages_kept = pages.kept;
     figures.kv = state_->memory->bytes();
     figures.active = mx::get_active_memory();
     figures.cache = mx::get_cache_memory();

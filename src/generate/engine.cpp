@@ -87,6 +87,19 @@ void Engine::post(std::function<void()> work) {
 }
 
 void Engine::perform(const std::function<void()>& work) {
+  wait_for([&] {
+    runner_->changed();
+    rested_ = false;
+    worked_ = Clock::now();
+    work();
+  });
+}
+
+void Engine::look(const std::function<void(const Runner&)>& work) {
+  wait_for([&] { work(*runner_); });
+}
+
+void Engine::wait_for(const std::function<void()>& work) {
   if (std::this_thread::get_id() == thread_.get_id()) return work();
   std::promise<void> done;
   post([&] {
@@ -132,20 +145,25 @@ bool Engine::take_commands() {
       wake_.wait_for(lock, std::chrono::milliseconds(20), busy);
     freed_ = false;
     bool idle = active_.empty() && passes_.empty();
-    // A pause between two requests is not worth giving memory back.
-    if (idle && !wake_.wait_for(lock, std::chrono::seconds(1), busy)) {
-      lock.unlock();
-      runner_->rest();
-      lock.lock();
-      wake_.wait(lock, busy);
+    if (!idle) {
+      rested_ = false;
+      worked_ = Clock::now();
+    } else if (!rested_) {
+      // A pause between two requests is not worth giving memory back.
+      rested_ = !wake_.wait_until(lock, worked_ + std::chrono::seconds(1), busy);
+      if (rested_) {
+        lock.unlock();
+        runner_->rest();
+        lock.lock();
+      }
     }
+    if (idle && rested_) wake_.wait(lock, busy);
     work.swap(work_);
     incoming.swap(incoming_);
     if (stopping_ && work.empty() && incoming.empty()) return false;
   }
   for (auto& job : work)
     job();
-  if (!work.empty()) runner_->changed();
   for (auto& request : incoming)
     accept(std::move(request));
   return true;

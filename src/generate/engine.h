@@ -32,9 +32,12 @@ class Engine {
 
   // They join in the same pass. A refusal arrives as a FinishedEvent.
   void submit(std::vector<RequestPtr> requests);
-  // Runs `work` between two passes and waits for it; exceptions come back.
+  // Runs `work` between two passes and waits for it; exceptions come back. It
+  // may change the model.
   void perform(const std::function<void()>& work);
-  // Runs `work` some time later.
+  // The same for what only looks: passes that were recorded stay.
+  void look(const std::function<void(const Runner&)>& work);
+  // Runs `work` some time later; it does not change the model.
   void post(std::function<void()> work);
 
  private:
@@ -59,6 +62,7 @@ class Engine {
   };
 
   void run(const std::function<std::unique_ptr<Runner>()>& make);
+  void wait_for(const std::function<void()>& work);
   void loop();
   bool take_commands();
   void accept(Incoming incoming);
@@ -87,6 +91,8 @@ class Engine {
   int standing_ = 0; // sequences that found no memory to grow into
   std::uint64_t leader_ = 0; // the last job that follows none
   bool stuck_ = false; // none runs: others hold the memory
+  Clock::time_point worked_ = {}; // there was something to do
+  bool rested_ = false; // since then
 
   std::mutex mutex_;
   std::condition_variable wake_;

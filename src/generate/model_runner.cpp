@@ -529,6 +529,10 @@ void ModelRunner::abandon() {
   passes_.clear();
 }
 
+PageCounts ModelRunner::pages() const {
+  return count_pages(forward_.memory(), prefixes_->tree().pages());
+}
+
 void ModelRunner::changed() {
   forward_.forget();
   for (const auto& drafter : {&draft_model_, &prediction_})

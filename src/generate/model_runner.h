@@ -57,6 +57,7 @@ class ModelRunner final : public Runner {
   void changed() override;
   void rest() override;
   int state_tokens() const override;
+  PageCounts pages() const override;
   void rewind(std::uint64_t id) override;
   int resume(std::uint64_t id) override;
   SequenceBudget budget() const override {

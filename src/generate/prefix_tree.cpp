@@ -331,6 +331,16 @@ bool PrefixTree::evict(bool all) {
   return true;
 }
 
+std::vector<KeptPtr> PrefixTree::pages() const {
+  std::vector<KeptPtr> out;
+  for (const auto& use : uses_) {
+    if (use.what != Use::What::node) continue;
+    for (const auto& kept : use.node->groups)
+      if (kept.part) out.push_back(kept.part);
+  }
+  return out;
+}
+
 void PrefixTree::clear() {
   while (evict()) {
   }

@@ -68,6 +68,8 @@ class PrefixTree {
   Figures figures() const {
     return figures_;
   }
+  // All pages that it has.
+  std::vector<KeptPtr> pages() const;
 
  private:
   struct Node;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/page_counts.h"
 #include "generate/admission.h"
 #include "generate/request.h"
 #include "generate/scheduler.h"
@@ -55,6 +56,9 @@ class Runner {
   virtual void rewind(std::uint64_t id) = 0;
   // It goes on; returns how many of these tokens need no reading.
   virtual int resume(std::uint64_t id) = 0;
+  virtual PageCounts pages() const {
+    return {};
+  }
   // The model may have been changed from outside.
   virtual void changed() {}
   // There has been nothing to do for a while.

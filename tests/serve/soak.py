@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
 """soak.py [N] [--streams S] [--model M]: N small requests to the real server over every
-API, a third of them given up at a random moment. At the end nothing may be in use and the
-process must not have grown. That every page of keys and values is free (or kept only for
-prompts that begin alike, and given back when asked for) is shown by one more request that
-needs nearly all of them. MLXLM names the binary."""
+API, a third of them given up at a random moment. Whenever all have ended nothing may be in
+use, no page and no ticket, and the process must not have grown. That pages kept for prompts
+that begin alike are given back when asked for is shown by one more request that needs nearly
+all of them. MLXLM names the binary."""
 
 import argparse
 import concurrent.futures
 import json
 import random
+import statistics
 import sys
 import time
 
 from conftest import Response, Server
 
 GROWTH = 1.02  # of the resident memory after warming up
+REST = 1.5  # seconds after which an idle server has given back what it needs no more
 GAUGES = ["requests_processing", "requests_deferred", "memory_tickets",
-          "memory_tickets_waiting", "memory_tickets_bytes"]
+          "memory_tickets_waiting", "memory_tickets_bytes", "kv_pages_in_use"]
 KV_MEGABYTES = 48
 WORDS = "the cat sat on a mat while seven ships sailed past an old house by the sea".split()
 SCHEMA = {"type": "object", "additionalProperties": False, "required": ["a"],
@@ -94,15 +96,17 @@ def one(server, seed):
 
 
 def idle(server, timeout=30):
-    """Waits until nothing is in use; the gauges then."""
-    end = time.monotonic() + timeout
-    while True:
+    """Waits until nothing is in use; the gauges then. Gauges may be of the moment they were
+    last asked for, so all must be zero three times."""
+    end, still = time.monotonic() + timeout, 0
+    while still < 3:
         found = {name: server.metric(name) for name in GAUGES}
-        if not any(found.values()) and server.get("/slots").json == []:
-            return found
+        free = all(value == 0 for value in found.values()) and server.get("/slots").json == []
+        still = still + 1 if free else 0
         if time.monotonic() > end:
             sys.exit(f"still in use after {timeout} s: {found}")
         time.sleep(0.1)
+    return found
 
 
 def fill(server):
@@ -134,21 +138,30 @@ def main():
     started, given_up = time.monotonic(), 0
 
     def storm(first, count):
+        """The gauges and the resident memory once these requests have ended."""
         nonlocal given_up
         with concurrent.futures.ThreadPoolExecutor(args.streams) as pool:
             given_up += sum(pool.map(lambda i: one(server, args.seed + i),
                                      range(first, first + count)))
-        return idle(server), server.metric("resident_bytes")
-    warm = max(args.requests // 4, min(args.requests // 2, 500))
-    storm(0, warm)
+        found = idle(server)
+        time.sleep(REST)
+        return found, server.metric("resident_bytes")
+    warm = min(args.requests // 2, 2000)
+    storm(0, warm // 2)
     fill(server)  # all pages have been touched
-    _, before = storm(warm, warm // 4)
-    warm += warm // 4
-    print(f"{warm} requests: {before / 1e6:.1f} MB resident", flush=True)
-    gauges, after = storm(warm, args.requests - warm)
-    seconds = time.monotonic() - started
-    print(f"{args.requests} requests, {given_up} given up, in {seconds:.0f} s: "
-          f"{after / 1e6:.1f} MB resident, {100 * (after / before - 1):+.2f} %; "
+    storm(warm // 2, warm - warm // 2)
+    each, sizes = max(1, (args.requests - warm) // 30), []
+    while warm < args.requests:
+        count = min(each, args.requests - warm)
+        gauges, size = storm(warm, count)
+        warm += count
+        sizes.append(size)
+        print(f"{warm} requests, {given_up} given up, {time.monotonic() - started:.0f} s: "
+              f"{size / 1e6:.1f} MB resident", flush=True)
+    several = min(5, len(sizes) // 2)
+    before, after = (statistics.median(part) for part in (sizes[:several], sizes[-several:]))
+    print(f"resident memory {before / 1e6:.1f} to {after / 1e6:.1f} MB, "
+          f"{100 * (after / before - 1):+.2f} %; "
           + ", ".join(f"{name} {value:.0f}" for name, value in gauges.items()))
     print(f"a prompt of {fill(server)} tokens found room in {KV_MEGABYTES} MB")
     code = server.stop()

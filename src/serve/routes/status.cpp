@@ -48,6 +48,8 @@ ReplyPtr metrics(Context& context) {
     auto one = engine->memory();
     one.weights += memory.weights; // what follows is the process's
     one.kv += memory.kv;
+    one.pages_in_use += memory.pages_in_use;
+    one.pages_kept += memory.pages_kept;
     memory = one;
     tickets = engine->tickets();
     ++running;
@@ -58,6 +60,8 @@ ReplyPtr metrics(Context& context) {
   response.body = context.service.statistics().prometheus(
       {{"weights_bytes", double(memory.weights)},
        {"kv_bytes", double(memory.kv)},
+       {"kv_pages_in_use", double(memory.pages_in_use)},
+       {"kv_pages_kept", double(memory.pages_kept)},
        {"active_bytes", double(memory.active)},
        {"cache_bytes", double(memory.cache)},
        {"resident_bytes", double(memory.resident)},
