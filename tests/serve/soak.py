@@ -62,7 +62,7 @@ def sent(server, path, body):
 
 
 def complete(server, path, body):
-    answer = Response(server.raw(sent(server, path, body), timeout=120))
+    answer = Response(server.raw(sent(server, path, body), timeout=300))
     assert answer.status == 200, (path, body, answer.raw[:400])
     if not body["stream"]:
         assert "error" not in answer.json or answer.json["error"] is None, answer.raw
@@ -74,7 +74,7 @@ def complete(server, path, body):
 
 def give_up(server, path, body, r):
     data = sent(server, path, body)
-    with server.connect() as s:
+    with server.connect(timeout=300) as s:
         way = r.randrange(4)
         s.sendall(data[:r.randrange(len(data))] if way == 0 else data)
         if way == 1:
