@@ -150,7 +150,8 @@ bool Engine::take_commands() {
       worked_ = Clock::now();
     } else if (!rested_) {
       // A pause between two requests is not worth giving memory back.
-      rested_ = !wake_.wait_until(lock, worked_ + std::chrono::seconds(1), busy);
+      rested_ =
+          !wake_.wait_until(lock, worked_ + std::chrono::seconds(1), busy);
       if (rested_) {
         lock.unlock();
         runner_->rest();
@@ -304,13 +305,15 @@ void Engine::step() {
   if (drafts())
     while (!passes_.empty())
       finish_pass();
-  auto pieces = scheduler_.plan();
+  auto pieces = scheduler_.plan([this](int decoding, int most) {
+    return pace_.prompt_tokens(decoding, most);
+  });
   bool started = !pieces.empty();
   if (!started && passes_.empty() && standing_ > 0) return make_way();
   for (const auto& piece : pieces)
     if (piece.decode) ++active_.at(piece.id).planned;
   if (started) {
-    passes_.push_back({std::move(pieces), {}});
+    passes_.push_back({std::move(pieces), {}, Clock::now()});
     runner_->start(passes_.back().pieces);
   }
   // The pass just started runs while the tokens of the one before are read.
@@ -321,10 +324,21 @@ void Engine::finish_pass() {
   auto drawn = runner_->finish();
   auto pass = std::move(passes_.front());
   passes_.pop_front();
+  note_time(pass);
   give_back(pass);
   report_progress(pass.pieces);
   for (const auto& d : drawn)
     handle(d);
+}
+
+// Passes run one after another, so one begins when the one before has ended.
+void Engine::note_time(const Pass& pass) {
+  int decoding = 0, prompt = 0;
+  for (const auto& piece : pass.pieces)
+    (piece.decode ? decoding : prompt) += piece.count;
+  auto now = Clock::now();
+  pace_.note(decoding, prompt, seconds(now - std::max(passed_, pass.started)));
+  passed_ = now;
 }
 
 void Engine::give_back(const Pass& pass) {

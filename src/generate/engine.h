@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "generate/admission.h"
+#include "generate/pass_pace.h"
 #include "generate/request.h"
 #include "generate/runner.h"
 #include "generate/scheduler.h"
@@ -55,6 +56,7 @@ class Engine {
   struct Pass {
     std::vector<Piece> pieces;
     std::vector<std::uint64_t> ended; // whose memory it still holds
+    Clock::time_point started = Clock::now();
   };
   struct Incoming {
     RequestPtr request;
@@ -76,6 +78,7 @@ class Engine {
   void step();
   void finish_pass();
   void give_back(const Pass& pass);
+  void note_time(const Pass& pass);
   void handle(const Drawn& drawn);
   void report_progress(const std::vector<Piece>& pieces);
   void end(std::uint64_t id, FinishReason reason, std::string error = {});
@@ -87,6 +90,8 @@ class Engine {
   std::unique_ptr<Admission> admission_;
   std::map<std::uint64_t, Active> active_; // waiting ones too
   std::deque<Pass> passes_; // under way
+  PassPace pace_;
+  Clock::time_point passed_; // when the last pass ended
   std::uint64_t next_id_ = 1;
   int standing_ = 0; // sequences that found no memory to grow into
   std::uint64_t leader_ = 0; // the last job that follows none

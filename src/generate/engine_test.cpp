@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <deque>
 #include <numeric>
 #include <set>
@@ -57,6 +58,14 @@ class FakeRunner final : public Runner {
   int resume(std::uint64_t) override {
     return 0;
   }
+  void changed() override {
+    ++changes;
+  }
+  PageCounts pages() const override {
+    return {.in_use = static_cast<int>(sequences_.size())};
+  }
+
+  static inline std::atomic<int> changes = 0;
 
  private:
   struct Sequence {
@@ -184,6 +193,15 @@ TEST_F(EngineTest, PerformRunsOnTheEnginesThreadAndCarriesErrors) {
   EXPECT_NE(there, std::this_thread::get_id());
   EXPECT_THROW(
       engine_.perform([] { throw Error(ErrorKind::request, "no"); }), Error);
+}
+
+TEST_F(EngineTest, OnlyWorkThatMayChangeTheModelForgetsWhatWasRecorded) {
+  int before = FakeRunner::changes, pages = -1;
+  engine_.look([&](const Runner& runner) { pages = runner.pages().in_use; });
+  EXPECT_EQ(pages, 0);
+  EXPECT_EQ(FakeRunner::changes, before);
+  engine_.perform([] {});
+  EXPECT_EQ(FakeRunner::changes, before + 1);
 }
 
 TEST(Engine, AFailedStartComesOut) {

@@ -51,16 +51,31 @@ bool Scheduler::held(const Running& running) const {
   });
 }
 
-std::vector<Piece> Scheduler::plan() {
+std::vector<Piece> Scheduler::plan(
+    const std::function<int(int decoding, int most)>& beside) {
   std::vector<Piece> pieces;
   for (auto& r : running_)
     if (r.unread == 0 && r.left > 0 && !r.stands && !held(r)) {
       --r.left;
       pieces.push_back({r.job.id, 1, true, true});
     }
-  int budget = limits_.step_tokens - static_cast<int>(pieces.size());
-  plan_prefill(std::max(1, budget), pieces);
+  auto decoding = static_cast<int>(pieces.size());
+  int budget = std::max(1, limits_.step_tokens - decoding);
+  if (beside && decoding > 0 && !short_burst(decoding))
+    budget = std::clamp(beside(decoding, budget), 1, budget);
+  plan_prefill(budget, pieces);
   return pieces;
+}
+
+// More read than decode, and will soon have read all.
+bool Scheduler::short_burst(int decoding) const {
+  constexpr int passes = 4;
+  int readers = 0, unread = 0;
+  for (const auto& r : running_) {
+    readers += r.unread > 0;
+    unread += r.unread;
+  }
+  return readers > decoding && unread <= passes * limits_.step_tokens;
 }
 
 void Scheduler::skip(std::uint64_t id, int tokens) {

@@ -4,7 +4,9 @@
 // Every decoding sequence gets its token in every pass. What is left of the
 // pass' token budget reads prompts: the oldest gets at least half of it, the
 // rest goes to whoever is done soonest, so a short prompt never waits behind a
-// long one for more than two passes, and the long one never stops.
+// long one for more than two passes, and the long one never stops. Prompts take
+// no more of a pass than keeps the pace of those that decode; but where fewer
+// decode than read, and a few passes read all there is, these come first.
 #pragma once
 
 #include <cstddef>
@@ -60,7 +62,10 @@ class Scheduler {
   // one does.
   void skip(std::uint64_t id, int tokens);
   // The next pass, decoding sequences first. Counts its tokens as done.
-  std::vector<Piece> plan();
+  // `beside`: most tokens of prompts that leave so many decoding sequences
+  // their pace, at most so many.
+  std::vector<Piece> plan(
+      const std::function<int(int decoding, int most)>& beside = {});
   // A running sequence stands still, or goes on.
   void hold(std::uint64_t id, bool stands);
   // A running sequence begins again, before all that wait: with so many tokens
@@ -89,6 +94,7 @@ class Scheduler {
   Running* find(std::uint64_t id);
   bool follows_a_reader(const Job& job) const;
   bool held(const Running& running) const;
+  bool short_burst(int decoding) const;
   // At most `budget` tokens, about `count`.
   void read(
       Running& running,

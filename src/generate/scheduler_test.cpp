@@ -39,6 +39,40 @@ TEST(Scheduler, ReadsInChunksThenDecodes) {
   EXPECT_TRUE(s.idle());
 }
 
+TEST(Scheduler, PromptsLeaveOthersTheirPace) {
+  auto seven = [](int decoding, int most) {
+    EXPECT_EQ(decoding, 1);
+    EXPECT_EQ(most, 99);
+    return 7;
+  };
+  Scheduler s({.step_tokens = 100});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 10, .new_tokens = 50}));
+  s.admit();
+  EXPECT_EQ(tokens(s.plan(seven)), 10); // nobody decodes yet
+  ASSERT_FALSE(s.submit({.id = 2, .prefill = 70, .new_tokens = 5}));
+  s.admit();
+  EXPECT_EQ(tokens(s.plan(seven)), 8);
+  // More read than decode: short prompts come first, long ones do not.
+  ASSERT_FALSE(s.submit({.id = 3, .prefill = 400, .new_tokens = 5}));
+  s.admit();
+  EXPECT_EQ(tokens(s.plan(seven)), 8);
+  s.finish(3);
+  ASSERT_FALSE(s.submit({.id = 4, .prefill = 70, .new_tokens = 5}));
+  s.admit();
+  EXPECT_GT(tokens(s.plan(seven)), 50);
+}
+
+TEST(Scheduler, ReadsAtLeastATokenBesideOthers) {
+  Scheduler s({.step_tokens = 100});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 50}));
+  s.admit();
+  s.plan();
+  ASSERT_FALSE(s.submit({.id = 2, .prefill = 70, .new_tokens = 5}));
+  s.admit();
+  EXPECT_EQ(tokens(s.plan([](int, int) { return 0; })), 2);
+  EXPECT_EQ(tokens(s.plan([](int, int most) { return 2 * most; })), 70);
+}
+
 TEST(Scheduler, ChunksEndWhereOneMayComeBackTo) {
   Scheduler s({.step_tokens = 100});
   Job job{.id = 1, .prefill = 300, .new_tokens = 1};

@@ -236,11 +236,16 @@ def test_memory_comes_back(server):
     for _ in range(2):
         server.post(CHAT, {**LONG, "max_tokens": 4, "stream": False})
     sockets = [begin(server)[0] for _ in range(6)]
+
+    def wait(done):
+        end = time.monotonic() + 5
+        while not done() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert done()
+    wait(lambda: server.metric("kv_pages_in_use") >= 6)
     for s in sockets:
         s.close()
-    end = time.monotonic() + 5
-    while server.get("/slots").json and time.monotonic() < end:
-        time.sleep(0.05)
-    assert server.get("/slots").json == []
+    wait(lambda: server.get("/slots").json == [])
     assert server.metric("requests_processing") == 0
+    wait(lambda: server.metric("kv_pages_in_use") == 0)
 

@@ -198,7 +198,7 @@ bool direct_affine(const PanelJob& job) {
 bool direct(const PanelJob& job) {
   const auto& m = *job.matrix;
   const auto& spec = m.spec();
-  constexpr int few = 8; // more rows share what unpacking to memory costs
+  constexpr int few = 24; // more rows share what unpacking to memory costs
   if (job.rows > few || spec.codes != Codes::unsigned_int ||
       m.cols() % unit_inputs != 0)
     return false;

@@ -211,7 +211,7 @@ void run_item(
     const Prepared& prepared,
     Float type,
     bool int8) {
-  constexpr int few = 8; // rows whose sums stay in registers, panel by panel
+  constexpr int few = 24; // rows whose sums stay in registers, panel by panel
   int together = item.rows > few ? most_panels : 1;
   auto values = std::size_t(item.rows) * panel_rows; // of a panel
   thread_local std::vector<float> space;
