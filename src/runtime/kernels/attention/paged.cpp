@@ -23,6 +23,7 @@ namespace {
 
 constexpr int chunk_tokens = 256;
 constexpr int most_rows = 48; // query rows of an item
+constexpr int fewest_rows = 12; // of a divided one
 constexpr int few_rows = 16; // below: limited by reading, so fetch ahead
 constexpr long worth_threads = 1 << 16; // multiply-adds
 
@@ -135,14 +136,19 @@ class Run {
       work += long(rows) * layout_.kv_heads * seen(segment) *
           (layout_.k_dim + layout_.v_dim);
       // The last rows see most: they go first.
-      for (int row = (rows - 1) / most_rows * most_rows; row >= 0;
-           row -= most_rows) {
+      int most = item_rows(segment);
+      for (int row = (rows - 1) / most * most; row >= 0; row -= most) {
         for (int h = 0; h < layout_.kv_heads; ++h) {
-          items.push_back(
-              item(int(s), h, row, std::min(most_rows, rows - row)));
+          items.push_back(item(int(s), h, row, std::min(most, rows - row)));
         }
       }
     }
+    // A long prompt's piece among decoding sequences must not be last.
+    if (op_.segments->size() > 1)
+      std::stable_sort(items.begin(), items.end(), [](auto& a, auto& b) {
+        return a.rows * (a.last_chunk - a.first_chunk) >
+            b.rows * (b.last_chunk - b.first_chunk);
+      });
     if (work < worth_threads) {
       for (auto& item : items)
         whole(item);
@@ -215,6 +221,18 @@ class Run {
         before = {nullptr, data + op_.layer_offset, &layout_};
     }
     begin_page(*op_.packed, pages[page] + op_.packed_offset, head, before);
+  }
+
+  // Most rows of the segment's items. A small piece of a prompt beside other
+  // segments would else be too few items for the threads to share evenly.
+  int item_rows(const PagedSegment& segment) const {
+    int most = most_rows;
+    if (op_.segments->size() == 1 || segment.count == 1) return most;
+    int rows = segment.count * group_, enough = 4 * thread_count();
+    while (most > fewest_rows &&
+           (rows + most - 1) / most * layout_.kv_heads < enough)
+      most /= 2;
+    return most;
   }
 
   // Tokens that the segment's last query sees.
