@@ -122,12 +122,17 @@ void Scheduler::plan_prefill(int budget, std::vector<Piece>& pieces) {
         reading.begin() + 1, reading.end(), [](Running* a, Running* b) {
           return a->unread < b->unread;
         });
-    int room = budget - std::min(oldest->unread, (budget + 1) / 2);
+    // A piece goes through all that its prompt has behind it: small ones are
+    // of one prompt, in turns.
+    bool turns = budget < limits_.step_tokens / 4;
+    others_turn_ = turns && !others_turn_;
+    int first = others_turn_ ? 0 : turns ? budget : (budget + 1) / 2;
+    int room = budget - std::min(oldest->unread, first);
     for (std::size_t i = 1; i < reading.size() && others < room; ++i)
       others += std::min(reading[i]->unread, room - others);
   }
-  int first = budget - others;
-  read(*oldest, balanced_chunk(oldest->unread, first), first, pieces);
+  if (int first = budget - others; first > 0)
+    read(*oldest, balanced_chunk(oldest->unread, first), first, pieces);
   for (std::size_t i = 1; i < reading.size() && others > 0; ++i) {
     int count = std::min(reading[i]->unread, others);
     others -= count;

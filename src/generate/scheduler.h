@@ -6,7 +6,8 @@
 // rest goes to whoever is done soonest, so a short prompt never waits behind a
 // long one for more than two passes, and the long one never stops. Prompts take
 // no more of a pass than keeps the pace of those that decode; but where fewer
-// decode than read, and a few passes read all there is, these come first.
+// decode than read, and a few passes read all there is, these come first. Small
+// pieces are of one prompt, in turns.
 #pragma once
 
 #include <cstddef>
@@ -106,6 +107,7 @@ class Scheduler {
   SchedulerLimits limits_;
   std::deque<Job> waiting_;
   std::vector<Running> running_; // in order of admission
+  bool others_turn_ = false; // had the last small piece
 };
 
 // The size of the next chunk when `tokens` are cut into as few chunks of at

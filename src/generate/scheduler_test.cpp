@@ -62,6 +62,22 @@ TEST(Scheduler, PromptsLeaveOthersTheirPace) {
   EXPECT_GT(tokens(s.plan(seven)), 50);
 }
 
+TEST(Scheduler, SmallPiecesAreOfOnePromptInTurns) {
+  Scheduler s({.step_tokens = 100});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 50}));
+  s.admit();
+  s.plan();
+  ASSERT_FALSE(s.submit({.id = 2, .prefill = 300, .new_tokens = 5}));
+  ASSERT_FALSE(s.submit({.id = 3, .prefill = 290, .new_tokens = 5}));
+  ASSERT_FALSE(s.submit({.id = 4, .prefill = 12, .new_tokens = 5}));
+  s.admit();
+  std::vector<std::uint64_t> read;
+  for (int i = 0; i < 6; ++i)
+    for (const auto& piece : s.plan([](int, int) { return 8; }))
+      if (!piece.decode) read.push_back(piece.id);
+  EXPECT_EQ(read, (std::vector<std::uint64_t>{4, 2, 4, 3, 2, 3, 2}));
+}
+
 TEST(Scheduler, ReadsAtLeastATokenBesideOthers) {
   Scheduler s({.step_tokens = 100});
   ASSERT_FALSE(s.submit({.id = 1, .prefill = 1, .new_tokens = 50}));
