@@ -83,7 +83,8 @@ class Forced {
         if (mask[id / 32] >> (id % 32) & 1) next.push_back(int(id));
       EXPECT_FALSE(next.empty()) << tokenizer_->decode(ids);
       if (next.empty() ||
-          std::find(next.begin(), next.end(), end_of_answer) != next.end())
+          (grammar.may_end() &&
+           std::find(next.begin(), next.end(), end_of_answer) != next.end()))
         break;
       // Of the 256 bytes few mean something: those come more often.
       std::erase_if(next, [&](int id) {
