@@ -196,7 +196,7 @@ TEST_F(GrammarTest, ForcedCallsAreReadBack) {
     "properties": {"x": {"enum": ["he", "ll"]}, "y": {"enum": [1, 2]}}}}}])");
   int tried = 0;
   for (const auto* format : tool_formats()) {
-    if (!format->syntax) continue;
+    if (!format->syntax || format->lead) continue; // see call_grammar_test
     ++tried;
     Grammar grammar(vocabulary, tool_call_grammar(*format, tools, *tokenizer));
     for (unsigned seed = 0; seed < 5; ++seed) {
