@@ -73,6 +73,7 @@ std::vector<PageColumn> Sequence::kept_pages(int tokens) {
 
 std::vector<std::pair<int, KeptPtr>> Sequence::kept_states() const {
   std::vector<std::pair<int, KeptPtr>> out;
+  out.reserve(checkpoints_.size());
   for (auto& checkpoint : checkpoints_)
     out.emplace_back(checkpoint->length, checkpoint);
   return out;
@@ -84,6 +85,7 @@ void Sequence::share(std::span<const PageColumn> pages) {
   pages = pages.first(std::min(pages.size(), whole));
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     std::vector<PagePtr> list;
+    list.reserve(pages.size());
     for (auto& column : pages)
       list.push_back(page_in(column[i]));
     tables_[i].exchange(list);
@@ -100,6 +102,7 @@ void Sequence::adopt(
       "states go with the pages");
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     std::vector<PagePtr> list;
+    list.reserve(pages.size());
     for (auto& column : pages)
       list.push_back(page_in(column[i]));
     int passed = passed_in(list);
