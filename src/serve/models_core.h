@@ -70,7 +70,6 @@ struct Models::Core {
   Slot& wished(const ModelWish& wish, bool make);
   Slot& variant(Slot& base, const std::string& adapter, bool make);
   void want(Slot& slot) {
-    slot.awaited = nullptr;
     slot.loading = std::make_shared<Loading>();
     slot.wanted = options.now();
     queue.push_back(&slot);

@@ -58,7 +58,6 @@ Models::Base Models::want_base(Slot& slot) {
   if (!slot.below || slot.base) return Base::there;
   if (slot.below->engine) {
     slot.base = lease(core_, *slot.below, false);
-    slot.awaited = nullptr;
     return Base::there;
   }
   if (slot.awaited && slot.awaited->over()) return Base::failed;
@@ -80,8 +79,7 @@ bool Models::load_next(
     if (base == Base::awaited) continue;
     if (base == Base::failed && !unwanted) {
       queue.erase(std::find(queue.begin(), queue.end(), &slot));
-      auto awaited = std::exchange(slot.awaited, nullptr);
-      end_loading(lock, slot, awaited->error());
+      end_loading(lock, slot, slot.awaited->error());
       return true;
     }
     auto room = unwanted ? Room::never : make_room(lock, slot);
@@ -197,6 +195,7 @@ void Models::end_loading(
     Slot& slot,
     std::exception_ptr error) {
   auto loading = std::exchange(slot.loading, nullptr);
+  auto awaited = std::exchange(slot.awaited, nullptr);
   auto engine = slot.engine ? lease(core_, slot, true) : nullptr;
   lock.unlock();
   std::vector<std::function<void()>> wakes;
@@ -209,7 +208,9 @@ void Models::end_loading(
   }
   for (auto& wake : wakes)
     wake();
-  loading.reset(); // may be the last that kept it
+  // May be the last that keep a model, which takes the lock.
+  loading.reset();
+  awaited.reset();
   lock.lock();
 }
 

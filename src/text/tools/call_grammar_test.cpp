@@ -86,6 +86,8 @@ class Forced {
           (grammar.may_end() &&
            std::find(next.begin(), next.end(), end_of_answer) != next.end()))
         break;
+      // Where it may not end, its text is offered, as that of another token.
+      std::erase(next, end_of_answer);
       // Of the 256 bytes few mean something: those come more often.
       std::erase_if(next, [&](int id) {
         return next.size() > 40 && id < 256 && id > 93;
@@ -344,7 +346,11 @@ INSTANTIATE_TEST_SUITE_P(
             "\"unit\": \"C\"}<|call|>",
             "true",
             ", \"unit\": \"C\"",
-            {"<|channel|>", "<|constrain|>", "<|message|>", "<|call|>"}},
+            {"<|channel|>",
+             "<|message|>",
+             "<|end|>",
+             "<|constrain|>",
+             "<|call|>"}},
         WrittenCall{
             "deepseek_v3",
             "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
