@@ -101,8 +101,11 @@ std::shared_ptr<const Constraint> ConstraintMaker::make(
     options.grammar = grammar(source_of(format));
   }
   bool whole = starts_with(format.source, whole_answer);
-  if (reasoning_ && !whole) add_reasoning(tokenizer_->decode(prompt), options);
-  options.budget = parameters.reasoning_budget;
+  // A grammar of the whole answer says itself where a thought ends.
+  if (!whole) {
+    if (reasoning_) add_reasoning(tokenizer_->decode(prompt), options);
+    options.budget = parameters.reasoning_budget;
+  }
   return std::make_shared<const Constraint>(std::move(options));
 }
 

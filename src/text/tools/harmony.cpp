@@ -54,9 +54,11 @@ std::string arguments(GrammarBuilder& builder, const Json& schema) {
       builder.either({builder.literal("<|call|>"), ""});
 }
 
+// A thought without marks: they would begin something else.
 std::string analysis(GrammarBuilder& builder) {
   return builder.literal("<|channel|>analysis<|message|>") +
-      builder.text(Json::object(), {"<|end|>", false, {}}) +
+      builder.text(
+          Json::object(), {"<|end|>", false, {"(.|\\n)*<\\|(.|\\n)*"}}) +
       builder.literal("<|start|>assistant");
 }
 
