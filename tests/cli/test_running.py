@@ -273,6 +273,16 @@ class Terminal:
             self.seen += piece
         self.seen = self.seen.split(text, 1)[1]
 
+    def rest(self):
+        while True:
+            try:
+                piece = os.read(self.fd, 4096)
+            except OSError:
+                return self.seen
+            if not piece:
+                return self.seen
+            self.seen += piece
+
     def type(self, text):
         os.write(self.fd, text)
 
@@ -299,16 +309,6 @@ def test_chat_on_a_terminal(tmp_path):
     assert terminal.code() == 0
     assert "long story" in (tmp_path / "mlxlm/history").read_text()
 
-
-    def rest(self):
-        while True:
-            try:
-                piece = os.read(self.fd, 4096)
-            except OSError:
-                return self.seen
-            if not piece:
-                return self.seen
-            self.seen += piece
 
 
 @pytest.mark.parametrize("variables,columns", [
@@ -358,7 +358,8 @@ def test_two_interrupts_end_the_program():
 
 
 @pytest.mark.parametrize("stdin,word", [
-    (b"\xff\xfe\x00", "UTF-8"), (b"a" * (10 << 20), "context")])
+    (b"\xff\xfe\x00", "UTF-8"), (b"a" * (10 << 20), "context")],
+    ids=["bytes", "long"])
 def test_prompts_that_cannot_be_read(stdin, word, checkpoint):
     done = subprocess.run(
         [PROGRAM, "generate", "--model", checkpoint(), "-p", "-", "-m", "1",
