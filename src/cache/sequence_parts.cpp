@@ -31,6 +31,17 @@ PagePtr page_in(const KeptPtr& part) {
   return part ? static_cast<const PagePart&>(*part).page : nullptr;
 }
 
+// The pages of one table.
+std::vector<PagePtr> pages_of(
+    std::span<const PageColumn> columns,
+    std::size_t table) {
+  std::vector<PagePtr> out;
+  out.reserve(columns.size());
+  for (auto& column : columns)
+    out.push_back(page_in(column[table]));
+  return out;
+}
+
 Sequence& known(SequenceMemory& sequence) {
   auto* mine = dynamic_cast<Sequence*>(&sequence);
   MLXLM_CHECK(mine, "a sequence of a paged memory");
@@ -84,11 +95,7 @@ void Sequence::share(std::span<const PageColumn> pages) {
   auto whole = std::size_t(length_ / shared_->options.page_tokens);
   pages = pages.first(std::min(pages.size(), whole));
   for (std::size_t i = 0; i < tables_.size(); ++i) {
-    std::vector<PagePtr> list;
-    list.reserve(pages.size());
-    for (auto& column : pages)
-      list.push_back(page_in(column[i]));
-    tables_[i].exchange(list);
+    tables_[i].exchange(pages_of(pages, i));
   }
 }
 
@@ -101,10 +108,7 @@ void Sequence::adopt(
       length > 0 && bool(state) == !states_.empty(),
       "states go with the pages");
   for (std::size_t i = 0; i < tables_.size(); ++i) {
-    std::vector<PagePtr> list;
-    list.reserve(pages.size());
-    for (auto& column : pages)
-      list.push_back(page_in(column[i]));
+    auto list = pages_of(pages, i);
     int passed = passed_in(list);
     tables_[i].adopt(std::move(list), passed);
   }

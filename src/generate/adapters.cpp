@@ -8,15 +8,12 @@
 #include "models/adapters.h"
 
 namespace mlxlm {
-namespace {
 
 Container& container_of(ModelContainer& model) {
   auto* container = dynamic_cast<Container*>(&model);
   MLXLM_CHECK(container, "a model of this library");
   return *container;
 }
-
-} // namespace
 
 LoadedAdapterPtr Container::load_adapter(const std::string& path) {
   auto adapter = open_model_adapter(path_, path, mtp_);

@@ -134,4 +134,7 @@ class Container final : public ModelContainer {
   double load_seconds_ = 0;
 };
 
+// The container behind a model of this library; any other is a mistake.
+Container& container_of(ModelContainer& model);
+
 } // namespace mlxlm

@@ -71,9 +71,7 @@ void Container::score_prompt(PromptScoring scoring) {
 }
 
 void score_prompt(ModelContainer& model, PromptScoring scoring) {
-  auto* container = dynamic_cast<Container*>(&model);
-  MLXLM_CHECK(container, "a model of this library");
-  container->score_prompt(std::move(scoring));
+  container_of(model).score_prompt(std::move(scoring));
 }
 
 } // namespace mlxlm

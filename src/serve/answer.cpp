@@ -241,11 +241,7 @@ void Answer::send(Outgoing& out, std::string body) {
   last_ = Clock::now();
   if (!begun_) {
     begun_ = true;
-    out.head = Head{200, options_.headers};
-    auto& headers = out.head->headers;
-    headers.emplace_back("content-type", options_.media_type);
-    headers.emplace_back("cache-control", "no-cache");
-    headers.emplace_back("x-accel-buffering", "no");
+    out.head = stream_head(options_.media_type, options_.headers);
   }
   out.body = std::move(body);
   out.last = ended_;

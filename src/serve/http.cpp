@@ -127,4 +127,11 @@ std::string header_value(std::string_view text, std::size_t limit) {
   return out;
 }
 
+Head stream_head(const std::string& media_type, Headers headers) {
+  headers.emplace_back("content-type", media_type);
+  headers.emplace_back("cache-control", "no-cache");
+  headers.emplace_back("x-accel-buffering", "no");
+  return {200, std::move(headers)};
+}
+
 } // namespace mlxlm::serve

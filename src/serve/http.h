@@ -51,6 +51,9 @@ struct Head {
   Headers headers;
 };
 
+// Of a stream: nothing on the way keeps it back. `headers`: more of them.
+Head stream_head(const std::string& media_type, Headers headers = {});
+
 // What is ready to be sent. An answer that gives head and last in one call is
 // sent with its length, any other in chunks.
 struct Outgoing {

@@ -61,13 +61,8 @@ class Waiting final : public Reply {
     auto now = WaitingClock::now();
     if (!events_ || now < last_ + pause_) return;
     last_ = now;
-    if (!std::exchange(request_.streaming, true)) {
-      out.head = Head{200};
-      out.head->headers = {
-          {"content-type", "text/event-stream"},
-          {"cache-control", "no-cache"},
-          {"x-accel-buffering", "no"}};
-    }
+    if (!std::exchange(request_.streaming, true))
+      out.head = stream_head("text/event-stream");
     out.body = ": keepalive loading\n\n";
   }
 

@@ -2,13 +2,11 @@
 called, gives the results back and asks again until the answer has its type. The model is
 a tiny one with random weights, so every call is one that the grammar has forced."""
 
-import json
 from typing import Annotated
 
 import pytest
 
-from conftest import cli
-from test_tool_choice import FAMILIES, template, tokenizer
+from test_tool_choice import model_of
 
 pydantic_ai = pytest.importorskip("pydantic_ai")
 from pydantic import BaseModel, Field  # noqa: E402
@@ -24,12 +22,7 @@ class Trip(BaseModel):
 
 @pytest.fixture(params=["qwen25_tools", "qwen3_coder"])
 def model(request, serve, checkpoint):
-    made, size = tokenizer(FAMILIES[request.param])
-    shape = {"vocab_size": size, "max_position_embeddings": 16384}
-    folder = checkpoint(template=template(request.param), files={
-        "tokenizer.json": json.dumps(made),
-        "model.safetensors": cli.safetensors(cli.shapes({**cli.CONFIG, **shape}))}, **shape)
-    server = serve("--model", folder, "--no-access-log")
+    server = serve("--model", model_of(request.param, checkpoint), "--no-access-log")
     return OpenAIChatModel(
         "model", provider=OpenAIProvider(base_url=server.url + "/v1", api_key="none"))
 

@@ -58,13 +58,18 @@ def tokenizer(marks):
     return made, len(words)
 
 
-@pytest.fixture(params=FAMILIES)
-def server(request, serve, checkpoint):
-    made, size = tokenizer(FAMILIES[request.param])
+def model_of(family, checkpoint):
+    """The folder of a model with random weights that speaks as the family does."""
+    made, size = tokenizer(FAMILIES[family])
     shape = {"vocab_size": size, "max_position_embeddings": 16384}
-    folder = checkpoint(template=template(request.param), files={
+    return checkpoint(template=template(family), files={
         "tokenizer.json": json.dumps(made),
         "model.safetensors": cli.safetensors(cli.shapes({**cli.CONFIG, **shape}))}, **shape)
+
+
+@pytest.fixture(params=FAMILIES)
+def server(request, serve, checkpoint):
+    folder = model_of(request.param, checkpoint)
     # A model with random weights never stops thinking by itself.
     running = serve("--model", folder, "--no-access-log")
     thinks = {"reasoning_budget": 4, "min_tokens": 8}  # nor would it go on to the call
