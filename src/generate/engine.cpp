@@ -305,8 +305,8 @@ void Engine::step() {
   if (drafts())
     while (!passes_.empty())
       finish_pass();
-  auto pieces = scheduler_.plan([this](int decoding, int most) {
-    return pace_.prompt_tokens(decoding, most);
+  auto pieces = scheduler_.plan([this](int decoding, int reading, int most) {
+    return pace_.prompt_tokens(decoding, reading, most);
   });
   bool started = !pieces.empty();
   if (!started && passes_.empty() && standing_ > 0) return make_way();

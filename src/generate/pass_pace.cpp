@@ -36,10 +36,12 @@ double PassPace::step_of(int decoding) const {
   return time + share * std::max(0.0, above->second - time);
 }
 
-int PassPace::prompt_tokens(int decoding, int most) const {
+int PassPace::prompt_tokens(int decoding, int reading, int most) const {
   auto step = step_of(decoding);
   if (step == 0 || each_ == 0) return most;
-  auto room = std::min<double>((stretch - 1) * step / each_, most);
+  auto waiting = std::max(1.0, double(reading) / decoding);
+  auto time = std::max((stretch - 1) * waiting * step, unfelt - step);
+  auto room = std::min<double>(time / each_, most);
   // Whole tiles of rows, decoding ones included, and half of one at least.
   int rows = (decoding + static_cast<int>(room)) / tile * tile;
   int least = decoding + tile / 2;

@@ -11,15 +11,21 @@ class PassPace {
  public:
   // A pass with prompt tokens takes about this many times what one without
   // takes. Prompts then get 1 - 1 / stretch of the time; three times is where
-  // running answers are felt to stutter, and passes vary.
+  // running answers are felt to stutter, and passes vary. Where more sequences
+  // read than decode, the time prompts get grows in that proportion: as many
+  // users wait for it.
   static constexpr double stretch = 2.5;
+  // Seconds: a pass may always take so long. Twenty tokens a second are more
+  // than anybody reads, and prompts cut smaller take twice as long in all.
+  static constexpr double unfelt = 0.05;
   // Kernels take rows by eight.
   static constexpr int tile = 8;
 
   // What a pass took: sequences that decoded, tokens of prompts.
   void note(int decoding, int prompt, double seconds);
-  // Tokens of prompts beside so many sequences that decode, at most `most`.
-  int prompt_tokens(int decoding, int most) const;
+  // Tokens of prompts beside so many sequences that decode, where so many read
+  // theirs; at most `most`.
+  int prompt_tokens(int decoding, int reading, int most) const;
 
  private:
   double step_of(int decoding) const;

@@ -52,7 +52,7 @@ bool Scheduler::held(const Running& running) const {
 }
 
 std::vector<Piece> Scheduler::plan(
-    const std::function<int(int decoding, int most)>& beside) {
+    const std::function<int(int decoding, int reading, int most)>& beside) {
   std::vector<Piece> pieces;
   for (auto& r : running_)
     if (r.unread == 0 && r.left > 0 && !r.stands && !held(r)) {
@@ -62,20 +62,25 @@ std::vector<Piece> Scheduler::plan(
   auto decoding = static_cast<int>(pieces.size());
   int budget = std::max(1, limits_.step_tokens - decoding);
   if (beside && decoding > 0 && !short_burst(decoding))
-    budget = std::clamp(beside(decoding, budget), 1, budget);
+    budget = std::clamp(beside(decoding, reading(), budget), 1, budget);
   plan_prefill(budget, pieces);
   return pieces;
+}
+
+int Scheduler::reading() const {
+  return static_cast<int>(
+      std::count_if(running_.begin(), running_.end(), [](const Running& r) {
+        return r.unread > 0;
+      }));
 }
 
 // More read than decode, and will soon have read all.
 bool Scheduler::short_burst(int decoding) const {
   constexpr int passes = 4;
-  int readers = 0, unread = 0;
-  for (const auto& r : running_) {
-    readers += r.unread > 0;
+  int unread = 0;
+  for (const auto& r : running_)
     unread += r.unread;
-  }
-  return readers > decoding && unread <= passes * limits_.step_tokens;
+  return reading() > decoding && unread <= passes * limits_.step_tokens;
 }
 
 void Scheduler::skip(std::uint64_t id, int tokens) {

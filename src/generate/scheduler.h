@@ -64,9 +64,10 @@ class Scheduler {
   void skip(std::uint64_t id, int tokens);
   // The next pass, decoding sequences first. Counts its tokens as done.
   // `beside`: most tokens of prompts that leave so many decoding sequences
-  // their pace, at most so many.
+  // their pace, while so many read, at most so many.
   std::vector<Piece> plan(
-      const std::function<int(int decoding, int most)>& beside = {});
+      const std::function<int(int decoding, int reading, int most)>& beside =
+          {});
   // A running sequence stands still, or goes on.
   void hold(std::uint64_t id, bool stands);
   // A running sequence begins again, before all that wait: with so many tokens
@@ -95,6 +96,7 @@ class Scheduler {
   Running* find(std::uint64_t id);
   bool follows_a_reader(const Job& job) const;
   bool held(const Running& running) const;
+  int reading() const;
   bool short_burst(int decoding) const;
   // At most `budget` tokens, about `count`.
   void read(

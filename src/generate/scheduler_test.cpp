@@ -40,7 +40,7 @@ TEST(Scheduler, ReadsInChunksThenDecodes) {
 }
 
 TEST(Scheduler, PromptsLeaveOthersTheirPace) {
-  auto seven = [](int decoding, int most) {
+  auto seven = [](int decoding, int, int most) {
     EXPECT_EQ(decoding, 1);
     EXPECT_EQ(most, 99);
     return 7;
@@ -73,7 +73,7 @@ TEST(Scheduler, SmallPiecesAreOfOnePromptInTurns) {
   s.admit();
   std::vector<std::uint64_t> read;
   for (int i = 0; i < 6; ++i)
-    for (const auto& piece : s.plan([](int, int) { return 8; }))
+    for (const auto& piece : s.plan([](int, int, int) { return 8; }))
       if (!piece.decode) read.push_back(piece.id);
   EXPECT_EQ(read, (std::vector<std::uint64_t>{4, 2, 4, 3, 2, 3, 2}));
 }
@@ -85,8 +85,8 @@ TEST(Scheduler, ReadsAtLeastATokenBesideOthers) {
   s.plan();
   ASSERT_FALSE(s.submit({.id = 2, .prefill = 70, .new_tokens = 5}));
   s.admit();
-  EXPECT_EQ(tokens(s.plan([](int, int) { return 0; })), 2);
-  EXPECT_EQ(tokens(s.plan([](int, int most) { return 2 * most; })), 70);
+  EXPECT_EQ(tokens(s.plan([](int, int, int) { return 0; })), 2);
+  EXPECT_EQ(tokens(s.plan([](int, int, int most) { return 2 * most; })), 70);
 }
 
 TEST(Scheduler, ChunksEndWhereOneMayComeBackTo) {
