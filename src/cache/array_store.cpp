@@ -7,6 +7,7 @@
 
 #include "cache/rows.h"
 #include "runtime/kernels/attention/key_center.h"
+#include "runtime/kernels/attention/key_stretch.h"
 
 namespace mlxlm::cache {
 
@@ -30,25 +31,24 @@ mx::array columns(const mx::array& x, int begin, int count) {
   return mx::slice(x, start, stop);
 }
 
-// The keys of whole pages: differences and the centers that follow from them.
-mx::array centered_keys(
-    const reference::RowCoder& coder,
-    const std::vector<mx::array>& coded,
-    const mx::array& centers) {
-  int pages = centers.shape(0), heads = centers.shape(1),
-      dim = centers.shape(2);
-  int tokens = coded[0].shape(0) / std::max(pages, 1);
-  mx::Shape shape{pages, tokens, heads * dim};
-  auto differences = mx::reshape(coder.decode_rotated(coded), shape);
-  auto moves = mx::reshape(coder.codebook_part(coded), shape);
-  std::vector<float> before(std::size_t(tokens) * tokens);
-  for (int t = 0; t < tokens; ++t)
-    for (int i = 0; i < kernels::tokens_before_block(t); ++i)
-      before[std::size_t(t) * tokens + i] = kernels::center_step;
-  mx::array weights(before.data(), {tokens, tokens}, mx::float32);
-  auto first = mx::reshape(centers, {pages, 1, heads * dim});
-  auto keys = differences + first + mx::matmul(weights, moves);
-  return coder.turned_back(mx::reshape(keys, {pages * tokens, heads, dim}));
+mx::array one_page(const mx::array& x, int page) {
+  auto stop = mx::Shape{page + 1, x.shape(1), x.shape(2)};
+  return mx::slice(x, {page, 0, 0}, stop);
+}
+
+// Tokens [first, last) of [1, N, H, D].
+mx::array part_of(const mx::array& x, int first, int last) {
+  return mx::slice(x, {0, first, 0, 0}, {1, last, x.shape(2), x.shape(3)});
+}
+
+mx::array first_row(const mx::array& x) {
+  return mx::slice(x, {0, 0, 0}, {1, x.shape(1), x.shape(2)});
+}
+
+mx::array with_page(const mx::array& x, int page, const mx::array& value) {
+  auto stop = mx::Shape{page + 1, x.shape(1), x.shape(2)};
+  return mx::slice_update(
+      x, mx::astype(value, x.dtype()), {page, 0, 0}, std::move(stop));
 }
 
 } // namespace
@@ -88,6 +88,10 @@ ArrayStore::Arrays ArrayStore::Coder::encode(const KeysValues& rows) const {
   return out;
 }
 
+bool ArrayStore::Coder::sees_own() const {
+  return !values_.empty() && (keys_[0].turbo || values_[0].turbo);
+}
+
 const reference::RowCoder* ArrayStore::Coder::centered() const {
   bool are = !values_.empty() && keys_[0].turbo;
   return are ? &keys_[0].coder : nullptr;
@@ -95,12 +99,12 @@ const reference::RowCoder* ArrayStore::Coder::centered() const {
 
 KeysValues ArrayStore::Coder::decode(
     const Arrays& coded,
-    const mx::array& centers) const {
+    const PageHeads& heads) const {
   auto at = coded.begin();
   auto all = [&](const std::vector<Part>& list) {
     if (auto* coder = centered(); coder && &list == &keys_) {
       at += coder->arrays();
-      return centered_keys(*coder, {coded.begin(), at}, centers);
+      return reference::centered_keys(*coder, {coded.begin(), at}, heads);
     }
     Arrays out;
     for (auto& part : list) {
@@ -136,8 +140,9 @@ ArrayStore::ArrayStore(const Group& group, const StoreOptions& options)
     auto [keys, values] = options.codecs(order);
     sides_[1].coders.emplace_back(g, options.dtype, keys, values);
     sides_[1].layers.push_back(blank(sides_[1].coders.back()));
-    sides_[1].centers.push_back(
-        mx::zeros({0, g.kv_heads, g.k_dim}, mx::float16));
+    mx::Shape none{0, g.kv_heads, g.k_dim};
+    sides_[1].heads.push_back(
+        {mx::zeros(none, mx::float16), mx::zeros(none, mx::int8)});
   }
 }
 
@@ -149,9 +154,9 @@ std::size_t ArrayStore::packed_page_bytes() const {
   }
   bytes *= options_.page_tokens;
   for (std::size_t i = 0; i < sides_[1].layers.size(); ++i) {
-    auto& x = sides_[1].centers[i];
-    if (sides_[1].coders[i].centered())
-      bytes += std::size_t(x.shape(1)) * x.shape(2) * x.itemsize();
+    auto& x = sides_[1].heads[i].center;
+    constexpr std::size_t each = 3; // a half and a byte a dimension
+    if (sides_[1].coders[i].centered()) bytes += each * x.shape(1) * x.shape(2);
   }
   return bytes;
 }
@@ -168,8 +173,10 @@ void ArrayStore::grow(Side& side, int pages) const {
     for (auto& x : layer)
       longer(x, more * options_.page_tokens);
   }
-  for (auto& x : side.centers)
-    longer(x, more);
+  for (auto& x : side.heads) {
+    longer(x.center, more);
+    longer(x.stretch, more);
+  }
   side.capacity = next;
 }
 
@@ -178,7 +185,8 @@ void ArrayStore::put(
     int slot,
     const std::vector<View>& views,
     const KeysValues& rows,
-    bool packed) {
+    bool packed,
+    const std::optional<mx::array>& q) {
   std::vector<int> tokens, places;
   int pages = 0, all = 0;
   for (auto& view : views) {
@@ -220,25 +228,27 @@ void ArrayStore::put(
           mx::squeeze(rows.k, 0),
           {first, 0, 0},
           {first + end - at, rows.k.shape(2), rows.k.shape(3)});
-      auto* before = number > 0 ? pages[number - 1].get() : nullptr;
-      put_keys(slot, before, *pages[number], at % size, keys);
+      if (at % size == 0) {
+        std::optional<mx::array> energy;
+        if (q && kernels::measures_stretch(number))
+          energy = reference::query_energy(*q, first, rows.k.shape(2));
+        auto* before = number > 0 ? pages[number - 1].get() : nullptr;
+        begin_page(slot, before, *pages[number], first_row(keys), energy);
+      }
+      put_keys(slot, *pages[number], at % size, keys);
     }
   }
 }
 
+ArrayStore::PageHeads ArrayStore::heads_of(int slot, const Page& page) {
+  auto& all = side(page).heads[slot];
+  return {one_page(all.center, page.id), one_page(all.stretch, page.id)};
+}
+
 mx::array ArrayStore::center(int slot, const Page& page, int tokens) {
-  auto& mine = side(page);
-  auto& coder = *sides_[1].coders[slot].centered();
+  auto& coder = *side(page).coders[slot].centered();
   auto rows = page_rows(slot, page);
-  if (!page.packed) {
-    auto keys = mine.coders[slot].decode(rows, mx::array(0.0f)).k;
-    return mx::mean(coder.rotated(keys), 0);
-  }
-  auto& all = mine.centers[slot];
-  auto first = mx::squeeze(
-      mx::slice(
-          all, {page.id, 0, 0}, {page.id + 1, all.shape(1), all.shape(2)}),
-      0);
+  auto first = mx::squeeze(heads_of(slot, page).center, 0);
   first = mx::astype(first, mx::float32);
   if (tokens == 0) return first;
   rows.erase(rows.begin() + coder.arrays(), rows.end());
@@ -248,36 +258,65 @@ mx::array ArrayStore::center(int slot, const Page& page, int tokens) {
   return first + mx::array(kernels::center_step) * moved;
 }
 
-void ArrayStore::put_keys(
+void ArrayStore::begin_page(
     int slot,
     const Page* before,
+    const Page& page,
+    const mx::array& first_key,
+    const std::optional<mx::array>& query_energy) {
+  grow(side(page), page.id + 1);
+  auto& mine = side(page).heads[slot];
+  auto& coder = *side(page).coders[slot].centered();
+  mx::Shape shape{1, mine.center.shape(1), mine.center.shape(2)};
+  auto stretch = mx::zeros(shape, mx::int8);
+  auto center = mx::astype(first_key, mx::float32);
+  if (before) {
+    // What that page tells, neither stretched nor rotated.
+    auto rows = page_rows(slot, *before);
+    auto energy = center;
+    if (before->packed) {
+      stretch = heads_of(slot, *before).stretch;
+      auto by = reference::stretch_factors(stretch);
+      int tokens = options_.page_tokens;
+      center = coder.turned_back(this->center(slot, *before, tokens)) / by;
+      rows.erase(rows.begin() + coder.arrays(), rows.end());
+      auto off = coder.turned_back(coder.codebook_part(rows)) / by;
+      energy = mx::mean(mx::square(off), 0);
+    } else {
+      auto& plain = sides_[0].coders[slot];
+      auto keys = plain.decode(rows, mine).k;
+      center = mx::mean(keys, 0, true);
+      energy = mx::mean(mx::square(keys - center), 0);
+    }
+    if (query_energy)
+      stretch = reference::moved_stretch(*query_energy, energy, stretch);
+    center = center * reference::stretch_factors(stretch);
+  }
+  center = coder.rotated(center);
+  auto most = mx::array(65504.0f);
+  center = mx::clip(center, mx::negative(most), most);
+  mine.center = with_page(mine.center, page.id, center);
+  mine.stretch = with_page(mine.stretch, page.id, stretch);
+}
+
+void ArrayStore::put_keys(
+    int slot,
     const Page& page,
     int token,
     const mx::array& keys) {
   auto& mine = side(page);
   auto& coder = *mine.coders[slot].centered();
-  grow(mine, page.id + 1);
   int tokens = options_.page_tokens, heads = keys.shape(1), dim = keys.shape(2);
-  if (token == 0) {
-    auto first = before ? center(slot, *before, tokens)
-                        : mx::zeros({heads, dim}, mx::float32);
-    auto most = mx::array(65504.0f);
-    first = mx::clip(first, mx::negative(most), most);
-    auto& all = mine.centers[slot];
-    all = mx::slice_update(
-        all,
-        mx::astype(mx::expand_dims(first, 0), mx::float16),
-        mx::Shape{page.id, 0, 0},
-        mx::Shape{page.id + 1, heads, dim});
-  }
-  auto rotated = coder.rotated(keys);
+  auto by = reference::stretch_factors(heads_of(slot, page).stretch);
+  auto rotated = coder.rotated(keys * by);
   int last = token + keys.shape(0);
   for (int at = token, end; at < last; at = end) {
     int block = kernels::tokens_before_block(at);
     end = std::min(last, block + kernels::center_block);
     auto part =
         mx::slice(rotated, {at - token, 0, 0}, {end - token, heads, dim});
-    auto coded = coder.encode_rotated(part - center(slot, page, block));
+    auto coded = coder.encode_rotated(
+        part - center(slot, page, block), kernels::TurboNorm::product);
     for (std::size_t i = 0; i < coded.size(); ++i) {
       auto& x = mine.layers[slot][i];
       int row = page.id * tokens;
@@ -313,10 +352,14 @@ void ArrayStore::gather(
     coded.push_back(mx::reshape(
         mx::take(paged, index_array(ids), 0), {pages * tokens, heads, width}));
   }
-  auto centers = mx::array(0.0f);
-  if (mine.coders[slot].centered())
-    centers = mx::take(mine.centers[slot], index_array(ids), 0);
-  auto done = mine.coders[slot].decode(coded, centers);
+  PageHeads heads{mx::array(0.0f), mx::array(0.0f)};
+  if (mine.coders[slot].centered()) {
+    auto& all = mine.heads[slot];
+    heads = {
+        mx::take(all.center, index_array(ids), 0),
+        mx::take(all.stretch, index_array(ids), 0)};
+  }
+  auto done = mine.coders[slot].decode(coded, heads);
   out.keys.push_back(mx::expand_dims(first_rows(done.k), 0));
   out.values.push_back(mx::expand_dims(first_rows(done.v), 0));
   for (int i = 0; i < rows; ++i)
@@ -352,6 +395,7 @@ mx::array ArrayStore::attend_one(
     int slot,
     const View& view,
     const mx::array& q,
+    const std::optional<KeysValues>& rows,
     const AttendOptions& options) const {
   kernels::AttentionShape shape{
       options.scale,
@@ -364,6 +408,16 @@ mx::array ArrayStore::attend_one(
   int oldest = shape.window_begin(view.offset, 0) / tokens;
   int kept = std::min((geometry_.keep + tokens - 1) / tokens, oldest);
   auto all = gather(slot, view, kept, oldest);
+  std::optional<reference::OwnRows> own;
+  if (rows && !sides_[1].coders.empty() && sides_[1].coders[slot].sees_own()) {
+    auto mine = [&](const mx::array& x) {
+      return part_of(x, view.first, view.first + view.count);
+    };
+    own = reference::OwnRows{mine(rows->k), mine(rows->v), {}};
+    for (int i = 0; i < view.count; ++i)
+      own->seen.push_back(
+          view.pages->pages[(view.offset + i) / tokens]->packed);
+  }
   return reference::attention(
       q,
       joined(all.keys, 1),
@@ -371,7 +425,8 @@ mx::array ArrayStore::attend_one(
       shape,
       options.sinks,
       view.offset,
-      all.positions);
+      all.positions,
+      own);
 }
 
 Attended ArrayStore::keep(
@@ -404,15 +459,12 @@ Attended ArrayStore::attend(
   auto& views = group.views;
   if (rows) {
     put(slot, views, *rows, false);
-    put(slot, views, *rows, true);
+    put(slot, views, *rows, true, q);
   }
   std::vector<mx::array> outs;
   for (auto& view : views) {
-    auto part = mx::slice(
-        q,
-        {0, view.first, 0, 0},
-        {1, view.first + view.count, q.shape(2), q.shape(3)});
-    outs.push_back(attend_one(slot, view, part, options));
+    auto part = part_of(q, view.first, view.first + view.count);
+    outs.push_back(attend_one(slot, view, part, rows, options));
   }
   return {joined(outs, 1), std::nullopt};
 }
@@ -444,11 +496,9 @@ void ArrayStore::put_page(int layer, const Page& page, const Arrays& rows) {
 void ArrayStore::copy(const Page& from, const Page& to) {
   for (int i = 0; i < int(side(from).layers.size()); ++i)
     put_page(i, to, page_rows(i, from));
-  for (auto& x : side(from).centers) {
-    mx::Shape start{from.id, 0, 0}, stop{from.id + 1, x.shape(1), x.shape(2)};
-    auto mine = mx::slice(x, start, stop);
-    start[0] = to.id, stop[0] = to.id + 1;
-    x = mx::slice_update(x, mine, start, stop);
+  for (auto& x : side(from).heads) {
+    x.center = with_page(x.center, to.id, one_page(x.center, from.id));
+    x.stretch = with_page(x.stretch, to.id, one_page(x.stretch, from.id));
   }
 }
 
@@ -458,12 +508,14 @@ void ArrayStore::pack(
     const Page& to,
     int tokens) {
   for (int i = 0; i < int(sides_[0].layers.size()); ++i) {
-    auto rows = sides_[0].coders[i].decode(page_rows(i, from), mx::array(0.0f));
+    auto rows =
+        sides_[0].coders[i].decode(page_rows(i, from), sides_[1].heads[i]);
     put_page(i, to, sides_[1].coders[i].encode(rows));
     if (!sides_[1].coders[i].centered()) continue;
     auto keys = mx::slice(
         rows.k, {0, 0, 0}, {tokens, rows.k.shape(1), rows.k.shape(2)});
-    put_keys(i, before, to, 0, keys);
+    begin_page(i, before, to, first_row(keys), std::nullopt);
+    put_keys(i, to, 0, keys);
   }
 }
 

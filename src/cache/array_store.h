@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cache/store.h"
+#include "runtime/kernels/attention/centered_keys.h"
 #include "runtime/kernels/attention/reference.h"
 #include "runtime/kernels/attention/row_coder.h"
 
@@ -46,6 +47,8 @@ class ArrayStore final : public KvStore {
  private:
   using Arrays = std::vector<mx::array>;
 
+  using PageHeads = kernels::reference::PageHeads;
+
   // How one layer's rows become arrays.
   class Coder {
    public:
@@ -55,8 +58,10 @@ class ArrayStore final : public KvStore {
         const kernels::RowCodec& keys,
         const kernels::RowCodec& values);
     Arrays encode(const KeysValues& rows) const; // [N, kv_heads, dim]
-    // centers: of the pages' keys where they have some, see centered().
-    KeysValues decode(const Arrays& coded, const mx::array& centers) const;
+    // As PackedLayout::sees_own.
+    bool sees_own() const;
+    // heads: of the pages whose keys are centered().
+    KeysValues decode(const Arrays& coded, const PageHeads& heads) const;
     // The coder of keys that are differences from centers; else null. They come
     // first among the arrays.
     const kernels::reference::RowCoder* centered() const;
@@ -77,7 +82,7 @@ class ArrayStore final : public KvStore {
     int capacity = 0; // pages
     std::vector<Coder> coders;
     std::vector<Arrays> layers;
-    Arrays centers; // the first of each page, [pages, kv_heads, k_dim]
+    std::vector<PageHeads> heads; // of each layer
   };
   struct Gathered {
     Arrays keys, values; // of runs of pages
@@ -89,17 +94,22 @@ class ArrayStore final : public KvStore {
       int slot,
       const std::vector<View>& views,
       const KeysValues& rows,
-      bool packed);
-  // Keys [n, kv_heads, k_dim] of a packed page from `token` on, where they have
-  // centers.
-  void put_keys(
+      bool packed,
+      const std::optional<mx::array>& q = std::nullopt);
+  // As kernels::begin_page.
+  void begin_page(
       int slot,
       const Page* before,
       const Page& page,
-      int token,
-      const mx::array& keys);
-  // The center behind the first `tokens` of a page, rotated.
+      const mx::array& first_key,
+      const std::optional<mx::array>& query_energy);
+  // Keys [n, kv_heads, k_dim] of a packed page from `token` on, where they have
+  // centers.
+  void put_keys(int slot, const Page& page, int token, const mx::array& keys);
+  // The center behind the first `tokens` of a packed page, stretched and
+  // rotated.
   mx::array center(int slot, const Page& page, int tokens);
+  PageHeads heads_of(int slot, const Page& page);
   void gather(int slot, const View& view, int first, int last, Gathered& out)
       const;
   Gathered gather(int slot, const View& view, int kept, int oldest) const;
@@ -107,6 +117,7 @@ class ArrayStore final : public KvStore {
       int slot,
       const View& view,
       const mx::array& q,
+      const std::optional<KeysValues>& rows,
       const AttendOptions& options) const;
   Arrays page_rows(int layer, const Page& page);
   void put_page(int layer, const Page& page, const Arrays& rows);

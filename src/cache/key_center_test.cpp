@@ -5,8 +5,12 @@
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include <cmath>
+
 #include "cache/memory.h"
 #include "cache/storage.h"
+#include "runtime/kernels/attention/centered_keys.h"
+#include "runtime/kernels/attention/key_stretch.h"
 
 namespace mlxlm {
 namespace {
@@ -148,6 +152,69 @@ TEST(KeyCenters, TakeWhatKeysShare) {
     // Ten times as much without centers; the first few keys still are so.
     EXPECT_LT(off(true), 4 * off(false));
   }
+}
+
+TEST(KeyCenters, StretchesWhatQueriesWeigh) {
+  int n = 300, window = 100, settled = 192; // behind the first page
+  auto keys = kv_storage("turbo4");
+  keys.values = {};
+  auto halves = [](float a, float b) {
+    auto part = [](float x) { return mx::full({k_dim / 2}, x); };
+    return mx::concatenate({part(a), part(b)});
+  };
+  // Each half of the dimensions gives as much to a score as the other.
+  auto run = [&](bool uneven, const KvStorage& storage, bool arrays) {
+    auto memory = make_memory(
+        {SlidingKv{kv_heads, k_dim, window, v_dim}},
+        {.dtype = mx::float32, .arrays = arrays, .storage = storage});
+    Drawn in(n, 3);
+    in.q = in.q * (uneven ? halves(3.0f, 0.3f) : halves(0.3f, 0.3f));
+    in.k = in.k * (uneven ? halves(0.1f, 1.0f) : halves(1.0f, 1.0f));
+    return part(go(*memory, in, in, {}), settled, n);
+  };
+  for (bool arrays : {false, true}) {
+    auto off = [&](bool uneven) {
+      auto x = run(uneven, keys, arrays) - run(uneven, {}, arrays);
+      return mx::sqrt(mx::mean(mx::square(x))).item<float>();
+    };
+    // Five times as much without.
+    EXPECT_LT(off(true), 1.5f * off(false));
+  }
+}
+
+TEST(KeyStretch, MovesAsThePlainOperationsSay) {
+  int dim = 48;
+  auto draw = [&](int seed) {
+    auto x = Drawn::random({dim}, seed) * Drawn::random({dim}, seed + 1);
+    return mx::contiguous(mx::square(x));
+  };
+  std::vector<std::int8_t> steps(dim);
+  mx::array expected = mx::zeros({dim}, mx::int8);
+  for (int i = 0; i < 5; ++i) {
+    auto q = draw(2 * i), k = draw(2 * i + 20);
+    auto next = kernels::reference::moved_stretch(q, k, expected);
+    expected = mx::astype(next, mx::int8);
+    mx::eval(q, k, expected);
+    kernels::move_stretch(q.data<float>(), k.data<float>(), dim, steps.data());
+    std::vector<int> got(steps.begin(), steps.end());
+    auto* want = expected.data<std::int8_t>();
+    EXPECT_EQ(got, std::vector<int>(want, want + dim)) << i;
+    EXPECT_NE(got, std::vector<int>(dim));
+    std::vector<float> by(dim), back(dim);
+    kernels::stretch_factors(steps.data(), dim, by.data());
+    kernels::shrink_factors(steps.data(), dim, back.data());
+    auto factors = kernels::reference::stretch_factors(expected);
+    factors.eval();
+    for (int d = 0; d < dim; ++d) {
+      EXPECT_NEAR(by[d] * back[d], 1, 1e-6f);
+      EXPECT_NEAR(by[d] / factors.data<float>()[d], 1, 1e-6f);
+    }
+  }
+  // What is no number stretches nothing.
+  std::vector<float> none(dim, NAN), some(dim, 1.0f);
+  std::vector<std::int8_t> zero(dim);
+  kernels::move_stretch(none.data(), some.data(), dim, zero.data());
+  EXPECT_EQ(zero, std::vector<std::int8_t>(dim));
 }
 
 } // namespace

@@ -49,6 +49,7 @@ mx::array to_array(const Floats& x, mx::Shape shape) {
 struct Rows {
   Floats k, v;
   Floats packed_k = {}, packed_v = {};
+  Floats energy = {}; // of queries, as keys; see key_center_oracle.h
 };
 
 // Rows through the plain MLX codec of a packed page.
@@ -79,11 +80,16 @@ class Oracle {
       : shape_(shape), options_(options), sinks_(std::move(sinks)) {}
 
   // q: [H, k_dim] of token `index` of a segment at `offset`, which `rows`
-  // already hold.
-  Floats attend(const Rows& rows, const float* q, int offset, int index) const {
+  // already hold; own: the same, of which the token sees its own.
+  Floats attend(
+      const Rows& rows,
+      const Rows& own,
+      const float* q,
+      int offset,
+      int index) const {
     Floats out;
     for (int h = 0; h < shape_.kv_heads * queries_per_head; ++h) {
-      auto head = one_head(rows, q + h * shape_.k_dim, offset, index, h);
+      auto head = one_head(rows, own, q + h * shape_.k_dim, offset, index, h);
       out.insert(out.end(), head.begin(), head.end());
     }
     return out;
@@ -114,6 +120,7 @@ class Oracle {
 
   Floats one_head(
       const Rows& rows,
+      const Rows& own,
       const float* q,
       int offset,
       int index,
@@ -121,8 +128,9 @@ class Oracle {
     auto tokens = seen(offset, index);
     int kv = h / queries_per_head;
     std::vector<double> scores;
+    auto of = [&](int j) -> auto& { return j == offset + index ? own : rows; };
     for (int j : tokens) {
-      auto* k = &rows.k[(j * shape_.kv_heads + kv) * shape_.k_dim];
+      auto* k = &of(j).k[(j * shape_.kv_heads + kv) * shape_.k_dim];
       double s = 0;
       for (int d = 0; d < shape_.k_dim; ++d)
         s += double(q[d]) * k[d];
@@ -139,7 +147,7 @@ class Oracle {
     for (int d = 0; d < shape_.v_dim; ++d) {
       double sum = 0;
       for (std::size_t j = 0; j < tokens.size(); ++j)
-        sum += scores[j] * value(rows, tokens[j], kv, d);
+        sum += scores[j] * value(of(tokens[j]), tokens[j], kv, d);
       out[d] = float(sum / total);
     }
     return out;
@@ -257,6 +265,7 @@ class Script {
       if (!shape.latent) rows.v.resize(values);
       if (!options_.storage.packs()) continue;
       rows.packed_k.resize(keys);
+      if (!shape.latent) rows.energy.resize(keys);
       if (!shape.latent) rows.packed_v.resize(values);
     }
   }
@@ -271,7 +280,11 @@ class Script {
       int count = below(2) ? 1 : 1 + below(11);
       auto& s = sequences_[i];
       auto& storage = options_.storage;
-      if (storage.packs() && s.length >= storage.start) s.packs = true;
+      if (storage.packs() && s.length >= storage.start && !s.packs) {
+        s.packs = true;
+        for (auto& rows : s.layers)
+          rows.energy.assign(rows.energy.size(), NAN);
+      }
       s.memory->begin(count);
       segments.push_back({s.memory.get(), tokens, count, s.length});
       members.push_back(int(i));
@@ -302,6 +315,7 @@ class Script {
       const Segment& g,
       const Floats& k,
       const Floats& v,
+      const Floats& energy,
       const Rows& coded) {
     auto& shape = kind_.shapes[i];
     auto add = [&](Floats& to, const Floats& from, int row) {
@@ -313,12 +327,22 @@ class Script {
     if (!options_.storage.packs()) return;
     add(s.layers[i].packed_k, coded.k, shape.kv_heads * shape.k_dim);
     if (shape.latent) return;
+    add(s.layers[i].energy, energy, shape.kv_heads * shape.k_dim);
     if (options_.storage.keys.kind == kernels::RowCodec::Kind::turbo) {
       testing::CenteredKeys centered(
           options_.storage, options_.page_tokens, shape.kv_heads, shape.k_dim);
-      s.layers[i].packed_k = centered(s.layers[i].k);
+      s.layers[i].packed_k = centered(s.layers[i].k, s.layers[i].energy);
     }
     add(s.layers[i].packed_v, coded.v, shape.kv_heads * shape.v_dim);
+  }
+
+  // Mean squares of queries [N, H, k_dim] that share a key head.
+  static Floats energy_of(const Floats& q, const LayerShape& shape) {
+    auto dim = std::size_t(shape.k_dim), group = dim * queries_per_head;
+    Floats out(q.size() / queries_per_head);
+    for (std::size_t i = 0; i < q.size(); ++i)
+      out[i / group * dim + i % dim] += q[i] * q[i] / queries_per_head;
+    return out;
   }
 
   // k and v as layer i packs them.
@@ -398,12 +422,13 @@ class Script {
       if (shared) {
         s.layers[i] = s.layers[shared->source];
       } else {
-        append(s, i, g, k, v, packed_rows);
+        append(s, i, g, k, v, energy_of(q, shape), packed_rows);
       }
       auto rows = stored(s, i);
+      auto& own = turbo && !shared && !shape.latent ? s.layers[i] : rows;
       for (int t = 0; look && t < g.count; ++t) {
         auto want = oracle.attend(
-            rows, &q[(g.first + t) * heads * shape.k_dim], g.offset, t);
+            rows, own, &q[(g.first + t) * heads * shape.k_dim], g.offset, t);
         auto* got = out.data<float>() + (g.first + t) * heads * shape.v_dim;
         for (std::size_t d = 0; d < want.size(); ++d) {
           ASSERT_NEAR(got[d], want[d], tolerance)

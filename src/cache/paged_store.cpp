@@ -142,15 +142,19 @@ void PagedStore::copy(const Page& from, const Page& to) {
   std::memcpy(to.data, from.data, to.packed ? packed_bytes_ : page_bytes_);
 }
 
-void PagedStore::begin_page(int slot, const Page* before, std::byte* page) {
+void PagedStore::begin_page(
+    int slot,
+    const Page* before,
+    std::byte* page,
+    int head,
+    const float* key) {
   auto& [layout, offset] = packed_[slot];
   kernels::PageBefore place;
   if (before && before->packed)
     place.packed = before->data + offset;
   else if (before)
     place = {nullptr, before->data + slot * layout_.layer_bytes(), &layout_};
-  for (int h = 0; h < layout_.kv_heads; ++h)
-    kernels::begin_page(*layout, page + offset, h, place);
+  kernels::begin_page(*layout, page + offset, head, place, key);
 }
 
 void PagedStore::pack(
@@ -159,8 +163,6 @@ void PagedStore::pack(
     const Page& to,
     int tokens) {
   int heads = layout_.kv_heads;
-  for (int slot = 0; slot < int(packed_.size()); ++slot)
-    begin_page(slot, before, to.data);
   auto one = [&](int i) {
     int slot = i / heads, head = i % heads;
     std::vector<float> row(layout_.k_dim + layout_.v_dim);
@@ -169,6 +171,7 @@ void PagedStore::pack(
     for (int t = 0; t < tokens; ++t) {
       auto* layer = from.data + slot * layout_.layer_bytes();
       kernels::load_row(layout_, layer, head, t, k, v);
+      if (t == 0) begin_page(slot, before, to.data, head, k);
       kernels::store_packed_row(
           *packed.layout, to.data + packed.offset, head, t, k, v);
     }
@@ -262,8 +265,10 @@ void PagedStore::write(
       continue;
     }
     auto& [layout, offset] = packed_[slot];
-    if (token == 0 && head == 0)
-      begin_page(slot, page > 0 ? pages->pages[page - 1].get() : nullptr, data);
+    if (token == 0) {
+      auto* before = page > 0 ? pages->pages[page - 1].get() : nullptr;
+      begin_page(slot, before, data, head, k);
+    }
     if (rows.bits && holds_affine(*layout, rows.bits, rows.group)) {
       kernels::store_affine_row(
           *layout,

@@ -51,7 +51,12 @@ class PagedStore final : public KvStore {
 
  private:
   // Of layer `slot`, before its rows come.
-  void begin_page(int slot, const Page* before, std::byte* page);
+  void begin_page(
+      int slot,
+      const Page* before,
+      std::byte* page,
+      int head,
+      const float* key);
   kernels::PagedRows rows_of(
       int slot,
       std::vector<kernels::PagedSegment> segments) const;

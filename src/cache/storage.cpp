@@ -18,7 +18,7 @@ using Kind = RowCodec::Kind;
       ErrorKind::request,
       "kv scheme",
       "expected affine2 to affine8, turbo2 to turbo4, turboKvV (K 0, 2, 3, 4 or "
-      "8, V 2 to 4), quality, balanced or memory, found \"{}\"",
+      "8, V 2 to 4), these with +, quality, balanced or memory, found \"{}\"",
       scheme);
 }
 
@@ -53,8 +53,7 @@ KvStorage turbo(
   return out;
 }
 
-KvStorage preset(std::string_view scheme, int keys, int values, int group) {
-  auto out = turbo(scheme, keys, values, false, group);
+KvStorage careful(KvStorage out) {
   out.plain_tokens = 4;
   out.edge_layers = 2;
   return out;
@@ -73,9 +72,17 @@ bool reads(const std::string& text, const char* format, Numbers*... numbers) {
 KvStorage kv_storage(std::string_view scheme, int group) {
   std::string text(scheme);
   int k = 0, v = 0;
-  if (text == "quality") return preset(scheme, 0, 4, group);
-  if (text == "balanced") return preset(scheme, 8, 3, group);
-  if (text == "memory") return preset(scheme, 8, 2, group);
+  auto preset = [&](int keys, int values) {
+    return careful(turbo(scheme, keys, values, false, group));
+  };
+  if (text.starts_with("turbo") && text.ends_with('+')) {
+    text.pop_back();
+    if (text.ends_with('+')) refuse(scheme);
+    return careful(kv_storage(text, group));
+  }
+  if (text == "quality") return preset(0, 4);
+  if (text == "balanced") return preset(8, 3);
+  if (text == "memory") return preset(8, 2);
   if (reads(text, "affine%1d%n", &k)) {
     auto codec = affine(k, group);
     return {.keys = codec, .values = codec};

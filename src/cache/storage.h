@@ -14,9 +14,10 @@ namespace mlxlm {
 //                      also 8, affine, or 0, plain
 //   turbo3             the same for both; also turboQuant(3,3)
 //   turbo4v3q          one of the keys' bits is a sketch of the residual
+//   turbo4+            with plain first tokens and the first and last two
+//                      layers in 8 bits
 //   quality, balanced, memory
-//                      turbo0v4, turbo8v3, turbo8v2 with plain first tokens
-//                      and the first and last two layers in 8 bits
+//                      turbo0v4+, turbo8v3+, turbo8v2+
 // Throws Error(request) for anything else.
 KvStorage kv_storage(std::string_view scheme, int group = 64);
 

@@ -72,8 +72,10 @@ Settings running_settings() {
       {.name = "kv-scheme",
        .value = "SCHEME",
        .commands = running,
-       .help = "TurboQuant as turbo4v3 (keys of 4 bits, values of 3), affine8 "
-               "and the like, quality, balanced or memory",
+       .help =
+           "TurboQuant as turbo4v3 (keys of 4 bits, values of 3; with + the "
+           "first tokens and edge layers more exactly), affine8 and the "
+           "like, quality, balanced or memory",
        .shown = long_help},
       {.name = "quantized-kv-start",
        .kind = Kind::integer,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "runtime/kernels/attention/key_stretch.h"
 #include "runtime/kernels/attention/packed_layout.h"
 #include "runtime/kernels/ops/rows.h"
 
@@ -56,27 +57,58 @@ HWY_EXPORT(add_weighted_impl);
 
 namespace {
 
-// The center that follows a page of floats: the mean of its keys.
-void mean_key(
+// What a page tells the one behind it, of one head: the center that follows,
+// neither stretched nor rotated, and mean squares of differences from centers.
+struct Told {
+  std::vector<float> center, energy; // [k_dim]
+};
+
+// A page of floats has one center, the mean of its keys.
+Told told_by_floats(
     const PackedLayout& layout,
     const PageBefore& before,
-    int head,
-    float* out) {
-  int tokens = before.plain_layout->tokens;
-  std::vector<float> row(layout.k_dim + layout.v_dim);
-  std::fill_n(out, layout.k_dim, 0.0f);
+    int head) {
+  int tokens = before.plain_layout->tokens, dim = layout.k_dim;
+  Told out{std::vector<float>(dim), std::vector<float>(dim)};
+  std::vector<float> rows(std::size_t(tokens) * dim), value(layout.v_dim);
   for (int t = 0; t < tokens; ++t) {
-    load_row(
-        *before.plain_layout,
-        before.plain,
-        head,
-        t,
-        row.data(),
-        row.data() + layout.k_dim);
-    for (int d = 0; d < layout.k_dim; ++d)
-      out[d] += row[d] / float(tokens);
+    auto* row = rows.data() + std::size_t(t) * dim;
+    load_row(*before.plain_layout, before.plain, head, t, row, value.data());
+    for (int d = 0; d < dim; ++d)
+      out.center[d] += row[d] / float(tokens);
   }
-  layout.keys[0].turbo->rotation.apply(out);
+  for (int t = 0; t < tokens; ++t) {
+    for (int d = 0; d < dim; ++d) {
+      float x = rows[std::size_t(t) * dim + d] - out.center[d];
+      out.energy[d] += x * x / float(tokens);
+    }
+  }
+  return out;
+}
+
+Told told_by_codes(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    bool measures) {
+  int dim = layout.k_dim;
+  Told out{std::vector<float>(dim), std::vector<float>(dim)};
+  auto& rotation = layout.keys[0].turbo->rotation;
+  std::vector<float> shrink(dim), row(dim);
+  shrink_factors(layout.stretch_of(layer, head), dim, shrink.data());
+  key_center(layout, layer, head, layout.tokens, out.center.data());
+  rotation.inverse(out.center.data());
+  for (int d = 0; d < dim; ++d)
+    out.center[d] *= shrink[d];
+  for (int t = 0; measures && t < layout.tokens; ++t) {
+    load_difference(layout, layer, head, t, row.data());
+    rotation.inverse(row.data());
+    for (int d = 0; d < dim; ++d) {
+      float x = row[d] * shrink[d];
+      out.energy[d] += x * x / float(layout.tokens);
+    }
+  }
+  return out;
 }
 
 } // namespace
@@ -104,18 +136,31 @@ void begin_page(
     const PackedLayout& layout,
     std::byte* layer,
     int head,
-    const PageBefore& before) {
+    const PageBefore& before,
+    const float* first_key,
+    const float* query_energy) {
   if (!layout.centered) return;
-  std::vector<float> center(layout.k_dim);
-  if (before.packed) {
-    key_center(layout, before.packed, head, layout.tokens, center.data());
-  } else if (before.plain) {
-    mean_key(layout, before, head, center.data());
+  int dim = layout.k_dim;
+  auto* steps = layout.stretch_of(layer, head);
+  std::vector<float> center(first_key, first_key + dim);
+  std::fill_n(steps, dim, std::int8_t(0));
+  if (before.packed || before.plain) {
+    auto told = before.packed
+        ? told_by_codes(layout, before.packed, head, query_energy != nullptr)
+        : told_by_floats(layout, before, head);
+    if (before.packed)
+      std::copy_n(layout.stretch_of(before.packed, head), dim, steps);
+    if (query_energy)
+      move_stretch(query_energy, told.energy.data(), dim, steps);
+    stretch_factors(steps, dim, center.data());
+    for (int d = 0; d < dim; ++d)
+      center[d] *= told.center[d];
   }
+  layout.keys[0].turbo->rotation.apply(center.data());
   for (auto& x : center) // of rows that nobody wrote it may be anything
     x = std::isfinite(x) ? std::clamp(x, -65504.0f, 65504.0f) : 0;
   auto* to = layer + head * layout.head_bytes + layout.center;
-  from_floats(FloatType::f16, center.data(), layout.k_dim, 1, to);
+  from_floats(FloatType::f16, center.data(), dim, 1, to);
 }
 
 } // namespace mlxlm::kernels

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "runtime/kernels/attention/key_center.h"
+#include "runtime/kernels/attention/key_stretch.h"
 #include "runtime/kernels/attention/packed_layout.h"
 
 #define HWY_DISABLED_TARGETS                                               \
@@ -358,7 +359,23 @@ struct PackedRun {
   const AttendPacked& job;
   const PackedLayout& layout;
   std::size_t step, padded;
-  float *scores, *scaled, *sums;
+  float *scores, *scaled, *sums, *shrunk;
+  const std::int8_t* stretch = nullptr; // that queries are prepared for
+
+  // Pages of one stretch mostly stand together.
+  void prepare(const std::byte* data, int row, int rows) {
+    auto dim = std::size_t(layout.k_dim);
+    auto* steps = layout.stretch_of(data, job.head);
+    if (stretch && std::equal(steps, steps + dim, stretch)) return;
+    stretch = steps;
+    auto* q = shrunk + dim;
+    shrink_factors(steps, layout.k_dim, shrunk);
+    for (int r = row; r < row + rows; ++r) {
+      for (std::size_t d = 0; d < dim; ++d)
+        q[d] = job.plain_q[r * dim + d] * shrunk[d];
+      prepare_query(layout, q, job.q + std::size_t(r) * layout.query_floats);
+    }
+  }
 
   template <int R>
   void page(
@@ -367,6 +384,7 @@ struct PackedRun {
       int position,
       int row,
       Seen all) {
+    if (layout.centered) prepare(data, row, R);
     auto* head = data + job.head * layout.head_bytes;
     auto values_at = layout.latent ? 0 : layout.values.codes;
     Fetch values(
@@ -428,6 +446,7 @@ struct PackedRun {
   template <int R>
   void rows(int row) {
     const auto lanes = hn::Lanes(f_tag);
+    stretch = nullptr;
     for (std::size_t i = 0; i < R * lanes; i += lanes)
       store(hn::Zero(f_tag), sums + i);
     for (int r = row; r < row + R; ++r) {
@@ -474,16 +493,17 @@ std::size_t step_of(const PackedLayout& layout) {
 }
 
 std::size_t packed_scratch_impl(const PackedLayout& layout) {
-  return packed_rows * (2 * step_of(layout) + hn::Lanes(f_tag));
+  return packed_rows * (2 * step_of(layout) + hn::Lanes(f_tag)) +
+      2 * std::size_t(layout.k_dim);
 }
 
 void attend_packed_impl(const AttendPacked& job) {
   auto& layout = *job.layout;
   auto step = step_of(layout);
   auto* scaled = job.scratch + packed_rows * step;
-  PackedRun{
-      job, layout, step, step, job.scratch, scaled, scaled + packed_rows * step}
-      .run();
+  auto* sums = scaled + packed_rows * step;
+  auto* shrunk = sums + packed_rows * hn::Lanes(f_tag);
+  PackedRun{job, layout, step, step, job.scratch, scaled, sums, shrunk}.run();
 }
 
 } // namespace mlxlm::kernels::HWY_NAMESPACE

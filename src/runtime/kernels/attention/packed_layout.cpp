@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "runtime/kernels/attention/code_block.h"
 #include "runtime/kernels/attention/key_center.h"
+#include "runtime/kernels/attention/key_stretch.h"
 #include "runtime/kernels/attention/row_coder.h"
 #include "runtime/kernels/ops/rows.h"
 
@@ -179,25 +180,34 @@ void load_floats(const Place& at, const CodePart& p, float* x) {
   to_floats(at.layout.type, bytes, p.dim, 0, x);
 }
 
-// Rotated keys minus their center, if they have one.
+// What a key is kept as a difference from; null: it is not.
+struct Origin {
+  const float *center, *stretch, *shrink;
+};
+
+// Stretched, rotated keys minus their center, if they have one.
 void store_turbo(
     const Place& at,
     const CodePart& p,
     const CodePart* sketch,
     const float* x,
-    const float* center) {
+    const Origin& origin) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   TurboRow row{b.codes.data(), 0, b.signs.data()};
-  if (center) {
+  if (origin.center) {
+    auto* y = b.scratch.data();
+    for (int i = 0; i < p.dim; ++i)
+      y[i] = x[i] * origin.stretch[i];
+    p.turbo->rotation.apply(y);
+    for (int i = 0; i < p.dim; ++i)
+      y[i] -= origin.center[i];
+    turbo_encode_rotated(*p.turbo, y, row, y + p.dim, TurboNorm::product);
+  } else {
     auto* y = b.scratch.data();
     std::copy_n(x, p.dim, y);
     p.turbo->rotation.apply(y);
-    for (int i = 0; i < p.dim; ++i)
-      y[i] -= center[i];
-    turbo_encode_rotated(*p.turbo, y, row, y + p.dim);
-  } else {
-    turbo_encode(*p.turbo, x, row, b.scratch.data());
+    turbo_encode_rotated(*p.turbo, y, row, y + p.dim, TurboNorm::least);
   }
   store_scalar(type, row.norm, at.scale(p, p.scales, 0));
   at.put(p, row.codes);
@@ -213,7 +223,7 @@ void load_turbo(
     const CodePart& p,
     const CodePart* sketch,
     float* x,
-    const float* center) {
+    const Origin& origin) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   at.get(p, b.codes.data());
@@ -225,11 +235,13 @@ void load_turbo(
     float one = row.norm * sketch_step(p.dim);
     row.residual = one > 0 ? step / one : 0;
   }
-  if (!center) return turbo_decode(*p.turbo, row, x, b.scratch.data());
+  if (!origin.center) return turbo_decode(*p.turbo, row, x, b.scratch.data());
   turbo_decode_rotated(*p.turbo, row, x, b.scratch.data());
   for (int i = 0; i < p.dim; ++i)
-    x[i] += center[i];
+    x[i] += origin.center[i];
   p.turbo->rotation.inverse(x);
+  for (int i = 0; i < p.dim; ++i)
+    x[i] *= origin.shrink[i];
 }
 
 void store_part(
@@ -237,7 +249,7 @@ void store_part(
     const CodePart& p,
     const CodePart* sketch,
     const float* x,
-    const float* center = nullptr) {
+    const Origin& origin = {}) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   switch (p.kind) {
@@ -254,7 +266,7 @@ void store_part(
       }
       return at.put(p, b.codes.data());
     case Kind::turbo:
-      return store_turbo(at, p, sketch, x, center);
+      return store_turbo(at, p, sketch, x, origin);
   }
 }
 
@@ -263,11 +275,11 @@ void load_part(
     const CodePart& p,
     const CodePart* sketch,
     float* x,
-    const float* center = nullptr) {
+    const Origin& origin = {}) {
   auto& b = Buffers::mine(p.dim);
   auto type = at.layout.scale_type(p);
   if (p.kind == Kind::floats) return load_floats(at, p, x);
-  if (p.kind == Kind::turbo) return load_turbo(at, p, sketch, x, center);
+  if (p.kind == Kind::turbo) return load_turbo(at, p, sketch, x, origin);
   at.get(p, b.codes.data());
   for (int i = 0; i < p.dim; ++i) {
     float scale = load_scalar(type, at.scale(p, p.scales, i / p.group));
@@ -276,17 +288,21 @@ void load_part(
   }
 }
 
-// The center of a token's key; null: keys have none.
-const float* center_of(
+// Of a token's key.
+Origin origin_of(
     const PackedLayout& layout,
     const std::byte* layer,
     int head,
     int token) {
-  if (!layout.centered) return nullptr;
-  thread_local std::vector<float> center;
-  center.resize(layout.k_dim);
-  key_center(layout, layer, head, tokens_before_block(token), center.data());
-  return center.data();
+  if (!layout.centered) return {};
+  int dim = layout.k_dim;
+  thread_local std::vector<float> all;
+  all.resize(std::size_t(3) * dim);
+  auto *center = all.data(), *stretch = center + dim, *shrink = stretch + dim;
+  key_center(layout, layer, head, tokens_before_block(token), center);
+  stretch_factors(layout.stretch_of(layer, head), dim, stretch);
+  shrink_factors(layout.stretch_of(layer, head), dim, shrink);
+  return {center, stretch, shrink};
 }
 
 template <typename Fn>
@@ -349,7 +365,8 @@ PackedLayout::PackedLayout(
   centered = !latent && key_codec.kind == Kind::turbo;
   if (centered) {
     center = head_bytes;
-    head_bytes += up_to_64(k_dim * size_of(FloatType::f16));
+    stretch = center + k_dim * size_of(FloatType::f16);
+    head_bytes = up_to_64(stretch + k_dim);
   }
   if (latent) {
     values = keys[0];
@@ -386,9 +403,9 @@ void store_packed_row(
     const float* k,
     const float* v) {
   auto keys = place_of(layout, layer, head, token, !layout.latent);
-  auto* center = center_of(layout, layer, head, token);
+  auto origin = origin_of(layout, layer, head, token);
   each_key_part(layout, [&](auto& part, auto* sketch) {
-    store_part(keys, part, sketch, k + part.begin, center);
+    store_part(keys, part, sketch, k + part.begin, origin);
   });
   if (layout.latent) return;
   auto values = place_of(layout, layer, head, token, false);
@@ -451,13 +468,28 @@ void load_packed_row(
     float* k,
     float* v) {
   auto keys = place_of(layout, layer, head, token, !layout.latent);
-  auto* center = center_of(layout, layer, head, token);
+  auto origin = origin_of(layout, layer, head, token);
   each_key_part(layout, [&](auto& part, auto* sketch) {
-    load_part(keys, part, sketch, k + part.begin, center);
+    load_part(keys, part, sketch, k + part.begin, origin);
   });
   if (layout.latent) return;
   auto values = place_of(layout, layer, head, token, false);
   load_part(values, layout.values, nullptr, v);
+}
+
+void load_difference(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* y) {
+  auto& part = layout.keys[0];
+  auto at = place_of(layout, layer, head, token, true);
+  auto& codes = Buffers::mine(part.dim).codes;
+  at.get(part, codes.data());
+  float norm = load_scalar(FloatType::f16, at.scale(part, part.scales, 0));
+  for (int i = 0; i < part.dim; ++i)
+    y[i] = norm * part.turbo->centroids[codes[i]];
 }
 
 void load_row(

@@ -54,15 +54,28 @@ class PackedLayout {
   int query_floats = 0; // of a prepared query
   std::size_t head_bytes = 0;
   // Keys are differences from centers (key_center.h), the page's first of which
-  // lies here: halves [k_dim].
+  // lies here: halves [k_dim]; and stretched (key_stretch.h) by steps [k_dim].
   bool centered = false;
-  std::size_t center = 0;
+  std::size_t center = 0, stretch = 0;
+
+  // A token sees its own key and value as they are, not as TurboQuant rounds
+  // them: it has them at hand.
+  bool sees_own() const {
+    auto turbo = RowCodec::Kind::turbo;
+    return !latent && (keys[0].kind == turbo || values.kind == turbo);
+  }
 
   std::size_t layer_bytes() const {
     return kv_heads * head_bytes;
   }
   int blocks() const { // of a page's tokens
     return blocks_of_tokens_;
+  }
+  std::int8_t* stretch_of(std::byte* layer, int head) const {
+    return reinterpret_cast<std::int8_t*>(layer + head * head_bytes + stretch);
+  }
+  const std::int8_t* stretch_of(const std::byte* layer, int head) const {
+    return stretch_of(const_cast<std::byte*>(layer), head);
   }
   FloatType scale_type(const CodePart& part) const {
     return part.kind == RowCodec::Kind::turbo ? FloatType::f16 : type;
@@ -112,7 +125,15 @@ void load_packed_row(
     int token,
     float* k,
     float* v);
-// The same of a page of floats.
+// A key's difference from its center as its codes say, without the sketch:
+// stretched and rotated [k_dim].
+void load_difference(
+    const PackedLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* y);
+// What load_packed_row gives, of a page of floats.
 void load_row(
     const PageLayout& layout,
     const std::byte* layer,
@@ -121,7 +142,7 @@ void load_row(
     float* k,
     float* v);
 
-// q [k_dim], scaled -> [query_floats].
+// q [k_dim], scaled, and shrunk where keys are stretched -> [query_floats].
 void prepare_query(const PackedLayout& layout, const float* q, float* out);
 
 // Query rows that share a key head, against consecutive packed pages; as
@@ -135,7 +156,8 @@ struct AttendPacked {
   int position;
   int rows;
   const Visible* visible;
-  const float* q;
+  const float* plain_q; // [rows][k_dim], scaled: what is prepared
+  float* q; // overwritten where keys are stretched
   float softcap;
   float* scratch; // packed_scratch_floats()
   float* acc; // [rows][acc_step]

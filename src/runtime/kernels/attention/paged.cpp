@@ -11,8 +11,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "runtime/kernels/attention/key_center.h"
+#include "runtime/kernels/attention/key_stretch.h"
 #include "runtime/kernels/ops/rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/row_view.h"
@@ -74,7 +76,8 @@ struct Scratch {
   std::vector<Visible> visible, kept;
   std::vector<const std::byte*> pages;
   std::vector<float> packed_q, packed; // prepared queries, scratch
-  Partial part, total, run;
+  Partial part, total, run, own;
+  std::vector<float> own_rows;
 };
 
 class Run {
@@ -95,8 +98,10 @@ class Run {
         sinks_(sinks),
         out_(out.data<std::byte>()) {}
 
-  void store(const mx::array& k, const mx::array& v) const {
+  void store(const mx::array& k, const mx::array& v) {
     RowView k_rows(k), v_rows(v);
+    if (op_.packed && op_.packed->sees_own())
+      own_.emplace(Own{k_rows, v_rows, *float_type(k.dtype())});
     auto type = *float_type(k.dtype());
     auto dims = layout_.k_dim + layout_.v_dim;
     for (auto& segment : *op_.segments) {
@@ -184,7 +189,6 @@ class Run {
         if (!is_packed(segment, page)) continue;
         int begin = std::max(page * tokens, segment.offset);
         int end = std::min((page + 1) * tokens, segment.offset + segment.count);
-        if (begin == page * tokens) start(segment, page, h);
         for (int at = begin; at < end; ++at) {
           auto row = std::size_t(segment.first + at - segment.offset) *
                   layout_.kv_heads +
@@ -193,6 +197,7 @@ class Run {
           to_floats(type, k_rows.row(row, apart.data()), layout_.k_dim, 0, k);
           if (!layout_.latent)
             to_floats(type, v_rows.row(row, apart.data()), layout_.v_dim, 0, v);
+          if (at == page * tokens) start(segment, page, h, k);
           store_packed_row(
               *op_.packed,
               (*segment.pages)[page] + op_.packed_offset,
@@ -211,7 +216,8 @@ class Run {
         body);
   }
 
-  void start(const PagedSegment& segment, int page, int head) const {
+  void start(const PagedSegment& segment, int page, int head, const float* key)
+      const {
     auto& pages = *segment.pages;
     PageBefore before;
     if (auto* data = page > 0 ? pages[page - 1] : nullptr) {
@@ -220,7 +226,34 @@ class Run {
       else
         before = {nullptr, data + op_.layer_offset, &layout_};
     }
-    begin_page(*op_.packed, pages[page] + op_.packed_offset, head, before);
+    std::vector<float> energy;
+    if (op_.packed->centered && measures_stretch(page))
+      energy = query_energy(segment, page * layout_.tokens, head);
+    begin_page(
+        *op_.packed,
+        pages[page] + op_.packed_offset,
+        head,
+        before,
+        key,
+        energy.empty() ? nullptr : energy.data());
+  }
+
+  // Mean squares [k_dim] of the queries at `position` that share a key head.
+  std::vector<float> query_energy(
+      const PagedSegment& segment,
+      int position,
+      int head) const {
+    int dim = layout_.k_dim;
+    std::vector<float> out(dim), row(dim);
+    std::vector<std::byte> apart(q_.row_bytes());
+    auto token = std::size_t(segment.first + position - segment.offset);
+    for (int i = 0; i < group_; ++i) {
+      auto* from = q_.row(token * heads_ + head * group_ + i, apart.data());
+      to_floats(q_type_, from, dim, 0, row.data());
+      for (int d = 0; d < dim; ++d)
+        out[d] += row[d] * row[d] / float(group_);
+    }
+    return out;
   }
 
   // Most rows of the segment's items. A small piece of a prompt beside other
@@ -277,6 +310,36 @@ class Run {
     return mine;
   }
 
+  // Whether a row's own key and value are not read from its page.
+  bool sees_own(const PagedSegment& segment, int row) const {
+    return own_ &&
+        is_packed(segment, visible(segment, row).last / layout_.tokens);
+  }
+
+  // A row's own key and value, as one more part of its sums.
+  PartialRow own_part(const Item& item, int row, Scratch& s) const {
+    int k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+    auto& segment = (*op_.segments)[item.segment];
+    auto token = std::size_t(segment.first + row / group_);
+    auto at = token * layout_.kv_heads + item.head;
+    s.own.resize(1, stride_);
+    s.own_rows.resize(std::size_t(2) * k_dim);
+    s.apart.resize(
+        std::max({q_.row_bytes(), own_->k.row_bytes(), own_->v.row_bytes()}));
+    auto *q = s.own_rows.data(), *k = q + k_dim;
+    auto part = row_of(s.own, 0);
+    to_floats(q_type_, q_.row(place(item, row), s.apart.data()), k_dim, 0, q);
+    to_floats(own_->type, own_->k.row(at, s.apart.data()), k_dim, 0, k);
+    to_floats(own_->type, own_->v.row(at, s.apart.data()), v_dim, 0, part.acc);
+    float score = 0;
+    for (int d = 0; d < k_dim; ++d)
+      score += q[d] * op_.shape.scale * k[d];
+    float cap = op_.shape.softcap;
+    *part.max = cap > 0 ? cap * std::tanh(score / cap) : score;
+    *part.sum = 1;
+    return part;
+  }
+
   // Index of a query row among all rows [N * H] of q and out.
   std::size_t place(const Item& item, int row) const {
     auto& segment = (*op_.segments)[item.segment];
@@ -294,7 +357,9 @@ class Run {
       to_floats(q_type_, from, layout_.k_dim, 0, to);
       for (int d = 0; d < layout_.k_dim; ++d)
         to[d] *= op_.shape.scale;
-      s.visible[r] = visible((*op_.segments)[item.segment], item.row + r);
+      auto& segment = (*op_.segments)[item.segment];
+      s.visible[r] = visible(segment, item.row + r);
+      s.visible[r].last -= sees_own(segment, item.row + r);
     }
     if (op_.shape.keep > 0) {
       s.kept.resize(item.rows);
@@ -308,7 +373,8 @@ class Run {
   void prepare_queries(int rows, Scratch& s) const {
     auto& packed = *op_.packed;
     s.packed_q.resize(std::size_t(rows) * packed.query_floats);
-    for (int r = 0; r < rows; ++r) {
+    // Those of stretched keys are prepared as pages come.
+    for (int r = 0; r < rows && !packed.centered; ++r) {
       prepare_query(
           packed,
           s.q.data() + std::size_t(r) * layout_.k_dim,
@@ -322,10 +388,11 @@ class Run {
     bool keeps = index == item.kept_chunk;
     auto& visible = keeps ? s.kept : s.visible;
     int first = std::min(visible.front().first, visible.back().first);
-    int last = visible.back().last;
+    int last = std::max(visible.back().last, first);
     if (!keeps) {
       first = std::max(index * chunk_, first);
       last = std::min(index * chunk_ + chunk_ - 1, last);
+      last = std::max(first, last); // of which a row may see nothing
     }
     int first_page = first / layout_.tokens, last_page = last / layout_.tokens;
     auto& segment = (*op_.segments)[item.segment];
@@ -379,6 +446,7 @@ class Run {
          run.first * layout_.tokens,
          item.rows,
          visible.data(),
+         s.q.data(),
          s.packed_q.data(),
          op_.shape.softcap,
          s.packed.data(),
@@ -429,6 +497,8 @@ class Run {
 
   // Divides, with the sink's share, and writes the row.
   void finish(const Item& item, int row, PartialRow sums) const {
+    if (sees_own((*op_.segments)[item.segment], row))
+      join(sums, own_part(item, row, scratch()), layout_.v_dim);
     int head = item.head * group_ + row % group_;
     float scale = 1 / *sums.sum;
     if (!sinks_.empty()) {
@@ -509,6 +579,11 @@ class Run {
   FloatType q_type_;
   int heads_, group_, chunk_pages_, chunk_;
   std::size_t stride_;
+  struct Own { // this pass' rows
+    RowView k, v;
+    FloatType type;
+  };
+  std::optional<Own> own_;
   const std::vector<float>& sinks_;
   std::byte* out_;
 };

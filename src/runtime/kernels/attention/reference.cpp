@@ -67,33 +67,53 @@ mx::array attention(
     const AttentionShape& shape,
     const std::optional<mx::array>& sinks,
     int q_first,
-    const std::vector<int>& positions) {
+    const std::vector<int>& positions,
+    const std::optional<OwnRows>& own) {
   int queries = q.shape(1), heads = q.shape(2);
   int keys = k.shape(1), kv_heads = k.shape(2), v_dim = v.shape(3);
-  auto qg = mx::astype(grouped(q, kv_heads), mx::float32);
-  auto kg = mx::astype(grouped(k, kv_heads), mx::float32);
-  auto vg = mx::astype(grouped(v, kv_heads), mx::float32);
-  auto scores =
-      mx::matmul(qg * mx::array(shape.scale), mx::swapaxes(kg, -1, -2));
-  if (shape.softcap > 0) {
-    auto cap = mx::array(shape.softcap);
-    scores = mx::tanh(scores / cap) * cap;
-  }
-  auto mask = visible(q_first, queries, positions, shape);
+  int group = heads / kv_heads;
+  auto front = [&](const mx::array& x) {
+    return mx::astype(grouped(x, kv_heads), mx::float32);
+  };
+  auto qg = front(q) * mx::array(shape.scale), vg = front(v);
   auto hidden = mx::array(-std::numeric_limits<float>::infinity());
-  scores = mx::where(mask, scores, hidden);
+  auto masked = [&](mx::array scores, const mx::array& mask) {
+    if (shape.softcap > 0) {
+      auto cap = mx::array(shape.softcap);
+      scores = mx::tanh(scores / cap) * cap;
+    }
+    return mx::where(mask, scores, hidden);
+  };
+  auto mask = visible(q_first, queries, positions, shape);
+  auto scores = mx::matmul(qg, mx::swapaxes(front(k), -1, -2));
+  if (own) {
+    mx::array at(
+        positions.begin(), mx::Shape{1, int(positions.size())}, mx::int32);
+    auto places = mx::arange(q_first, q_first + queries, 1, mx::int32);
+    mx::array seen(own->seen.begin(), mx::Shape{queries, 1}, mx::bool_);
+    auto there = mx::equal(at, mx::reshape(places, {queries, 1}));
+    mask = mx::logical_and(mask, mx::logical_not(mx::logical_and(there, seen)));
+    auto mine = mx::sum(qg * front(own->k), -1, true);
+    scores = mx::concatenate({masked(scores, mask), masked(mine, seen)}, -1);
+  } else {
+    scores = masked(scores, mask);
+  }
+  int first = 0; // of the keys among the scores
   if (sinks) {
-    auto sink = mx::reshape(
-        mx::astype(*sinks, mx::float32), {kv_heads, heads / kv_heads, 1, 1});
-    sink = mx::broadcast_to(sink, {kv_heads, heads / kv_heads, queries, 1});
+    auto sink =
+        mx::reshape(mx::astype(*sinks, mx::float32), {kv_heads, group, 1, 1});
+    sink = mx::broadcast_to(sink, {kv_heads, group, queries, 1});
     scores = mx::concatenate({sink, scores}, -1);
+    first = 1;
   }
   auto weights = mx::softmax(scores, -1, true);
-  if (sinks) {
-    weights = mx::slice(
-        weights, {0, 0, 0, 1}, {kv_heads, heads / kv_heads, queries, keys + 1});
-  }
-  auto out = mx::reshape(mx::matmul(weights, vg), {heads, queries, v_dim});
+  auto some = [&](int begin, int count) {
+    return mx::slice(
+        weights, {0, 0, 0, begin}, {kv_heads, group, queries, begin + count});
+  };
+  auto sums = mx::matmul(some(first, keys), vg);
+  if (own) sums = sums + some(first + keys, 1) * front(own->v);
+  auto out = mx::reshape(sums, {heads, queries, v_dim});
   return mx::astype(
       mx::expand_dims(mx::transpose(out, {1, 0, 2}), 0), q.dtype());
 }

@@ -4,6 +4,7 @@
 
 #include <mlx/array.h>
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -53,6 +54,12 @@ mx::array attention(
     const std::optional<mx::array>& sinks,
     int q_first,
     int k_first);
+// Keys and values [1, L, Hkv, D] of the queries' own tokens that some see
+// instead of those at their positions.
+struct OwnRows {
+  mx::array k, v;
+  std::vector<std::uint8_t> seen; // [L]
+};
 // The same with keys at any positions, ascending, S of them.
 mx::array attention(
     const mx::array& q,
@@ -61,7 +68,8 @@ mx::array attention(
     const AttentionShape& shape,
     const std::optional<mx::array>& sinks,
     int q_first,
-    const std::vector<int>& positions);
+    const std::vector<int>& positions,
+    const std::optional<OwnRows>& own = std::nullopt);
 
 } // namespace reference
 } // namespace mlxlm::kernels

@@ -92,10 +92,8 @@ std::vector<mx::array> RowCoder::encode(const mx::array& x) const {
   switch (codec_.kind) {
     case Kind::affine:
       return encode_affine(x);
-    case Kind::turbo: {
-      auto norm = norm_of(widened(x));
-      return encode_direction(rotated(direction(widened(x), norm)), norm);
-    }
+    case Kind::turbo:
+      return encode_rotated(rotated(x), TurboNorm::least);
     case Kind::floats:
       break;
   }
@@ -159,17 +157,28 @@ mx::array RowCoder::turned_back(const mx::array& y) const {
   return mx::matmul(y, mx::transpose(rotation_));
 }
 
-std::vector<mx::array> RowCoder::encode_rotated(const mx::array& y) const {
+// See turbo_encode_rotated.
+std::vector<mx::array> RowCoder::encode_rotated(
+    const mx::array& y,
+    TurboNorm kind) const {
   auto norm = norm_of(y);
   auto unit = direction(y, norm);
-  auto out = encode_direction(unit, norm);
-  if (codec_.sketch) return out;
-  // See turbo_encode_rotated.
-  auto share = mx::sum(unit * looked_up(out[0]), -1, true);
-  auto none = mx::array(0.0f);
-  auto longer = mx::where(mx::greater(share, none), norm / share, norm);
-  out[1] = half(longer);
-  return out;
+  if (codec_.sketch) return encode_direction(unit, norm);
+  int lengths = int(turbo_lengths.size());
+  mx::array each(turbo_lengths.data(), {lengths, 1}, mx::float32);
+  auto all = codes_of(mx::expand_dims(unit, -2) * each); // [..., lengths, dim]
+  auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
+  auto said = mx::take(table, all);
+  auto share = mx::sum(mx::expand_dims(unit, -2) * said, -1);
+  auto square = mx::sum(mx::square(said), -1);
+  auto best = mx::argmax(mx::square(share) / square, -1, true);
+  auto codes =
+      mx::squeeze(mx::take_along_axis(all, mx::expand_dims(best, -1), -2), -2);
+  share = mx::take_along_axis(share, best, -1);
+  square = mx::take_along_axis(square, best, -1);
+  auto fit = kind == TurboNorm::least ? norm * share / square : norm / share;
+  auto longer = mx::where(mx::greater(share, mx::array(0.0f)), fit, norm);
+  return {pack_bits(codes, codec_.bits), half(longer)};
 }
 
 mx::array RowCoder::decode_rotated(const std::vector<mx::array>& coded) const {
@@ -179,10 +188,7 @@ mx::array RowCoder::decode_rotated(const std::vector<mx::array>& coded) const {
 std::vector<mx::array> RowCoder::encode_direction(
     const mx::array& y,
     const mx::array& norm) const {
-  int limits = int(turbo_->limits.size());
-  auto above =
-      mx::greater(mx::expand_dims(y, -1), as_array(turbo_->limits, {limits}));
-  auto codes = mx::astype(mx::sum(above, -1), mx::uint32);
+  auto codes = codes_of(y);
   int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
   std::vector<mx::array> out{pack_bits(codes, bits), half(norm)};
   if (!codec_.sketch) return out;
@@ -194,6 +200,13 @@ std::vector<mx::array> RowCoder::encode_direction(
   out.push_back(pack_bits(mx::astype(signs, mx::uint32), 1));
   out.push_back(mx::astype(norm_of(rest), mx::float16));
   return out;
+}
+
+mx::array RowCoder::codes_of(const mx::array& y) const {
+  int limits = int(turbo_->limits.size());
+  auto above =
+      mx::greater(mx::expand_dims(y, -1), as_array(turbo_->limits, {limits}));
+  return mx::astype(mx::sum(above, -1), mx::uint32);
 }
 
 mx::array RowCoder::codebook_part(const std::vector<mx::array>& coded) const {

@@ -29,7 +29,8 @@ class RowCoder {
   mx::array decode(const std::vector<mx::array>& coded) const;
   // The same of turbo rows that are rotated, which is float32, and the rotation
   // and back.
-  std::vector<mx::array> encode_rotated(const mx::array& y) const;
+  std::vector<mx::array> encode_rotated(const mx::array& y, TurboNorm norm)
+      const;
   mx::array decode_rotated(const std::vector<mx::array>& coded) const;
   // Without the sketch.
   mx::array codebook_part(const std::vector<mx::array>& coded) const;
@@ -43,6 +44,7 @@ class RowCoder {
       const mx::array& norm) const;
   mx::array decode_affine(const std::vector<mx::array>& coded) const;
   mx::array decode_direction(const std::vector<mx::array>& coded) const;
+  mx::array codes_of(const mx::array& y) const;
   mx::array looked_up(const mx::array& codes) const;
 
   RowCodec codec_;

@@ -33,6 +33,45 @@ float square_sum_impl(const float* x, int n) {
   return hn::GetLane(hn::SumOfLanes(f_tag, sum));
 }
 
+// The codes of y times a length; how much of y they have, and their square.
+void fit_impl(
+    const float* y,
+    int n,
+    float length,
+    const TurboState& state,
+    std::uint8_t* codes,
+    float* share,
+    float* square) {
+  const hn::RebindToSigned<F> i32;
+  const hn::Rebind<std::uint8_t, F> u8;
+  auto a = hn::Zero(f_tag), b = hn::Zero(f_tag);
+  auto one = [&](VF v, hn::Mask<F> there) {
+    auto sum = hn::Zero(i32);
+    auto longer = hn::Mul(v, hn::Set(f_tag, length));
+    for (float limit : state.limits) {
+      auto above = hn::RebindMask(i32, hn::Gt(longer, hn::Set(f_tag, limit)));
+      sum = hn::Sub(sum, hn::VecFromMask(i32, above));
+    }
+    auto c = hn::GatherIndex(f_tag, state.centroids.data(), sum);
+    c = hn::IfThenElseZero(there, c);
+    a = hn::MulAdd(v, c, a);
+    b = hn::MulAdd(c, c, b);
+    return hn::DemoteTo(u8, sum);
+  };
+  const auto all = hn::FirstN(f_tag, hn::Lanes(f_tag));
+  each_vector(
+      n,
+      [&](std::size_t i) { hn::StoreU(one(load(y + i), all), u8, codes + i); },
+      [&](std::size_t i, std::size_t rest) {
+        HWY_ALIGN std::uint8_t buffer[hn::MaxLanes(f_tag)];
+        auto some = one(load_some(y + i, rest), hn::FirstN(f_tag, rest));
+        hn::StoreU(some, u8, buffer);
+        std::memcpy(codes + i, buffer, rest);
+      });
+  *share = hn::GetLane(hn::SumOfLanes(f_tag, a));
+  *square = hn::GetLane(hn::SumOfLanes(f_tag, b));
+}
+
 // How many of `limits` lie below each value.
 void codes_impl(
     const float* y,
@@ -94,6 +133,7 @@ namespace mlxlm::kernels {
 
 HWY_EXPORT(square_sum_impl);
 HWY_EXPORT(codes_impl);
+HWY_EXPORT(fit_impl);
 HWY_EXPORT(dot_impl);
 HWY_EXPORT(add_impl);
 
@@ -205,16 +245,26 @@ void turbo_encode_rotated(
     const TurboState& state,
     float* y,
     TurboRow& row,
-    float* scratch) {
+    float* scratch,
+    TurboNorm norm) {
   int n = state.dim();
   row.norm = norm_of(y, n);
   shrink(y, row.norm, n, y);
-  encode_direction(state, y, row, scratch);
-  if (!state.projection.empty()) return;
-  float share = 0; // of the row in what its codes say
-  for (int i = 0; i < n; ++i)
-    share += y[i] * state.centroids[row.codes[i]];
-  if (share > 0) row.norm /= share;
+  if (!state.projection.empty())
+    return encode_direction(state, y, row, scratch);
+  auto* codes = reinterpret_cast<std::uint8_t*>(scratch);
+  float best = -1, share = 0, square = 1;
+  for (float length : turbo_lengths) {
+    float a, b;
+    HWY_DYNAMIC_DISPATCH(fit_impl)(y, n, length, state, codes, &a, &b);
+    if (!(a * a / b > best)) continue;
+    best = a * a / b;
+    share = a, square = b;
+    std::copy_n(codes, n, row.codes);
+  }
+  if (best < 0) std::fill_n(row.codes, n, std::uint8_t(0)); // no numbers
+  if (share > 0)
+    row.norm *= norm == TurboNorm::least ? share / square : 1 / share;
 }
 
 void turbo_decode(

@@ -4,12 +4,16 @@
 // codebook leaves.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "runtime/kernels/attention/rotation.h"
 
 namespace mlxlm::kernels {
+
+// What a direction is multiplied by before it is coded; a tenth less error.
+inline constexpr std::array turbo_lengths{0.9f, 0.95f, 1.0f, 1.05f, 1.1f};
 
 // What encoding and decoding share.
 struct TurboState {
@@ -47,14 +51,19 @@ void turbo_decode(
     const TurboRow& row,
     float* x,
     float* scratch);
-// The same of rows that are rotated already; y [dim] is overwritten. Without a
-// sketch the norm is such that a row's product with itself comes out right, not
-// smaller by what the codebook leaves.
+// Of rows that are rotated already, as pages keep them; y [dim] is overwritten.
+// Without a sketch the direction is coded a little longer and shorter too
+// (turbo_lengths), and what is nearest is kept.
+enum class TurboNorm : std::uint8_t {
+  least, // of the smallest error
+  product // a row's product with itself comes out right: keys
+};
 void turbo_encode_rotated(
     const TurboState& state,
     float* y,
     TurboRow& row,
-    float* scratch);
+    float* scratch,
+    TurboNorm norm);
 void turbo_decode_rotated(
     const TurboState& state,
     const TurboRow& row,
