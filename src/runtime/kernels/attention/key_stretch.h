@@ -25,7 +25,7 @@ constexpr float least_key = 0.01f;
 // Attention turns queries anew where a stretch begins, so later on these are
 // apart.
 inline bool measures_stretch(int number) {
-  return number < 8 || number % 4 == 0;
+  return number % (number < 8 ? 1 : number < 32 ? 4 : 16) == 0;
 }
 
 // out[d] = 2 ^ (steps[d] / stretch_steps), or one over that.

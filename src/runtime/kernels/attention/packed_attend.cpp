@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -360,14 +361,23 @@ struct PackedRun {
   const PackedLayout& layout;
   std::size_t step, padded;
   float *scores, *scaled, *sums, *shrunk;
-  const std::int8_t* stretch = nullptr; // that queries are prepared for
+  const std::int8_t* stretch = nullptr; // that these rows are prepared for
+  bool same = true; // all rows saw pages, and all pages have `first`
+  const std::int8_t* first = nullptr;
 
   // Pages of one stretch mostly stand together.
   void prepare(const std::byte* data, int row, int rows) {
     auto dim = std::size_t(layout.k_dim);
     auto* steps = layout.stretch_of(data, job.head);
-    if (stretch && std::equal(steps, steps + dim, stretch)) return;
+    auto equal = [&](const std::int8_t* x) {
+      return x && std::memcmp(x, steps, dim) == 0;
+    };
+    if (equal(stretch)) return;
     stretch = steps;
+    if (!first) first = steps;
+    same = same && equal(first);
+    if (equal(*job.prepared)) return;
+    *job.prepared = nullptr;
     auto* q = shrunk + dim;
     shrink_factors(steps, layout.k_dim, shrunk);
     for (int r = row; r < row + rows; ++r) {
@@ -468,6 +478,7 @@ struct PackedRun {
       auto* next = end ? job.next : job.pages[i + 1];
       page<R>(job.pages[i], next, position, row, all);
     }
+    same = same && stretch; // rows that saw nothing are not prepared
     for (int r = 0; r < R; ++r) {
       job.sum[row + r] =
           hn::GetLane(hn::SumOfLanes(f_tag, load(sums + r * lanes)));
@@ -485,6 +496,7 @@ struct PackedRun {
     for (; row + 2 <= job.rows; row += 2)
       rows<2>(row);
     if (row < job.rows) rows<1>(row);
+    *job.prepared = same ? first : nullptr;
   }
 };
 

@@ -158,6 +158,9 @@ struct AttendPacked {
   const Visible* visible;
   const float* plain_q; // [rows][k_dim], scaled: what is prepared
   float* q; // overwritten where keys are stretched
+  // The stretch that all rows of q are prepared for, from one job of theirs to
+  // the next; null: none.
+  const std::int8_t** prepared;
   float softcap;
   float* scratch; // packed_scratch_floats()
   float* acc; // [rows][acc_step]

@@ -76,6 +76,7 @@ struct Scratch {
   std::vector<Visible> visible, kept;
   std::vector<const std::byte*> pages;
   std::vector<float> packed_q, packed; // prepared queries, scratch
+  const std::int8_t* prepared = nullptr; // as in AttendPacked
   Partial part, total, run, own;
   std::vector<float> own_rows;
 };
@@ -372,6 +373,7 @@ class Run {
 
   void prepare_queries(int rows, Scratch& s) const {
     auto& packed = *op_.packed;
+    s.prepared = nullptr;
     s.packed_q.resize(std::size_t(rows) * packed.query_floats);
     // Those of stretched keys are prepared as pages come.
     for (int r = 0; r < rows && !packed.centered; ++r) {
@@ -448,6 +450,7 @@ class Run {
          visible.data(),
          s.q.data(),
          s.packed_q.data(),
+         &s.prepared,
          op_.shape.softcap,
          s.packed.data(),
          to.acc,
