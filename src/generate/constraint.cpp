@@ -1,7 +1,11 @@
 #include "generate/constraint.h"
 
 #include <algorithm>
+#include <string_view>
+#include <tuple>
 #include <utility>
+
+#include "core/strings.h"
 
 namespace mlxlm {
 
@@ -9,7 +13,7 @@ Constraint::Constraint(ConstraintOptions options)
     : options_(std::move(options)),
       part_(options_.inside ? Part::reasoning : Part::first) {
   if (options_.open.empty()) part_ = Part::answer;
-  if (part_ == Part::reasoning) detokenizer_.emplace(options_.tokenizer);
+  listen();
 }
 
 // Text of tokens before the copy is of no interest to it: only the beginning of
@@ -21,7 +25,17 @@ Constraint::Constraint(const Constraint& other)
       whole_(other.whole_),
       reasoned_(other.reasoned_),
       forced_(other.forced_) {
-  if (part_ == Part::reasoning) detokenizer_.emplace(options_.tokenizer);
+  listen();
+}
+
+// Text is needed where marks are looked for.
+void Constraint::listen() {
+  bool marks =
+      part_ == Part::reasoning || (part_ == Part::first && options_.whole);
+  if (!marks)
+    detokenizer_.reset();
+  else if (!detokenizer_)
+    detokenizer_.emplace(options_.tokenizer);
 }
 
 std::span<const std::uint32_t> Constraint::only(int token) {
@@ -37,29 +51,74 @@ bool Constraint::closing() const {
 }
 
 std::vector<int> Constraint::forced() {
-  if (part_ == Part::reasoning) {
+  if (part_ == Part::reasoning && closing()) {
     const auto& all = options_.closing;
-    if (!closing()) return {};
     return {all.begin() + static_cast<std::ptrdiff_t>(forced_), all.end()};
   }
-  bool may_reason = part_ == Part::first && options_.open_token >= 0;
-  if (!options_.grammar || may_reason) return {};
+  if (!options_.grammar) return {};
+  if (!options_.whole && part_ != Part::answer) {
+    bool may_reason = part_ == Part::reasoning || options_.open_token >= 0;
+    if (may_reason) return {};
+  }
   return options_.grammar->forced();
 }
 
 std::span<const std::uint32_t> Constraint::mask() {
-  if (part_ == Part::reasoning) {
-    if (!closing()) return {};
+  if (part_ == Part::reasoning && closing())
     return only(options_.closing[forced_]);
+  if (part_ == Part::reasoning && !options_.whole) {
+    if (options_.grammar && options_.unending) return *options_.unending;
+    return {};
   }
   if (!options_.grammar) return {};
   auto allowed = options_.grammar->mask();
-  if (part_ == Part::answer || options_.open_token < 0) return allowed;
+  if (part_ != Part::first || options_.open_token < 0) return allowed;
   mask_.assign(allowed.begin(), allowed.end());
   auto token = static_cast<std::size_t>(options_.open_token);
   if (token / 32 < mask_.size())
     mask_[token / 32] |= std::uint32_t{1} << (token % 32);
   return mask_;
+}
+
+// False: a character is half written.
+bool Constraint::hear(int token) {
+  auto text = detokenizer_->push(token);
+  tail_ += text;
+  return !text.empty();
+}
+
+// A grammar of the whole answer, at its beginning.
+void Constraint::look_for_open(int token) {
+  hear(token);
+  if (starts_with(tail_, options_.open)) {
+    part_ = Part::reasoning;
+    tail_.erase(0, options_.open.size());
+  } else if (!starts_with(options_.open, tail_)) {
+    part_ = Part::answer;
+  }
+}
+
+bool Constraint::closed() {
+  const auto& [close, header_end] =
+      std::tie(options_.close, options_.header_end);
+  auto at = tail_.find(close);
+  if (at == tail_.npos) return false;
+  tail_.erase(0, at);
+  return tail_.find(header_end, close.size()) != tail_.npos;
+}
+
+// Whether the grammar's answer has begun without an end of the reasoning; the
+// grammar is behind its beginning then.
+bool Constraint::answers() {
+  const auto& mark = options_.answer_open;
+  auto at = mark.empty() ? tail_.npos : tail_.find(mark);
+  if (at == tail_.npos || !options_.grammar) return false;
+  auto begun = options_.tokenizer->encode(
+      std::string_view(tail_).substr(at), {.add_special = false});
+  auto grammar = *options_.grammar;
+  if (grammar.accept(begun) != begun.size()) return false;
+  options_.grammar = std::move(grammar);
+  return true;
 }
 
 void Constraint::reason(int token) {
@@ -68,30 +127,28 @@ void Constraint::reason(int token) {
       token == options_.closing[forced_])
     ++forced_;
   ++reasoned_;
-  auto text = detokenizer_->push(token);
-  whole_ = !text.empty();
-  tail_ += text;
-  if (tail_.find(options_.close) != tail_.npos) {
+  whole_ = hear(token);
+  if (closed() || (!options_.whole && answers())) {
     part_ = Part::answer;
-    detokenizer_.reset();
-  } else if (tail_.size() > options_.close.size()) {
-    tail_.erase(0, tail_.size() - options_.close.size());
+    return;
   }
+  if (starts_with(tail_, options_.close)) return; // its header is to come
+  auto longest = std::max(options_.close.size(), options_.answer_open.size());
+  if (tail_.size() > longest) tail_.erase(0, tail_.size() - longest);
 }
 
 void Constraint::accept(int token) {
-  if (part_ == Part::first) {
+  auto part = part_;
+  if (part == Part::first && !options_.whole)
     part_ = token == options_.open_token ? Part::reasoning : Part::answer;
-    if (part_ == Part::reasoning) {
-      detokenizer_.emplace(options_.tokenizer);
-      return;
-    }
-  }
-  if (part_ == Part::reasoning) {
-    reason(token);
-  } else if (options_.grammar) {
+  bool opened = part == Part::first && part_ == Part::reasoning;
+  if (options_.grammar && (options_.whole || part_ == Part::answer))
     options_.grammar->accept(token);
-  }
+  if (part == Part::first && options_.whole)
+    look_for_open(token);
+  else if (part_ == Part::reasoning && !opened)
+    reason(token);
+  listen();
 }
 
 } // namespace mlxlm

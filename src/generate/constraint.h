@@ -16,14 +16,22 @@ namespace mlxlm {
 
 struct ConstraintOptions {
   std::optional<Grammar> grammar = {}; // of the answer
-  // Texts around reasoning, which no grammar touches; empty: there is none.
-  std::string open = {}, close = {};
+  // It says itself where reasoning is, between `open` and `close`.
+  bool whole = false;
+  // Texts around reasoning, which no other grammar touches; empty: there is
+  // none. Behind `close` may come a header up to and with `header_end`.
+  std::string open = {}, close = {}, header_end = {};
+  // A text in the reasoning that is the beginning of the grammar's answer.
+  std::string answer_open = {};
   // The token that is `open`, which may come instead of the answer's first.
   int open_token = -1;
   bool inside = false; // the prompt ends inside a reasoning block
   // Most tokens of reasoning; then `closing` follows, which contains `close`.
   std::optional<int> budget = {};
   std::vector<int> closing = {};
+  // Bits of all tokens but those that end an answer: what reasoning may be of
+  // where a grammar waits behind it.
+  std::shared_ptr<const std::vector<std::uint32_t>> unending = {};
   TokenizerPtr tokenizer = {};
 };
 
@@ -50,15 +58,20 @@ class Constraint {
 
  private:
   enum class Part { first, reasoning, answer };
+  void listen();
+  bool hear(int token);
+  void look_for_open(int token);
   void reason(int token);
+  bool closed();
+  bool answers();
   bool closing() const;
   std::span<const std::uint32_t> only(int token);
 
   ConstraintOptions options_;
   Part part_;
   std::vector<std::uint32_t> mask_;
-  std::optional<Detokenizer> detokenizer_; // while reasoning
-  std::string tail_; // the end of the reasoning, for `close`
+  std::optional<Detokenizer> detokenizer_; // while marks are looked for
+  std::string tail_; // what may be the beginning of one
   bool whole_ = true; // no character is half written
   int reasoned_ = 0;
   std::size_t forced_ = 0; // tokens of `closing` that were drawn

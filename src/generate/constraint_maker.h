@@ -25,20 +25,28 @@ class ConstraintMaker {
       int vocab,
       std::shared_ptr<const std::set<int>> stop_tokens);
 
-  // Null when nothing is asked for. Throws Error(request) for what cannot be
-  // compiled. May be called from several threads.
+  // Null when nothing is asked for. `most`: tokens that may be drawn, of which
+  // some are kept for an answer that has to come behind reasoning. Throws
+  // Error(request) for what cannot be compiled. May be called from several
+  // threads.
   std::shared_ptr<const Constraint> make(
       const GenerateParameters& parameters,
-      std::span<const int> prompt);
+      std::span<const int> prompt,
+      int most);
 
  private:
   Grammar grammar(const GrammarSource& source);
   void add_reasoning(std::string_view prompt, ConstraintOptions& options) const;
+  void keep_answer(
+      const GenerateParameters& parameters,
+      int most,
+      ConstraintOptions& options) const;
 
   TokenizerPtr tokenizer_;
   int vocab_;
   std::shared_ptr<const std::set<int>> stop_tokens_;
-  const ReasoningFormat* reasoning_ = nullptr;
+  OutputFormat format_;
+  const ReasoningFormat* reasoning_; // null: it has none
   std::mutex mutex_;
   GrammarVocabularyPtr vocabulary_;
   // The last used first.

@@ -396,7 +396,8 @@ Request Container::request(
     request.sampling.xtc_special_tokens = xtc_special_;
   request.seed = parameters.seed ? *parameters.seed : entropy();
   request.logprobs = parameters.logprobs;
-  request.constraint = constraints_->make(parameters, prompt);
+  request.constraint =
+      constraints_->make(parameters, prompt, request.max_tokens);
   request.forced = parameters.draft.num_tokens.value_or(1) > 0;
   auto stops = std::make_shared<std::set<int>>();
   // What a grammar ends, ends.
