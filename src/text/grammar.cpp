@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/strings.h"
+#include "text/gbnf.h"
 #include "text/json_schema.h"
 #include "text/rust.h"
 
@@ -66,6 +67,9 @@ std::string complaint(std::string_view error, const std::string& schema) {
 std::string compiled_text(
     const GrammarSource& source,
     const GrammarLimits& limits) {
+  bool lark = source.kind == GrammarKind::lark;
+  if (lark && source.text.size() <= limits.source_bytes && is_gbnf(source.text))
+    return lark_of_gbnf(source.text);
   if (source.kind != GrammarKind::json_schema) return source.text;
   auto schema = parse_json(
       source.text,
@@ -117,31 +121,103 @@ GrammarVocabulary::GrammarVocabulary(
   handle_.reset(handle);
 }
 
+namespace {
+
+using MatcherPtr =
+    std::unique_ptr<mlxlm_matcher, decltype(&mlxlm_matcher_free)>;
+
+// Null, and what the compiler says, where it does not compile.
+MatcherPtr compiled(
+    const GrammarVocabulary& vocabulary,
+    GrammarKind kind,
+    const std::string& text,
+    const GrammarLimits& limits,
+    RustBuffer& error) {
+  // The options that were put in count for nothing.
+  mlxlm_grammar_limits bounds{
+      limits.source_bytes + 256, limits.memory_bytes, limits.steps};
+  mlxlm_matcher* handle = nullptr;
+  bool done = mlxlm_matcher_new(
+      vocabulary.handle(),
+      code_of(kind),
+      text::slice(text),
+      &bounds,
+      &handle,
+      error.out());
+  return {done ? handle : nullptr, &mlxlm_matcher_free};
+}
+
+// The innermost part of a schema that does not compile by itself, and why;
+// empty: there is none, or it would take too long to find.
+std::string failing_part(
+    const GrammarVocabulary& vocabulary,
+    const Json& schema,
+    const GrammarLimits& limits) {
+  constexpr int most_parts = 64;
+  int parts = 0;
+  std::string found;
+  for_each_schema(schema, [&](const Json& part, const std::string& place) {
+    if (place == "#" || ++parts > most_parts) return false;
+    auto alone = part;
+    for (const char* name : {"$defs", "definitions"})
+      if (part.is_object() && schema.contains(name)) alone[name] = schema[name];
+    RustBuffer error;
+    auto text = schema_with_options(std::move(alone)).dump();
+    if (compiled(vocabulary, GrammarKind::json_schema, text, limits, error))
+      return true;
+    found = fmt::format("{}: {}", place, error.view());
+    return false;
+  });
+  return found;
+}
+
+// The same of the schemas in a grammar, one a line.
+std::string failing_schema(
+    const GrammarVocabulary& vocabulary,
+    const std::string& lark,
+    const GrammarLimits& limits) {
+  for (const auto& line : split(lark, '\n')) {
+    constexpr std::string_view mark = ": %json ";
+    auto at = line.find(mark);
+    if (at == line.npos) continue;
+    auto text = line.substr(at + mark.size());
+    auto schema = Json::parse(text, nullptr, false);
+    RustBuffer error;
+    if (schema.is_discarded() ||
+        compiled(vocabulary, GrammarKind::json_schema, text, limits, error))
+      continue;
+    auto part = failing_part(vocabulary, schema, limits);
+    return part.empty() ? std::string(error.view()) : part;
+  }
+  return "";
+}
+
+} // namespace
+
 Grammar::Grammar(
     GrammarVocabularyPtr vocabulary,
     const GrammarSource& source,
     const GrammarLimits& limits)
     : vocabulary_(std::move(vocabulary)) {
   auto text = compiled_text(source, limits);
-  // The options that were put in count for nothing.
-  mlxlm_grammar_limits bounds{
-      limits.source_bytes + 256, limits.memory_bytes, limits.steps};
-  mlxlm_matcher* handle = nullptr;
   RustBuffer error;
-  if (!mlxlm_matcher_new(
-          vocabulary_->handle(),
-          code_of(source.kind),
-          text::slice(text),
-          &bounds,
-          &handle,
-          error.out()))
-    fail(
-        ErrorKind::request,
-        name_of(source.kind),
-        "{}",
-        source.kind == GrammarKind::json_schema ? complaint(error.view(), text)
-                                                : std::string(error.view()));
-  handle_.reset(handle);
+  handle_.reset(
+      compiled(*vocabulary_, source.kind, text, limits, error).release());
+  if (handle_) return;
+  std::string said(error.view()), part;
+  if (source.kind == GrammarKind::json_schema) {
+    said = complaint(error.view(), text);
+    if (!starts_with(said, "#"))
+      part =
+          failing_part(*vocabulary_, Json::parse(text, nullptr, false), limits);
+  } else if (source.kind == GrammarKind::lark) {
+    part = failing_schema(*vocabulary_, text, limits);
+  }
+  fail(
+      ErrorKind::request,
+      name_of(source.kind),
+      "{}",
+      part.empty() ? said : part);
 }
 
 Grammar::Grammar(const Grammar& other) : vocabulary_(other.vocabulary_) {

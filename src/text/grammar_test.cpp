@@ -178,6 +178,63 @@ TEST_F(GrammarTest, ErrorsOfSchemasNameThePlace) {
           GrammarKind::json_schema,
           R"({"items": {"type": "array", "uniqueItems": true}})"),
       HasSubstr("#/items/uniqueItems: "));
+  EXPECT_THAT(
+      error(GrammarKind::json_schema, R"({"properties": {"a": {"items": {
+        "type": "string", "pattern": "("}}}, "$defs": {"b": {}}})"),
+      HasSubstr("#/properties/a/items: "));
+  EXPECT_THAT(
+      error(GrammarKind::json_schema, R"({"properties": {"a": {"anyOf": [
+        {"type": "string", "format": "frog"}]}}})"),
+      HasSubstr("#/properties/a/anyOf/0: "));
+  EXPECT_THAT(
+      error(
+          GrammarKind::lark,
+          "start: \"x\" r\nr: %json {\"items\": {\"type\": \"frog\"}}\n"),
+      HasSubstr("#/items: "));
+}
+
+TEST_F(GrammarTest, GrammarsOfLlamaCpp) {
+  auto grammar = make(GrammarKind::lark, R"(# a remark with ::= in it
+root  ::= greeting "," ws (number | "\"quoted\"")? end-Mark{1,2}
+greeting ::= "he" "llo"   # another
+  | [A-Z] [a-z]+ |
+  "\x48i"
+ws ::= | " " ws
+number ::= "-"? ("0" | [1-9] [0-9]*)
+end-Mark ::= [^a-z0-9"\n\u00e9\]-]
+)");
+  for (const char* text :
+       {"hello,!",
+        "Hello, -12!?",
+        "Hi,  0.",
+        "hello,\"quoted\"!",
+        "Abc,\xc3\xa8"})
+    EXPECT_TRUE(takes(grammar, text)) << text;
+  for (const char* text :
+       {"hello!",
+        "A,!",
+        "hello, 01x",
+        "hello,-",
+        "hello,!!!",
+        "hello,\xc3\xa9"})
+    EXPECT_FALSE(takes(grammar, text)) << text;
+  struct {
+    const char *text, *said;
+  } wrong[] = {
+      {"root ::= other\n", "line 1: expected a rule that there is"},
+      {"a ::= \"x\"\n", "a rule \"root\""},
+      {"root ::= \"x\"\nroot ::= \"y\"", "line 2: expected each rule once"},
+      {"root ::= (\"x\"\nb ::= \"y\"", "line 2: expected )"},
+      {"root ::= \"x", "expected the end of a text"},
+      {"root ::= \"\\", "expected an escape"},
+      {"root ::= \"\\x4\"", "hexadecimal"},
+      {"root ::= []", "in []"},
+      {"root ::= [b-a]", "range"},
+      {"root ::= \"x\"{1,99999999}", "smaller"},
+      {"root ::= <x>", "expected a text"},
+      {"root ::= \"x\")", "expected a name"}};
+  for (const auto& [text, said] : wrong)
+    EXPECT_THAT(error(GrammarKind::lark, text), HasSubstr(said)) << text;
 }
 
 TEST_F(GrammarTest, LimitsHold) {

@@ -380,6 +380,13 @@ void add(Json& schema, const char* keyword, Json value) {
 
 } // namespace
 
+void for_each_schema(
+    const Json& schema,
+    const std::function<bool(const Json& part, const std::string& place)>&
+        visit) {
+  each_schema<const Json>(schema, "#", visit);
+}
+
 Json without_one_of(Json schema) {
   if (place_of_keyword(schema, "oneOf").empty()) return schema;
   const auto whole = schema; // what references mean

@@ -2,6 +2,7 @@
 // one whose alternatives exclude one another says the same as `anyOf`.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,19 @@ Json without_one_of(Json schema);
 // Where the first subschema with this keyword stands: "#/properties/a"; empty:
 // nowhere. Not looked for in what is never a schema (const, examples…).
 std::string place_of_keyword(const Json& schema, std::string_view keyword);
+
+// Visits every schema within a schema, those in it first, and last itself, each
+// with its place. `visit` returns false to stop.
+void for_each_schema(
+    const Json& schema,
+    const std::function<bool(const Json& part, const std::string& place)>&
+        visit);
+
+// Where the first keyword stands that no grammar enforces ("not", "if"…) or
+// whose value is not of the kind it has to be; empty: nowhere.
+std::string place_of_what_is_not_enforced(const Json& schema);
+// Where `part` stands in a schema; empty: nowhere.
+std::string place_of(const Json& schema, const Json& part);
 
 // Whether no value can be of both; both are parts of `root`. False: it could
 // not be shown.

@@ -100,13 +100,19 @@ std::vector<ParsedCall> parse_gemma4(std::string_view payload, const Json&) {
 
 constexpr std::string_view escape = "<escape>";
 
-// A value that is no string goes up to a comma outside of JSON's own brackets
-// and strings.
+// A value that is no string goes up to a comma outside of brackets and strings
+// of either kind.
 std::size_t value_end(std::string_view text) {
   int depth = 0;
   bool string = false;
   for (std::size_t at = 0; at < text.size(); ++at) {
     char c = text[at];
+    if (!string && starts_with(text.substr(at), escape)) {
+      auto end = text.find(escape, at + escape.size());
+      if (end == text.npos) return text.size();
+      at = end + escape.size() - 1;
+      continue;
+    }
     if (string) {
       if (c == '\\') ++at;
       string = c != '"';

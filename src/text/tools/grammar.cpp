@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "core/strings.h"
+#include "text/json_schema.h"
 #include "text/tools/grammar_builder.h"
 #include "text/tools/values.h"
 
@@ -28,22 +29,62 @@ Json member(const Json& object, const char* name, Json fallback) {
                                                                    : fallback;
 }
 
-// The terms of one call.
+// The terms of the arguments: as JSON, or as the format makes them of each way
+// that the schema allows.
+std::string argument_terms(
+    tools::GrammarBuilder& builder,
+    const ToolFormat& format,
+    const Json& schema) {
+  if (!format.arguments) return builder.json(schema);
+  std::vector<std::string> ways;
+  for (const auto& one : builder.shapes(schema).objects)
+    ways.push_back(format.arguments(builder, one));
+  if (ways.empty()) tools::cannot_force("no object", schema);
+  return builder.either(ways);
+}
+
+[[noreturn]] void refuse(
+    const std::string& tool,
+    std::string_view place,
+    std::string_view what) {
+  fail(
+      ErrorKind::request,
+      "tools",
+      "expected arguments of \"{}\" that can be forced, found {} ({})",
+      printable(tool),
+      what,
+      printable(place, 300));
+}
+
+Json parameters_of_tool(const Json& tool) {
+  return member(function_of(tool), "parameters", Json{{"type", "object"}});
+}
+
+// The terms of one call. `resolved`: the tool as its reader knows it.
 std::string call_terms(
     tools::GrammarBuilder& builder,
     const ToolFormat& format,
     const CallSyntax& syntax,
-    const Json& tool) {
-  auto schema =
-      member(function_of(tool), "parameters", Json{{"type", "object"}});
+    const Json& tool,
+    const Json& resolved) {
+  auto name = name_of(tool);
+  auto schema = parameters_of_tool(tool);
   if (!schema.contains("type")) schema["type"] = "object";
-  builder.begin(schema);
-  return builder.literal(
-             std::string(syntax.begin) + name_of(tool) +
-             std::string(syntax.middle)) +
-      (format.arguments ? format.arguments(builder, schema)
-                        : builder.json(schema)) +
-      builder.literal(syntax.end);
+  schema = without_one_of(std::move(schema));
+  if (auto place = place_of_what_is_not_enforced(schema); !place.empty())
+    refuse(name, place, "what grammars cannot say");
+  builder.begin(schema, parameters_of_tool(resolved));
+  try {
+    return builder.literal(
+               std::string(syntax.begin) + name + std::string(syntax.middle)) +
+        argument_terms(builder, format, schema) + builder.literal(syntax.end) +
+        (syntax.may_follow.empty()
+             ? ""
+             : builder.optional(builder.literal(syntax.may_follow)));
+  } catch (const tools::CannotForce& cannot) {
+    auto place = place_of(schema, cannot.schema);
+    refuse(name, place.empty() ? cannot.schema.dump() : place, cannot.what);
+  }
 }
 
 } // namespace
@@ -66,13 +107,13 @@ GrammarSource tool_call_grammar(
   tools::GrammarBuilder builder(tokenizer);
   std::string calls;
   auto resolved = tools::resolved_tools(tools);
-  for (const auto& tool : resolved) {
-    auto found = name_of(tool);
+  for (std::size_t i = 0; i < (tools.is_array() ? tools.size() : 0); ++i) {
+    auto found = name_of(tools[i]);
     if (found.empty() || (!name.empty() && found != name)) continue;
     calls += fmt::format(
         "{}{}",
         calls.empty() ? "" : " |",
-        call_terms(builder, format, syntax, tool));
+        call_terms(builder, format, syntax, tools[i], resolved[i]));
   }
   if (calls.empty())
     fail(

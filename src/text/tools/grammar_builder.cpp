@@ -5,6 +5,8 @@
 #include "core/check.h"
 #include "core/strings.h"
 #include "text/grammar.h"
+#include "text/tools/text_patterns.h"
+#include "text/tools/values.h"
 
 namespace mlxlm::tools {
 namespace {
@@ -38,32 +40,6 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-// What may be found anywhere in a text, as an expression of whole texts;
-// classes of ASCII only, as JSON schemas mean them.
-std::string searched(std::string_view pattern) {
-  bool from = starts_with(pattern, "^");
-  if (from) pattern.remove_prefix(1);
-  bool to = ends_with(pattern, "$") && !ends_with(pattern, "\\$");
-  if (to) pattern.remove_suffix(1);
-  std::string out;
-  bool in_class = false;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    char c = pattern[i], next = i + 1 < pattern.size() ? pattern[i + 1] : 0;
-    if (c == '\\' && (next == 'd' || next == 'w')) {
-      std::string_view set = next == 'd' ? "0-9" : "A-Za-z0-9_";
-      out += in_class ? std::string(set) : fmt::format("[{}]", set);
-      ++i;
-      continue;
-    }
-    if (c == '[') in_class = true;
-    if (c == ']') in_class = false;
-    out += c;
-    if (c == '\\' && next) out += pattern[++i];
-  }
-  return fmt::format(
-      "{}({}){}", from ? "" : "(.|\\n)*", out, to ? "" : "(.|\\n)*");
-}
-
 std::optional<std::size_t> count_in(const Json& schema, const char* name) {
   auto found = schema.find(name);
   if (found == schema.end() || !found->is_number_integer() || *found < 0)
@@ -71,24 +47,56 @@ std::optional<std::size_t> count_in(const Json& schema, const char* name) {
   return found->get<std::size_t>();
 }
 
-std::string range(
-    const Json& schema,
-    const char* least,
-    const char* most,
-    std::size_t taken = 0) {
-  auto low = count_in(schema, least).value_or(0);
+std::string range(const Json& schema, const char* least, const char* most) {
   auto high = count_in(schema, most);
   return fmt::format(
       "{{{},{}}}",
-      low - std::min(low, taken),
-      high ? std::to_string(*high - std::min(*high, taken)) : "");
+      count_in(schema, least).value_or(0),
+      high ? std::to_string(*high) : "");
+}
+
+constexpr const char* arguments_name = "all_arguments";
+
+// References to other places than definitions begin at this name from here on;
+// whether there were any.
+bool move_references(Json& schema) {
+  if (schema.is_array()) {
+    bool any = false;
+    for (auto& one : schema)
+      any = move_references(one) || any;
+    return any;
+  }
+  if (!schema.is_object()) return false;
+  bool any = false;
+  for (auto& [key, value] : schema.items()) {
+    if (key != "$ref" || !value.is_string()) {
+      any = move_references(value) || any;
+      continue;
+    }
+    const auto& text = value.get_ref<const std::string&>();
+    if (!starts_with(text, "#") || starts_with(text, "#/$defs/") ||
+        starts_with(text, "#/definitions/"))
+      continue;
+    value = fmt::format("#/$defs/{}{}", arguments_name, text.substr(1));
+    any = true;
+  }
+  return any;
 }
 
 } // namespace
 
-void GrammarBuilder::begin(const Json& root) {
+void GrammarBuilder::begin(const Json& root, const Json& reader) {
   root_ = root;
+  reader_ = reader;
   made_.clear();
+}
+
+const Json& GrammarBuilder::reading(const std::string& key) const {
+  auto all = reader_.find("properties");
+  if (all != reader_.end() && all->is_object())
+    if (auto found = all->find(key); found != all->end()) return *found;
+  cannot_force(
+      fmt::format("\"{}\", which is not among the properties,", key), root_);
 }
 
 std::string GrammarBuilder::literal(std::string_view text) const {
@@ -131,12 +139,21 @@ std::string GrammarBuilder::regex(std::string_view expression) {
 }
 
 std::string GrammarBuilder::json(Json schema) {
-  if (schema.is_object())
+  if (schema.is_object()) {
     for (const char* name : {"$defs", "definitions"})
       if (root_.contains(name) && !schema.contains(name))
         schema[name] = root_[name];
-  return rule(
-      fmt::format(" %json {}", schema_with_options(std::move(schema)).dump()));
+    // References from the root: it goes along.
+    if (!move_references(schema)) return terms_of(schema);
+    auto whole = root_;
+    move_references(whole);
+    schema["$defs"][arguments_name] = std::move(whole);
+  }
+  return terms_of(schema);
+}
+
+std::string GrammarBuilder::terms_of(const Json& schema) {
+  return rule(fmt::format(" %json {}", schema_with_options(schema).dump()));
 }
 
 std::string GrammarBuilder::either(const std::vector<std::string>& ways) {
@@ -147,36 +164,70 @@ std::string GrammarBuilder::either(const std::vector<std::string>& ways) {
   return rule(body);
 }
 
+// What a text must be as a whole, by its schema; nothing: anything.
+std::string GrammarBuilder::wanted(const Json& schema) const {
+  std::string out;
+  auto add = [&](const std::string& expression) {
+    out += (out.empty() ? "" : " & ") + slashed(expression);
+  };
+  auto size = range(schema, "minLength", "maxLength");
+  if (size != "{0,}") add("(.|\\n)" + size);
+  auto word = [&](const char* name) -> const std::string* {
+    auto found = schema.find(name);
+    if (found == schema.end()) return nullptr;
+    if (!found->is_string()) cannot_force(name, schema);
+    return &found->get_ref<const std::string&>();
+  };
+  if (const auto* pattern = word("pattern")) add(searched(*pattern, schema));
+  if (const auto* format = word("format")) add(of_format(*format, schema));
+  return out;
+}
+
 std::string GrammarBuilder::text(const Json& schema, const TextRules& rules) {
-  auto whole = slashed("(.|\\n)" + range(schema, "minLength", "maxLength"));
+  auto whole = wanted(schema);
+  bool bounded = !whole.empty();
+  if (!bounded) whole = slashed("(.|\\n)*");
   auto no = [&](std::string_view expression) {
     whole += fmt::format(" & ~{}", slashed(expression));
   };
-  bool bounded = whole != slashed("(.|\\n){0,}");
-  if (auto pattern = schema.find("pattern");
-      pattern != schema.end() && pattern->is_string()) {
-    whole += fmt::format(
-        " & {}", slashed(searched(pattern->get_ref<const std::string&>())));
-    bounded = true;
-  }
   if (rules.stripped && bounded) {
     no("\\s(.|\\n)*");
     no("(.|\\n)*\\s");
   }
   for (const auto& refused : rules.refused)
     no(refused);
-  // A text ends where its mark begins. Special tokens are no text: what is
-  // spelled like one must not come before it.
+  // A text ends where its mark begins: readers look for that without the white
+  // space around it.
+  no(fmt::format("(.|\\n)*{}(.|\\n)*", escaped(strip(rules.end))));
+  // Special tokens are no text.
   auto end = literal(rules.end);
   if (end.find("<[") == end.npos)
     return rule(
         fmt::format(" ({}) {}", whole, Json(rules.end).dump()), "[lazy]");
-  no(fmt::format("(.|\\n)*{}(.|\\n)*", escaped(rules.end)));
   auto name = fmt::format("T{}", count_++);
   rules_ += fmt::format("{}: ({}) & /(.|\\n)+/\n", name, whole);
-  bool empty = count_in(schema, "minLength").value_or(0) == 0 &&
-      !schema.contains("pattern");
+  bool empty = !bounded ||
+      (count_in(schema, "minLength").value_or(0) == 0 &&
+       !schema.contains("pattern") && !schema.contains("format"));
   return empty ? fmt::format(" ({})?{}", name, end) : " " + name + end;
+}
+
+std::string GrammarBuilder::quoted(
+    const Json& schema,
+    std::string_view quote,
+    std::string_view refused) {
+  auto inner = fmt::format("T{}", count_++),
+       whole = fmt::format("T{}", count_++);
+  auto expression = wanted(schema);
+  rules_ += fmt::format(
+      "{}: ({}{}~{})\n",
+      inner,
+      expression,
+      expression.empty() ? "" : " & ",
+      slashed(refused));
+  if (quote.empty()) return fmt::format(" {}", inner);
+  rules_ += fmt::format("{0}: {1} {2} {1}\n", whole, Json(quote).dump(), inner);
+  return fmt::format(" {}", whole);
 }
 
 // N_i: nothing has come before; S_i: something has.
@@ -204,196 +255,60 @@ std::string GrammarBuilder::members(
   return fresh;
 }
 
-std::string GrammarBuilder::items(
+std::string GrammarBuilder::repeated(
     const std::string& item,
-    const Json& list,
+    std::size_t least,
+    std::optional<std::size_t> most,
     std::string_view between) {
-  auto low = count_in(list, "minItems").value_or(0);
-  auto high = count_in(list, "maxItems");
-  if (high && *high == 0) return "";
+  if (most && *most == 0) return "";
+  if (most && *most < least) cannot_force("bounds that do not meet", root_);
   auto some = fmt::format(
-      "{} ({}{} ){}",
+      "{} ({}{} ){{{},{}}}",
       item,
       literal(between),
       item,
-      range(list, "minItems", "maxItems", 1));
-  return low > 0 ? rule(some) : either({rule(some), ""});
+      least - std::min<std::size_t>(least, 1),
+      most ? std::to_string(*most - 1) : "");
+  return least > 0 ? rule(some) : either({rule(some), ""});
 }
 
-// ---- values by what their schemas allow
-// --------------------------------------
-namespace {
-
-constexpr int most_depth = 16;
-
-const char* type_of(const Json& value) {
-  return value.is_null()          ? "null"
-      : value.is_boolean()        ? "boolean"
-      : value.is_string()         ? "string"
-      : value.is_array()          ? "array"
-      : value.is_object()         ? "object"
-      : value.is_number_integer() ? "integer"
-                                  : "number";
-}
-
-bool is_type(const Json& value, std::string_view type) {
-  return type == type_of(value) ||
-      (type == "number" && value.is_number_integer());
-}
-
-// Types of a schema that names none, by what else it says.
-std::vector<std::string> implied_types(const Json& schema) {
-  auto any = [&](auto... names) { return (schema.contains(names) || ...); };
-  if (any("properties", "required", "additionalProperties")) return {"object"};
-  if (any("items", "prefixItems", "minItems", "maxItems")) return {"array"};
-  if (any("pattern", "minLength", "maxLength", "format")) return {"string"};
-  if (any("minimum",
-          "maximum",
-          "multipleOf",
-          "exclusiveMinimum",
-          "exclusiveMaximum"))
-    return {"number"};
-  return {};
-}
-
-std::vector<std::string> types_of(const Json& schema) {
-  std::vector<std::string> out;
-  auto type = schema.find("type");
-  if (type == schema.end()) return implied_types(schema);
-  if (type->is_string()) out.push_back(lower_ascii(type->get<std::string>()));
-  if (type->is_array())
-    for (const auto& one : *type)
-      if (one.is_string()) out.push_back(lower_ascii(one.get<std::string>()));
-  return out;
-}
-
-// All parts of an allOf and what stands beside them in one schema.
-Json merged(const Json& schema) {
-  Json out = schema;
-  out.erase("allOf");
-  for (const auto& part : schema["allOf"]) {
-    if (!part.is_object()) continue;
-    for (const auto& [key, value] : part.items()) {
-      auto& mine = out[key];
-      if (mine.is_object() && value.is_object()) {
-        mine.update(value);
-      } else if (mine.is_array() && value.is_array() && key == "required") {
-        mine.insert(mine.end(), value.begin(), value.end());
-      } else {
-        mine = value;
-      }
-    }
+std::string GrammarBuilder::items(
+    const Json& list,
+    std::string_view between,
+    const std::function<std::string(const Json& schema)>& make) {
+  auto least = count_in(list, "minItems").value_or(0);
+  auto most = count_in(list, "maxItems");
+  auto first = listed_items(list, most.value_or(least + 4096));
+  auto rest = list.find("items");
+  const Json any = Json::object();
+  const auto& more = rest == list.end() || *rest == Json(true) ? any : *rest;
+  if (more == Json(false))
+    most = std::min(most.value_or(first.size()), first.size());
+  auto count = first.size();
+  if (most && *most < least) cannot_force("bounds that do not meet", list);
+  auto left = [&](std::size_t n) { return n - std::min(n, count); };
+  std::string tail; // what comes behind item i, its comma before it
+  if (!most || *most > count) {
+    auto some = [&](std::size_t low) {
+      auto high = most ? std::optional(left(*most)) : std::nullopt;
+      return repeated(make(more), low, high, between);
+    };
+    if (count == 0 || between.empty())
+      tail = some(left(least));
+    else if (left(least) > 0)
+      tail = literal(between) + some(left(least));
+    else
+      tail = optional(literal(between) + some(1));
   }
-  return out;
-}
-
-const Json* referred(const Json& root, const Json& schema) {
-  auto reference = schema.find("$ref");
-  if (reference == schema.end() || !reference->is_string()) return nullptr;
-  const auto& text = reference->get_ref<const std::string&>();
-  if (!starts_with(text, "#")) return nullptr;
-  try {
-    return &root.at(Json::json_pointer(text.substr(1)));
-  } catch (const Json::exception&) { // the compiler will say it
-    return nullptr;
+  for (auto i = count; i-- > 0;) {
+    tail = (i > 0 ? literal(between) : "") + make(*first[i]) + tail;
+    if (i >= least) tail = optional(tail);
   }
+  return tail;
 }
 
-void add_typed(const Json& schema, const std::string& type, Shapes& out) {
-  auto typed = schema;
-  typed["type"] = type;
-  if (type == "string")
-    out.texts.push_back(std::move(typed));
-  else if (type == "integer" || type == "number")
-    out.numbers.push_back(std::move(typed));
-  else if (type == "array")
-    out.lists.push_back(std::move(typed));
-  else if (type == "object")
-    out.objects.push_back(std::move(typed));
-  else if (type == "boolean")
-    out.constants.insert(out.constants.end(), {Json(true), Json(false)});
-  else if (type == "null")
-    out.constants.emplace_back(nullptr);
-  else
-    out.any = true;
-}
-
-void add_shapes(const Json& root, const Json& schema, Shapes& out, int depth) {
-  if (!schema.is_object() || schema.empty() || depth > most_depth) {
-    out.any = true;
-    return;
-  }
-  if (const auto* other = referred(root, schema))
-    return add_shapes(root, *other, out, depth + 1);
-  if (auto all = schema.find("allOf"); all != schema.end() && all->is_array()) {
-    auto one = merged(schema);
-    if (one.contains("$ref") && all->size() == 1) // beside a description
-      return add_shapes(root, (*all)[0], out, depth + 1);
-    return add_shapes(root, one, out, depth + 1);
-  }
-  auto types = types_of(schema);
-  auto right = [&](const Json& value) {
-    return types.empty() ||
-        std::any_of(types.begin(), types.end(), [&](const auto& type) {
-             return is_type(value, type);
-           });
-  };
-  if (schema.contains("const")) {
-    out.constants.push_back(schema["const"]);
-    return;
-  }
-  if (auto list = schema.find("enum");
-      list != schema.end() && list->is_array()) {
-    for (const auto& value : *list)
-      if (right(value)) out.constants.push_back(value);
-    return;
-  }
-  for (const char* name : {"anyOf", "oneOf"})
-    if (auto list = schema.find(name);
-        list != schema.end() && list->is_array()) {
-      for (const auto& one : *list)
-        add_shapes(root, one, out, depth + 1);
-      return;
-    }
-  for (const auto& type : types)
-    add_typed(schema, type, out);
-  out.any = out.any || types.empty();
-}
-
-} // namespace
-
-bool Shapes::allows(const Json& value) const {
-  if (any ||
-      std::find(constants.begin(), constants.end(), value) != constants.end())
-    return true;
-  if (value.is_string()) return !texts.empty();
-  if (value.is_array()) return !lists.empty();
-  if (value.is_object()) return !objects.empty();
-  return value.is_number() &&
-      std::any_of(numbers.begin(), numbers.end(), [&](const Json& one) {
-           return is_type(value, one["type"].get<std::string>());
-         });
-}
-
-Shapes GrammarBuilder::shapes(const Json& schema) const {
-  Shapes out;
-  add_shapes(root_, schema, out, 0);
-  return out;
-}
-
-std::vector<Property> properties_of(const Json& schema) {
-  std::vector<Property> out;
-  auto properties = schema.find("properties");
-  if (properties == schema.end() || !properties->is_object()) return out;
-  auto required = schema.find("required");
-  for (const auto& [key, value] : properties->items())
-    out.push_back(
-        {key,
-         &value,
-         required != schema.end() && required->is_array() &&
-             std::find(required->begin(), required->end(), Json(key)) !=
-                 required->end()});
-  return out;
+std::string GrammarBuilder::optional(const std::string& terms) {
+  return either({rule(terms), ""});
 }
 
 } // namespace mlxlm::tools

@@ -43,16 +43,12 @@ std::vector<ParsedCall> parse(std::string_view payload, const Json&) {
   return {{name, value ? *value : Json(std::string(text))}};
 }
 
+// <|call|> is one of the tokens that end an answer.
 constexpr CallSyntax syntax = {
     "<|channel|>commentary to=functions.",
     " <|constrain|>json<|message|>",
-    ""};
-
-// <|call|> is one of the tokens that end an answer.
-std::string arguments(GrammarBuilder& builder, const Json& schema) {
-  return builder.json(schema) +
-      builder.either({builder.literal("<|call|>"), ""});
-}
+    "",
+    "<|call|>"};
 
 // A thought without marks: they would begin something else.
 std::string analysis(GrammarBuilder& builder) {
@@ -71,7 +67,6 @@ const ToolFormat harmony = {
     .parse = parse,
     .head = head,
     .syntax = &syntax,
-    .arguments = arguments,
     .lead = analysis};
 
 } // namespace mlxlm::tools

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "text/tools/grammar_builder.h"
+#include "text/tools/values.h"
 
 namespace mlxlm::tools {
 namespace {
@@ -53,12 +54,14 @@ void add_texts(
     return read && shapes.allows(*read);
   };
   TextRules rules{std::string(marks.value_end), marks.stripped, {}};
+  if (marks.one_newline) rules.refused = {"\\n(.|\\n)*", "(.|\\n)*\\n"};
   if (!right("null")) rules.refused.emplace_back("\\s*(?i:null)\\s*");
   bool plain = true;
   for (const char* looks : {"5", "true", "[5]", "{\"a\": 5}", "\"a\"", "None"})
     plain = plain && right(looks);
   if (!plain) {
-    ways.push_back(builder.json(text) + builder.literal(marks.value_end));
+    if (read_back(marks, "\"a\"", schema) == Json("a"))
+      ways.push_back(builder.json(text) + builder.literal(marks.value_end));
     for (const char* other :
          {"[^A-Za-z](.|\\n)*|\\s*",
           "\\s*(?i:true|false|null|none|nan|infinity|inf)\\s*",
@@ -75,42 +78,59 @@ std::string marked_value(
     const Json& schema,
     const Shapes& shapes,
     const MarkedArguments& marks) {
-  TextRules rules{std::string(marks.value_end), marks.stripped, {}};
-  if (shapes.any) return builder.text(Json::object(), rules);
+  if (shapes.any)
+    return builder.text(
+        Json::object(), {std::string(marks.value_end), marks.stripped, {}});
   std::vector<std::string> ways;
   for (const auto& value : shapes.constants)
     if (auto text = written(value, schema, marks))
       ways.push_back(builder.literal(*text + std::string(marks.value_end)));
-  for (const auto* list : {&shapes.numbers, &shapes.lists, &shapes.objects})
-    for (const auto& one : *list)
+  auto add = [&](const std::vector<Json>& list, std::string_view looks) {
+    // A reader may take all for texts where there may be texts.
+    auto right = Json::parse(looks);
+    if (list.empty() || !(read_back(marks, looks, schema) == right)) return;
+    for (const auto& one : list)
       ways.push_back(builder.json(one) + builder.literal(marks.value_end));
+  };
+  add(shapes.numbers, "5");
+  add(shapes.lists, "[5]");
+  add(shapes.objects, "{\"a\": 5}");
   for (const auto& text : shapes.texts)
     add_texts(builder, text, schema, shapes, marks, ways);
-  if (ways.empty())
-    fail(
-        ErrorKind::request,
-        "tool_choice",
-        "expected arguments that this model can write, found {}",
-        schema.dump());
+  if (ways.empty()) cannot_force("nothing that this model can write", schema);
   return builder.either(ways);
 }
+
+namespace {
+
+// Names stand as they are in calls.
+void check_name(const std::string& key) {
+  if (key.empty() || key.find_first_of("<>\"'=\n\r") != key.npos ||
+      strip(key) != key)
+    cannot_force("a name that is none in a call", {{"properties", {key}}});
+}
+
+} // namespace
 
 std::string marked_arguments(
     GrammarBuilder& builder,
     const Json& schema,
     const MarkedArguments& marks) {
   std::vector<GrammarBuilder::Member> members;
-  for (const auto& property : properties_of(schema))
+  for (const auto& property : properties_of(schema)) {
+    check_name(property.key);
+    auto value = marked_value(
+        builder,
+        builder.reading(property.key),
+        builder.shapes(property.schema),
+        marks);
     members.push_back(
         {builder.literal(
              std::string(marks.key_begin) + property.key +
              std::string(marks.key_end)) +
-             marked_value(
-                 builder,
-                 *property.schema,
-                 builder.shapes(*property.schema),
-                 marks),
+             value,
          property.needed});
+  }
   return builder.members(members, "");
 }
 
@@ -147,11 +167,13 @@ std::string typed_arguments(
     return builder.either(ways);
   };
   std::vector<GrammarBuilder::Member> members;
-  for (const auto& property : properties_of(schema))
+  for (const auto& property : properties_of(schema)) {
+    check_name(property.key);
     members.push_back(
         {builder.literal(std::string(marks.key_begin) + property.key) +
-             value(*property.schema),
+             value(property.schema),
          property.needed});
+  }
   return builder.members(members, "");
 }
 

@@ -265,28 +265,57 @@ Json read(std::string_view text, const Json* schema) {
 
 std::string members_of(GrammarBuilder& builder, const Json& schema);
 
-// What an element has up to its end.
-std::string inner_of(GrammarBuilder& builder, const Json& schema) {
+// Whether the reader finds the types of all values in elements by itself: it
+// follows no references and looks at no beginnings of lists.
+bool is_told_by_elements(const Json& schema) {
+  if (!schema.is_object() || !schema.contains("type") ||
+      !schema["type"].is_string())
+    return false;
+  for (const char* key :
+       {"$ref",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "prefixItems",
+        "patternProperties",
+        "const"})
+    if (schema.contains(key)) return false;
+  if (schema.contains("enum") && schema["type"] != "string") return false;
+  if (schema.contains("items") && !is_told_by_elements(schema["items"]))
+    return false;
+  auto all = schema.find("properties");
+  if (all == schema.end()) return true;
+  for (const auto& [key, value] : all->items()) {
+    bool word = !key.empty() && word_length(key, 0, ":.$-") == key.size();
+    if (!word || key == "item" || !is_told_by_elements(value)) return false;
+  }
+  return true;
+}
+
+// What an element has up to its end. `reading`: the schema as its reader has
+// it.
+std::string inner_of(
+    GrammarBuilder& builder,
+    const Json& schema,
+    const Json& reading) {
   return builder.once(schema, [&] {
     auto shapes = builder.shapes(schema);
+    bool told = is_told_by_elements(reading);
     std::string elements;
     auto add = [&](const std::string& way) { elements += way + " |"; };
     std::erase_if(shapes.objects, [&](const Json& one) {
-      bool known = !properties_of(one).empty();
+      bool known = told && !properties_of(one).empty();
       if (known) add(members_of(builder, one) + builder.literal(mark));
       return known;
     });
     std::erase_if(shapes.lists, [&](const Json& one) {
-      bool known = one.contains("items");
+      bool known = told && one.contains("items");
       if (known)
-        add(builder.items(
-                builder.rule(
-                    builder.literal(fmt::format("{}<item>", mark)) +
-                    inner_of(builder, one["items"]) +
-                    builder.literal("</item>")),
-                one,
-                "") +
-            builder.literal(mark));
+        add(builder.items(one, "", [&](const Json& item) {
+          return builder.rule(
+              builder.literal(fmt::format("{}<item>", mark)) +
+              inner_of(builder, item, item) + builder.literal("</item>"));
+        }) + builder.literal(mark));
       return known;
     });
     bool left = shapes.any || !shapes.constants.empty() ||
@@ -294,19 +323,33 @@ std::string inner_of(GrammarBuilder& builder, const Json& schema) {
         !shapes.lists.empty() || !shapes.objects.empty();
     if (!left) return elements.substr(0, elements.size() - 2);
     return elements +
-        marked_value(builder, schema, shapes, {"", "", mark, read, true});
+        marked_value(builder, reading, shapes, {"", "", mark, read, true});
   });
 }
 
-std::string members_of(GrammarBuilder& builder, const Json& schema) {
+std::string elements_of(
+    GrammarBuilder& builder,
+    const Json& schema,
+    bool arguments) {
   std::vector<GrammarBuilder::Member> members;
-  for (const auto& property : properties_of(schema))
+  for (const auto& property : properties_of(schema)) {
+    const auto& reading =
+        arguments ? builder.reading(property.key) : property.schema;
     members.push_back(
         {builder.literal(fmt::format("{}<{}>", mark, property.key)) +
-             inner_of(builder, *property.schema) +
+             inner_of(builder, property.schema, reading) +
              builder.literal(fmt::format("</{}>", property.key)),
          property.needed});
+  }
   return builder.members(members, "");
+}
+
+std::string members_of(GrammarBuilder& builder, const Json& schema) {
+  return elements_of(builder, schema, false);
+}
+
+std::string arguments_of(GrammarBuilder& builder, const Json& schema) {
+  return elements_of(builder, schema, true);
 }
 
 } // namespace
@@ -317,6 +360,6 @@ const ToolFormat minimax_m3 = {
     .close = "]<]minimax[>[</tool_call>",
     .parse = parse,
     .syntax = &syntax,
-    .arguments = members_of};
+    .arguments = arguments_of};
 
 } // namespace mlxlm::tools

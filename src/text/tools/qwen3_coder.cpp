@@ -90,7 +90,9 @@ constexpr CallSyntax seed_oss_syntax =
     {"<seed:tool_call>\n<function=", ">\n", "</function>\n</seed:tool_call>"};
 std::string seed_oss_arguments(GrammarBuilder& builder, const Json& schema) {
   return marked_arguments(
-      builder, schema, {"<parameter=", ">", "</parameter>\n", read});
+      builder,
+      schema,
+      {"<parameter=", ">", "</parameter>\n", read, false, true});
 }
 
 } // namespace

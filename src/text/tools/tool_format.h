@@ -26,9 +26,9 @@ struct CallHead {
 };
 
 // The text around a call, for grammars that force calls: before the name,
-// between name and arguments, after them.
+// between name and arguments, after them, and what may come or not.
 struct CallSyntax {
-  std::string_view begin, middle, end;
+  std::string_view begin, middle, end, may_follow = {};
 };
 
 namespace tools {
@@ -53,8 +53,8 @@ struct ToolFormat {
   // Calls may stand without marks where the content begins with JSON.
   enum class Bare { never, listed, any } bare = Bare::never;
   // How one call is written: its arguments as JSON text or, where it is set, as
-  // `arguments` makes a grammar of the schema of all of them. Null: calls
-  // cannot be forced.
+  // `arguments` makes a grammar of an object of Shapes. Null: calls cannot be
+  // forced.
   const CallSyntax* syntax = nullptr;
   std::string (*arguments)(tools::GrammarBuilder&, const Json& schema) =
       nullptr;
