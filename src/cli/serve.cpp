@@ -232,7 +232,10 @@ class Serving {
  private:
   void reload() {
     try {
-      service_.set_keys(read_keys(values_));
+      auto keys = read_keys(values_);
+      // Without keys everybody might ask.
+      if (keys.empty()) throw UsageError("expected a key, found none");
+      service_.set_keys(std::move(keys));
       log_line("the keys have been read again");
     } catch (const std::exception& e) {
       log_line(fmt::format("the old keys stay: {}", e.what()));

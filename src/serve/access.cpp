@@ -1,6 +1,8 @@
 #include "serve/access.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "core/check.h"
 #include "core/strings.h"
@@ -45,6 +47,66 @@ std::string_view secret_of(const HttpRequest& request) {
   return trimmed(std::string_view(*bearer).substr(space));
 }
 
+// A whole number of exactly `digits` digits, or of any with 0; nothing else.
+std::optional<int> number(std::string_view text, std::size_t digits) {
+  if (text.empty() || text.size() > 9 || (digits && text.size() != digits))
+    return {};
+  int out = 0;
+  for (char c : text) {
+    if (c < '0' || c > '9') return {};
+    out = out * 10 + (c - '0');
+  }
+  return out;
+}
+
+// Of a date, or of a date and time of UTC.
+std::optional<std::int64_t> unix_time_of(std::string_view text) {
+  using namespace std::chrono;
+  bool timed = text.size() == 20;
+  if ((!timed && text.size() != 10) || text[4] != '-' || text[7] != '-')
+    return {};
+  auto at = [&](std::size_t from, std::size_t size) {
+    return number(text.substr(from, size), size);
+  };
+  auto y = at(0, 4), m = at(5, 2), d = at(8, 2);
+  if (!y || !m || !d) return {};
+  year_month_day date(
+      year(*y),
+      month(static_cast<unsigned>(*m)),
+      day(static_cast<unsigned>(*d)));
+  if (!date.ok()) return {};
+  auto out = std::int64_t{sys_days(date).time_since_epoch().count()} * 86400;
+  if (!timed) return out;
+  auto h = at(11, 2), min = at(14, 2), s = at(17, 2);
+  bool marks =
+      text[10] == 'T' && text[13] == ':' && text[16] == ':' && text[19] == 'Z';
+  if (!marks || !h || !min || !s || *h > 23 || *min > 59 || *s > 60) return {};
+  return out + *h * 3600 + *min * 60 + *s;
+}
+
+// What stands behind a secret.
+void read_terms(std::string_view terms, Key& key) {
+  for (const auto& term : split(terms, ' ')) {
+    auto word = trimmed(term);
+    if (word.empty()) continue;
+    auto equals = std::min(word.find('='), word.size());
+    auto name = word.substr(0, equals);
+    auto value = word.substr(std::min(equals + 1, word.size()));
+    auto answers = name == "answers" ? number(value, 0) : std::nullopt;
+    auto until = name == "until" ? unix_time_of(value) : std::nullopt;
+    if (answers && *answers > 0)
+      key.answers = *answers;
+    else if (until)
+      key.until = until;
+    else // it may be a part of a secret: not shown
+      fail(
+          ErrorKind::request,
+          "API key",
+          "expected answers=N or until=DATE behind the key of \"{}\"",
+          printable(key.name));
+  }
+}
+
 } // namespace
 
 std::vector<Key> parse_keys(std::string_view text) {
@@ -57,8 +119,11 @@ std::vector<Key> parse_keys(std::string_view text) {
       auto colon = word.find(':');
       Key key;
       if (colon != word.npos) key.name = word.substr(0, colon);
-      key.secret = trimmed(colon == word.npos ? word : word.substr(colon + 1));
       if (key.name.empty()) key.name = fmt::format("key{}", keys.size() + 1);
+      auto rest = trimmed(colon == word.npos ? word : word.substr(colon + 1));
+      auto blank = std::min(rest.find_first_of(" \t"), rest.size());
+      key.secret = rest.substr(0, blank);
+      read_terms(rest.substr(blank), key);
       if (key.secret.empty() || key.secret.size() > longest_key)
         fail(
             ErrorKind::request,

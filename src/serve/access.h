@@ -1,6 +1,8 @@
 // Who may ask: keys, names of the host, origins of web pages.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,10 +14,14 @@ namespace mlxlm::serve {
 struct Key {
   std::string name; // for logs and queues
   std::string secret;
+  int answers = 0; // that it may have under way or waiting; 0: no limit
+  std::optional<std::int64_t> until = {}; // it is none from then on, Unix time
 };
 
-// "SECRET" or "NAME:SECRET", one a line or separated by commas; lines that
-// begin with # are comments. Throws Error(request) for a key that is too long.
+// "SECRET" or "NAME:SECRET", one a line or separated by commas, perhaps with
+// " answers=N" and " until=2030-12-31" or " until=2030-12-31T23:59:59Z" behind
+// it; lines that begin with # are comments. Throws Error(request) for a key
+// that is too long and for what is none of these.
 std::vector<Key> parse_keys(std::string_view text);
 
 // The key that the request carries (Authorization: Bearer, X-Api-Key), or null.

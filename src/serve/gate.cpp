@@ -108,6 +108,12 @@ int Gate::ready() const {
   return ready_;
 }
 
+int Gate::places_of(const std::string& client) const {
+  std::lock_guard lock(mutex_);
+  return count_of(ready_by_client_, client) +
+      count_of(waiting_by_client_, client);
+}
+
 int Gate::waiting() const {
   std::lock_guard lock(mutex_);
   return static_cast<int>(waiting_.size());

@@ -56,6 +56,7 @@ class Gate : public std::enable_shared_from_this<Gate> {
 
   int ready() const;
   int waiting() const;
+  int places_of(const std::string& client) const;
 
  private:
   void leave(Place* place);

@@ -27,8 +27,10 @@ struct HttpRequest {
   std::string id; // x-request-id
   std::string owner; // name of the key, or empty: whose is what is kept
   std::string client; // name of the key, or the peer: who shares a queue
+  int answers = 0; // that the key may have under way or waiting; 0: no limit
   // What one that begins anew was waiting for: kept until it has begun.
   std::shared_ptr<void> held;
+  bool wants_stream = false; // as its body says, once it has been read
   // The head of its stream is out already.
   bool streaming = false;
 

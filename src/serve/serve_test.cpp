@@ -98,6 +98,31 @@ TEST(Access, Keys) {
   EXPECT_THROW(parse_keys("a:" + std::string(600, 'x')), Error);
 }
 
+TEST(Access, TermsOfKeys) {
+  auto keys = parse_keys(
+      "a:one answers=3  until=1970-01-02\nb:two until=2038-01-19T03:14:08Z\nc");
+  ASSERT_EQ(keys.size(), 3u);
+  EXPECT_EQ(keys[0].secret, "one");
+  EXPECT_EQ(keys[0].answers, 3);
+  EXPECT_EQ(keys[0].until, 86400);
+  EXPECT_EQ(keys[1].until, std::int64_t{1} << 31);
+  EXPECT_EQ(keys[2].answers, 0);
+  EXPECT_FALSE(keys[2].until);
+  for (const char* bad :
+       {"a:b c",
+        "a:b answers=0",
+        "a:b answers=-1",
+        "a:b answers=x",
+        "a:b answers",
+        "a:b until=1970-02-30",
+        "a:b until=1970-1-01",
+        "a:b until=1970-01-01T24:00:00Z",
+        "a:b until=1970-01-01 00:00:00",
+        "a:b =",
+        "a:b until="})
+    EXPECT_THROW(parse_keys(bad), Error) << bad;
+}
+
 // Welch's t of the times that two wrong keys take, measured in turns: one wrong
 // from its first byte on, one but for its last.
 double timing_difference() {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 
 #include "core/strings.h"
@@ -70,6 +71,10 @@ bool changes_state(const HttpRequest& request) {
       request.method != "OPTIONS";
 }
 
+std::int64_t now_seconds() {
+  return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+}
+
 ReplyPtr ready(Response response) {
   return std::make_unique<Ready>(std::move(response));
 }
@@ -82,21 +87,27 @@ std::vector<Gate::PlacePtr> Service::admit(
     int count,
     int priority) {
   const auto& facts = context.engine->facts();
-  std::shared_ptr<Gate> gate;
+  const auto& request = context.request;
+  std::string reason;
+  std::vector<Gate::PlacePtr> places;
   {
     std::lock_guard lock(gates_mutex_);
-    auto& known = gates_[facts.model];
-    if (!known) known = std::make_shared<Gate>();
-    gate = known;
+    int held = count;
+    for (const auto& [name, gate] : gates_)
+      held += gate->places_of(request.client);
+    auto& gate = gates_[facts.model];
+    if (!gate) gate = std::make_shared<Gate>();
+    if (request.answers > 0 && held > request.answers)
+      reason = "answers of the key";
+    else
+      places = gate->enter(
+          request.client,
+          count,
+          priority,
+          {facts.slots, limits().queue, limits().queue_per_client},
+          context.wake,
+          reason);
   }
-  std::string reason;
-  auto places = gate->enter(
-      context.request.client,
-      count,
-      priority,
-      {facts.slots, limits().queue, limits().queue_per_client},
-      context.wake,
-      reason);
   if (!places.empty()) return places;
   statistics_.refused(reason);
   throw ApiError{
@@ -304,8 +315,9 @@ void Service::check_key(HttpRequest& request, bool open) {
   }
   if (keys->empty()) return;
   const auto* key = find_key(*keys, request);
-  if (key) {
+  if (key && (!key->until || now_seconds() < *key->until)) {
     request.client = request.owner = key->name;
+    request.answers = key->answers;
     return;
   }
   if (open) return;

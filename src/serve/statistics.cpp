@@ -98,6 +98,8 @@ void Statistics::progress(std::uint64_t id, int done, int total) {
   moved_ = Clock::now();
   auto found = active_.find(id);
   if (found == active_.end()) return;
+  if (found->second.phase == Activity::Phase::waiting)
+    found->second.reading = moved_;
   found->second.phase = Activity::Phase::prompt;
   found->second.prompt_done = done;
   found->second.prompt_tokens = total;
@@ -108,6 +110,8 @@ void Statistics::token(std::uint64_t id, int tokens) {
   moved_ = Clock::now();
   auto found = active_.find(id);
   if (found == active_.end()) return;
+  if (found->second.phase != Activity::Phase::answer)
+    found->second.first = moved_;
   found->second.phase = Activity::Phase::answer;
   found->second.generated += tokens;
 }
@@ -115,12 +119,20 @@ void Statistics::token(std::uint64_t id, int tokens) {
 void Statistics::end(std::uint64_t id, const GenerateInfo& info) {
   std::lock_guard lock(mutex_);
   moved_ = Clock::now();
-  active_.erase(id);
-  ++finishes_[std::string(
-      info.finish_reason == FinishReason::length          ? "length"
-          : info.finish_reason == FinishReason::stop      ? "stop"
-          : info.finish_reason == FinishReason::cancelled ? "cancelled"
-                                                          : "error")];
+  std::string finish = info.finish_reason == FinishReason::length ? "length"
+      : info.finish_reason == FinishReason::stop                  ? "stop"
+      : info.finish_reason == FinishReason::cancelled             ? "cancelled"
+                                                                  : "error";
+  if (auto found = active_.find(id); found != active_.end()) {
+    auto& ended = keep(found->second, finish);
+    ended.cached = info.cached_prompt_tokens;
+    auto whole = ended.waited + ended.read + ended.answered;
+    ended.read = info.prompt_time;
+    ended.answered = info.generate_time;
+    ended.waited = std::max(0.0, whole - ended.read - ended.answered);
+    active_.erase(found);
+  }
+  ++finishes_[finish];
   prompt_tokens_ += static_cast<std::uint64_t>(info.prompt_tokens);
   cached_tokens_ += static_cast<std::uint64_t>(info.cached_prompt_tokens);
   generated_ += static_cast<std::uint64_t>(info.generation_tokens);
@@ -139,7 +151,34 @@ void Statistics::abandoned(std::uint64_t id) {
   auto found = active_.find(id);
   if (found == active_.end()) return;
   ++cancels_[name_of(found->second.phase)];
+  keep(found->second, "cancelled");
   active_.erase(found);
+}
+
+// Callers hold the mutex. Times by what has been seen from here.
+Ended& Statistics::keep(const Activity& activity, std::string finish) {
+  constexpr std::size_t kept = 256;
+  auto now = Clock::now(), never = Clock::time_point{};
+  auto first = activity.first == never ? now : activity.first;
+  auto reading = activity.reading == never ? first : activity.reading;
+  auto seconds = [](Clock::duration d) {
+    return std::chrono::duration<double>(d).count();
+  };
+  Ended out{activity, std::move(finish)};
+  out.unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    std::chrono::system_clock::now().time_since_epoch())
+                    .count();
+  out.waited = seconds(reading - activity.started);
+  out.read = seconds(first - reading);
+  out.answered = seconds(now - first);
+  ended_.push_front(std::move(out));
+  if (ended_.size() > kept) ended_.pop_back();
+  return ended_.front();
+}
+
+std::vector<Ended> Statistics::ended() const {
+  std::lock_guard lock(mutex_);
+  return {ended_.begin(), ended_.end()};
 }
 
 std::vector<Activity> Statistics::activities() const {

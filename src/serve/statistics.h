@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <string>
@@ -38,7 +39,18 @@ struct Activity {
   std::string request; // x-request-id
   std::string client;
   int prompt_tokens = 0, prompt_done = 0, generated = 0;
-  std::chrono::steady_clock::time_point started;
+  // When a first piece of the prompt had been read, and when the first token
+  // came; zero before that.
+  std::chrono::steady_clock::time_point started, reading, first;
+};
+
+// What became of an answer, and where its time went.
+struct Ended {
+  Activity activity;
+  std::string finish; // "stop", "length", "error", "cancelled"
+  int cached = 0; // of the prompt's tokens
+  std::int64_t unix_ms = 0; // when it ended
+  double waited = 0, read = 0, answered = 0; // seconds
 };
 
 class Statistics {
@@ -55,6 +67,8 @@ class Statistics {
   void abandoned(std::uint64_t id);
 
   std::vector<Activity> activities() const;
+  // The last ones that ended, the latest first.
+  std::vector<Ended> ended() const;
   // Since when all that runs has done nothing; zero when nothing runs.
   double stalled_seconds() const;
   std::string prometheus(const std::map<std::string, double>& gauges, int slots)
@@ -62,8 +76,11 @@ class Statistics {
 
  private:
   using Clock = std::chrono::steady_clock;
+  Ended& keep(const Activity& activity, std::string finish);
+
   mutable std::mutex mutex_;
   std::map<std::uint64_t, Activity> active_;
+  std::deque<Ended> ended_; // the latest first
   std::uint64_t next_ = 1;
   Clock::time_point moved_ = Clock::now(); // last step of any answer
   std::map<int, std::uint64_t> statuses_;

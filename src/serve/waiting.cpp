@@ -12,13 +12,6 @@ namespace {
 
 using WaitingClock = std::chrono::steady_clock;
 
-// Comments are known to event streams; Ollama's lines have none.
-bool wants_events(const HttpRequest& request, Style style) {
-  if (style == Style::ollama) return false;
-  auto body = Json::parse(request.body, nullptr, false);
-  return body.is_object() && body.value("stream", Json()) == Json(true);
-}
-
 class Waiting final : public Reply {
  public:
   Waiting(
@@ -30,7 +23,8 @@ class Waiting final : public Reply {
         request_(request),
         style_(style),
         pause_(ping_seconds),
-        events_(wants_events(request, style)) {}
+        // Ollama's lines have no comments.
+        events_(request.wants_stream && style != Style::ollama) {}
 
   void poll(Outgoing& out) override {
     try {

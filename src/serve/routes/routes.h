@@ -38,6 +38,7 @@ ReplyPtr health(Context& context);
 ReplyPtr metrics(Context& context);
 ReplyPtr props(Context& context);
 ReplyPtr slots(Context& context);
+ReplyPtr timeline(Context& context);
 ReplyPtr openapi(Context& context);
 
 } // namespace mlxlm::serve

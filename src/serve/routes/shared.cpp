@@ -10,7 +10,8 @@
 namespace mlxlm::serve {
 namespace {
 
-EnginePtr engine_for(Context& context, Body& body) {
+EnginePtr engine_for(Context& context, const Json& json, Body& body) {
+  context.request.wants_stream = json.value("stream", Json()) == Json(true);
   ModelWish wish;
   auto model = body.text("model", 4096);
   if (style_of(context.request.path) == Style::ollama && !model)
@@ -59,7 +60,7 @@ Question::Question(Context& asked)
           asked.request.body,
           static_cast<std::size_t>(limits.json_depth))),
       body(json),
-      engine(engine_for(asked, body)) {}
+      engine(engine_for(asked, json, body)) {}
 
 GenerateParameters Question::sampling(int least_tokens) {
   auto out = read_sampling(body, options.defaults, limits, least_tokens);

@@ -1,5 +1,7 @@
-// How the server is: /health, /metrics, /props, /slots.
+// How the server is: /health, /metrics, /props, /slots, /timeline.
 #include "serve/routes/routes.h"
+
+#include <cmath>
 
 namespace mlxlm::serve {
 namespace {
@@ -119,6 +121,27 @@ ReplyPtr slots(Context& context) {
   if (context.request.query.find("fail_on_no_slot=1") != std::string::npos &&
       static_cast<int>(out.size()) >= facts.slots)
     throw ApiError{503, "No slot is free.", {}, "no_slot", 1};
+  return context.json(out);
+}
+
+ReplyPtr timeline(Context& context) {
+  auto milliseconds = [](double seconds) {
+    return std::round(seconds * 1e4) / 10;
+  };
+  auto out = Json::array();
+  for (const auto& ended : context.service.statistics().ended())
+    out.push_back(
+        {{"id", ended.activity.id},
+         {"request", ended.activity.request},
+         {"client", ended.activity.client},
+         {"finish_reason", ended.finish},
+         {"ended_unix_ms", ended.unix_ms},
+         {"waited_ms", milliseconds(ended.waited)},
+         {"prompt_ms", milliseconds(ended.read)},
+         {"predicted_ms", milliseconds(ended.answered)},
+         {"n_prompt_tokens", ended.activity.prompt_tokens},
+         {"n_cached_tokens", ended.cached},
+         {"n_decoded", ended.activity.generated}});
   return context.json(out);
 }
 

@@ -57,6 +57,7 @@ constexpr Route table[] = {
     {"GET", "/metrics", false, metrics, "figures for Prometheus"},
     {"GET", "/props", false, props, "limits and defaults"},
     {"GET", "/slots", false, slots, "what runs now"},
+    {"GET", "/timeline", false, timeline, "where the time of answers went"},
 };
 
 } // namespace
