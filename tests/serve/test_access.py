@@ -1,5 +1,8 @@
 """Who may ask (cases A of the test catalogue)."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 CHAT = "/v1/chat/completions"
@@ -50,6 +53,30 @@ def test_every_route_asks_for_a_key(locked):
     assert locked.get(f"/v1/models?api_key={KEY}").status == 401
 
 
+@pytest.mark.parametrize("path,entered,stranger", [
+    ("/v1/models", 200, 401), ("//v1//models", 200, 401), ("/v1/models/", 200, 401),
+    ("/v1/%6dodels", 200, 401), ("/%76%31/models", 200, 401), ("/v1/models?x=/health", 200, 401),
+    ("/V1/models", 404, 401), ("/V1/MODELS", 404, 401), ("/Health", 404, 401),
+    ("/nothing", 404, 401), ("/health/nothing", 404, 401), ("/healthx", 404, 401),
+    ("/v1/models;a=b", 404, 401), ("/v1/%256dodels", 404, 401), ("/%252e%252e/v1/models", 404, 401),
+    ("/page/%252e%252e/v1/models", 404, 404), ("/page/nothing", 404, 404),
+    ("/v1/../admin", 400, 400), ("/v1/./models", 400, 400), ("/%2e%2e/v1/models", 400, 400),
+    ("/page/../v1/models", 400, 400), ("/page/%2e%2e/v1/models", 400, 400),
+    ("/page/..%2fv1/models", 400, 400), ("/health/../v1/models", 400, 400),
+    ("/v1/models%00", 400, 400), ("/health%00/../v1/models", 400, 400), ("/v1/%", 400, 400),
+    ("/v1\\models", 400, 400), ("/v1/%5cmodels", 400, 400), ("v1/models", 400, 400),
+    ("/health", 200, 200), ("//health", 200, 200), ("/%68ealth", 200, 200)])
+def test_paths_and_keys(locked, path, entered, stranger):
+    """A path is made plain once, and then asks for a key as its route does."""
+    answer = locked.get(path, headers={"X-Api-Key": KEY})
+    assert answer.status == entered
+    if entered >= 400:
+        assert answer.error["message"] and "smollm2" not in answer.text
+    answer = locked.get(path)
+    assert answer.status == stranger
+    assert "smollm2" not in answer.text
+
+
 def test_what_another_key_has_kept(locked):
     """Ids of others look like ids of nobody."""
     ann, bob = {"X-Api-Key": KEY}, {"X-Api-Key": "another-secret"}
@@ -78,6 +105,77 @@ def test_keys_are_read_again(locked):
     assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
     locked.keys.write_text(old)
     locked.process.send_signal(signal.SIGHUP)
+
+
+def test_a_file_without_keys_opens_nothing(locked):
+    import signal
+    old = locked.keys.read_text()
+    for text in ("", "# nobody\n", "ann:x y=5\n", "ann:x until=2020-13-01\n", "ann:x answers=0\n"):
+        seen = sum("old keys stay" in line for line in locked.lines)
+        locked.keys.write_text(text)
+        locked.process.send_signal(signal.SIGHUP)
+        until(lambda: sum("old keys stay" in line for line in locked.lines) > seen)
+        assert locked.get("/v1/models").status == 401
+        assert locked.get("/v1/models", headers={"X-Api-Key": KEY}).status == 200
+    locked.keys.write_text(old)
+    assert "x y=5" not in "\n".join(locked.lines)
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_limits_and_ends_of_keys(serve, tmp_path):
+    """Each key has its own; an answer that runs outlives its key."""
+    import signal
+    keys = tmp_path / "keys.txt"
+    soon = time.gmtime(time.time() + 600)
+    keys.write_text(f"two:second answers=2\nold:past until=2020-01-31\nfree:other\n"
+                    f"late:future until={time.strftime('%Y-%m-%dT%H:%M:%SZ', soon)}\n")
+    server = serve("--model", "smollm2", "--api-key-file", keys)
+
+    def ask(key, **more):
+        return server.post(CHAT, {**HELLO, **more}, headers={"X-Api-Key": key})
+    assert ask("past").status == 401 and ask("second answers=2").status == 401
+    assert ask("future").status == 200
+    assert ask("second", n=2).status == 200
+    answer = ask("second", n=3)
+    assert answer.status == 429 and "answers of the key" in answer.error["message"]
+    assert answer.error["code"] == "queue_full" and int(answer.headers["retry-after"]) > 0
+    assert ask("other", n=3).status == 200
+    with ThreadPoolExecutor(2) as pool:
+        long = {"max_tokens": 1000, "ignore_eos": True, "stream": True, "n": 2}
+        running = pool.submit(ask, "second", **long)
+        until(lambda: len(server.get("/slots", headers={"X-Api-Key": "other"}).json) == 2)
+        assert ask("second").status == 429
+        assert ask("other").status == 200
+        keys.write_text("free:other\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("keys have been read again")
+        assert ask("second").status == 401 and ask("future").status == 401
+        assert not running.done()
+        assert running.result().events()[-1] == "[DONE]"
+    assert ask("other").status == 200
+
+
+def test_prompts_of_others_change_nothing(locked):
+    """What one key has sent makes another's equal beginning quick, and no more."""
+    ann, bob = {"X-Api-Key": KEY}, {"X-Api-Key": "another-secret"}
+    secret = "The word of ann is heliotrope. " * 20
+    body = {"prompt": secret + "And then", "max_tokens": 8, "temperature": 0}
+    first = locked.post("/v1/completions", body, headers=ann).json
+    second = locked.post("/v1/completions", body, headers=bob).json
+    assert second["choices"] == first["choices"]
+    other = {"prompt": "The word of ann is", "max_tokens": 8, "temperature": 0}
+    with_others = locked.post("/v1/completions", other, headers=bob).json["choices"]
+    assert with_others == locked.post("/v1/completions", {**other, "cache_prompt": False},
+                                      headers=bob).json["choices"]
+    assert "heliotrope" not in with_others[0]["text"]
+    assert "heliotrope" not in locked.get("/slots", headers=bob).text
+    assert "heliotrope" not in locked.get("/metrics", headers=bob).text
 
 
 def test_log_has_no_secrets(locked):

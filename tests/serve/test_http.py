@@ -145,6 +145,27 @@ def test_pipelined(server):
     assert raw.index(b" 400 ") > raw.rindex(b" 200 ")
 
 
+def test_pipelined_with_bodies(server):
+    """Ten at once, the second of them malformed: one answer, then the end."""
+    def ask(text):
+        body = json.dumps({"content": text}).encode()
+        return request(server, body, "/tokenize", headers=[f"Content-Length: {len(body)}"])
+    bad = request(server, b"{}", "/tokenize", headers=["Content-Length: 2", "Content-Length: 9"])
+    first = server.post("/tokenize", {"content": "number 0"}).body
+    for malformed in (bad, b"\x00\x01\r\n\r\n", ask("x").replace(b": ", b" : ", 1)):
+        raw = server.raw(ask("number 0") + malformed + b"".join(ask(f"number {i}") for i in range(8)))
+        assert raw.count(b"HTTP/1.1 ") == 2, raw
+        good, _, rest = raw.partition(first)
+        assert good.startswith(b"HTTP/1.1 200 ") and rest.startswith(b"HTTP/1.1 400 ")
+        assert Response(rest).headers["connection"] == "close"
+    # What is no JSON is no harm to those behind it.
+    bad = request(server, b"{", "/tokenize", headers=["Content-Length: 1"])
+    last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    raw = server.raw(ask("number 0") + bad + ask("number 0") * 7 + last)
+    statuses = [part.split(b" ")[0] for part in raw.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"400"] + [b"200"] * 8 and raw.count(first) == 8
+
+
 def test_keep_alive(server):
     with server.connect() as s:
         for _ in range(3):

@@ -190,6 +190,28 @@ def test_props_and_metrics(server):
         assert re.match(r"^(# (HELP|TYPE) \S+ .+|[\w:]+(\{[^}]*\})? [-+\d.e]+(inf)?)$", line), line
 
 
+def test_timeline(server):
+    def of(name):
+        return [one for one in server.get("/timeline").json if one["request"] == name]
+    server.post(CHAT, {**LONG, "max_tokens": 20, "stream": False, "n": 2},
+                headers={"X-Request-Id": "time-1"})
+    two = of("time-1")
+    assert len(two) == 2
+    for one in two:
+        assert one["finish_reason"] == "length" and one["n_decoded"] == 20
+        assert one["prompt_ms"] > 0 and one["predicted_ms"] > 1 and one["waited_ms"] >= 0
+        assert abs(one["ended_unix_ms"] / 1000 - time.time()) < 60
+        assert one["n_prompt_tokens"] > 5
+    s, _ = begin(server)
+    request = server.get("/slots").json[0]["request"]
+    s.close()
+    end = time.monotonic() + 5
+    while not (gone := of(request)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert gone[0]["finish_reason"] == "cancelled" and gone[0]["n_decoded"] >= 0
+    assert server.get("/timeline").json[0] == gone[0]
+
+
 def test_page(server):
     page = server.get("/")
     assert page.headers["content-type"].startswith("text/html") and b"<script" in page.body

@@ -214,6 +214,16 @@ def test_all_tokens_banned_alike(serve, checkpoint):
     assert ask(logit_bias=banned) == ask() != ""
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/api/embed", "/api/embeddings"])
+def test_models_that_do_not_embed(server, path):
+    """No route answers with what is no embedding."""
+    for body in ({"input": "x"}, {"input": []}, {"input": ["x"] * 100000}, {"dimensions": 0}):
+        answer = server.post(path, {"model": "smollm2", **body})
+        assert answer.status == 404
+        text = answer.json["error"]
+        assert path in (text if isinstance(text, str) else text["message"])
+
+
 def test_wrong_stream_options(server):
     answer = server.post(CHAT, {**HELLO, "stream": True, "stream_options": {"include_usage": 1}})
     assert answer.status == 400 and answer.error["param"] == "stream_options.include_usage"

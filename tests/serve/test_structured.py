@@ -46,6 +46,9 @@ def test_regex_choice_grammar(server):
     assert re.fullmatch(r"[0-9]{3}-[0-9]{2}", content(server, regex="[0-9]{3}-[0-9]{2}"))
     assert content(server, guided_choice=["red", "green"]) in ("red", "green")
     assert content(server, grammar='start: "a" ("b" | "c")') in ("ab", "ac")
+    # As llama-server has it.
+    gbnf = 'root ::= word ("-" word){1,3}\nword ::= [a-c]{2} # two'
+    assert re.fullmatch("[a-c]{2}(-[a-c]{2}){1,3}", content(server, grammar=gbnf))
 
 
 def test_several_in_one_batch(server):
@@ -76,6 +79,7 @@ def test_other_apis(server):
 @pytest.mark.parametrize("more", [
     {"json_schema": {"type": "frog"}}, {"json_schema": 5}, {"regex": "["}, {"regex": 5},
     {"guided_choice": []}, {"guided_choice": [5]}, {"grammar": "start: \"a"},
+    {"grammar": "root ::= word"}, {"grammar": "root ::= ("},
     {"json_schema": PERSON, "regex": "x"},
     {"response_format": {"type": "json_schema"}},
     {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},

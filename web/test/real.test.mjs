@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { answer, executablePath, openPage, send, startBrowser } from './browser.mjs';
+import { hostile } from './mock.mjs';
 
 const program = process.env.MLXLM;
 const skip = executablePath === undefined || program === undefined;
@@ -84,5 +85,42 @@ test('real: send, stream, stop, edit, reload', { skip }, async () => {
   assert.match(await page.getByRole('region', { name: 'KV pages' }).innerText(), /\d/);
   if (shots) await page.screenshot({ path: `${shots}/real-live-desktop.png` });
   assert.deepEqual(seen, { outside: [], errors: [] });
+  await context.close();
+});
+
+// What a model may have said, as the server keeps it: text, thought, call and error.
+test('real: a hostile conversation stays text', { skip }, async () => {
+  const message = (id, parent, more) => ({ id, parent, time: 1, ...more });
+  const calls = [{ id: 'c', name: '<img src=x onerror="window.hacked=20">', arguments: '{"a":"<script>window.hacked=21</script>"}' }];
+  const conversation = {
+    id: 'hostile',
+    title: '<img src=x onerror="window.hacked=22">',
+    created: 1,
+    updated: 1,
+    settings: {},
+    messages: {
+      a: message('a', null, { role: 'user', text: hostile }),
+      b: message('b', 'a', { role: 'assistant', text: hostile, reasoning: hostile, calls, finish: 'error', error: '<b onmouseover="window.hacked=23">x</b>', model: '<i>m</i>' }),
+    },
+    picks: { '': 'a', a: 'b' },
+  };
+  const kept = await fetch(`${url}conversations/hostile`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(conversation) });
+  assert.equal(kept.status, 200);
+  const { page, context, seen } = await openPage(browser, `${url}#/c/hostile`);
+  seen.outside = seen.outside.filter((at) => !at.startsWith(url)); // the fragment is no part of requests
+  const last = page.locator('article.assistant').last();
+  await last.getByText('fine').first().waitFor();
+  for (const fold of await last.locator('details summary').all()) await fold.click();
+  await page.waitForTimeout(300);
+  assert.equal(await page.evaluate(() => window.hacked), undefined);
+  assert.equal(await page.locator('main :is(script, iframe, object, embed, form form, style, svg:not(.icon)), main img').count(), 0);
+  const hrefs = await last.locator('[href]').evaluateAll((links) => links.map((link) => link.getAttribute('href')));
+  assert.ok(hrefs.includes('https://example.org/ok'));
+  for (const href of hrefs) assert.match(href, /^(https?|mailto):/);
+  const handlers = await page.locator('main *, nav *').evaluateAll((all) => all.flatMap((one) => one.getAttributeNames()).filter((name) => /^on/.test(name)));
+  assert.deepEqual(handlers, []);
+  if (shots) await page.screenshot({ path: `${shots}/real-hostile.png` });
+  assert.deepEqual(seen.errors, []);
+  assert.deepEqual(seen.outside.filter((at) => !at.startsWith(url)), []);
   await context.close();
 });
