@@ -17,6 +17,7 @@ FORMATS = {
     "seed_oss": [],
     "glm47": ["<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"],
     "minimax_m2": ["<minimax:tool_call>", "</minimax:tool_call>"],
+    "minimax_m3": [],
     "minicpm5": [],
     "gemma4": ["<|tool_call>", "<tool_call|>", '<|"|>'],
     "function_gemma": ["<start_function_call>", "<end_function_call>", "<escape>"],

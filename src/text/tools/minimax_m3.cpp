@@ -143,7 +143,8 @@ Json object_of(const std::vector<Node>& nodes, const Json* schema, bool typed) {
 }
 
 Json value_of(const Node& node, const Json* schema, bool typed) {
-  if (node.children.empty()) return scalar(node.text, schema, typed);
+  if (node.children.empty())
+    return fitted(scalar(node.text, schema, typed), node.text, schema);
   auto children = node.children;
   if (!strip(node.text).empty()) {
     std::string tag = "$text";
