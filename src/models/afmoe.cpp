@@ -14,17 +14,18 @@ namespace {
 Mixture experts(const Fields& f) {
   Mixture m;
   bool sigmoid = f.opt("score_func", "sigmoid") == "sigmoid";
-  using Score = RouterOptions::Score;
+  using Score = Routing::Score;
   m.router = {
       .experts = size_field(f, "num_experts", 0),
-      .top_k = size_field(f, "num_experts_per_tok", 0),
-      .score = sigmoid ? Score::sigmoid : Score::softmax,
-      .groups = size_field(f, "n_group", 1),
-      .top_groups = size_field(f, "topk_group", 1),
-      .pairs = true,
-      .normalize = f.opt("route_norm", true),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("route_scale", 1.0f),
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok", 0),
+           .score = sigmoid ? Score::sigmoid : Score::softmax,
+           .groups = size_field(f, "n_group", 1),
+           .top_groups = size_field(f, "topk_group", 1),
+           .pairs = true,
+           .normalize = f.opt("route_norm", true),
+           .normalize_eps = 1e-20f,
+           .scale = f.opt("route_scale", 1.0f)},
       .name = "router.gate",
       .correction = "expert_bias"};
   m.inner = size_field(f, "moe_intermediate_size");

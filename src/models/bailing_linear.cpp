@@ -33,7 +33,7 @@ Fields renamed(const Fields& f) {
 MlpMaker experts(const Fields& f, const Common& c, const char* score) {
   auto m = sigmoid_mixture(f);
   auto said = f.opt("score_function", score);
-  if (said == "softmax") m.router.score = RouterOptions::Score::softmax;
+  if (said == "softmax") m.router.routing.score = Routing::Score::softmax;
   m.router.name = "gate.gate_proj";
   bool corrected = f.opt("moe_router_enable_expert_bias", said == "sigmoid");
   m.router.correction = corrected ? "gate.expert_bias" : "";

@@ -9,10 +9,10 @@ namespace mlxlm::models {
 
 namespace {
 
-RouterOptions::Score score(const Fields& f) {
+Routing::Score score(const Fields& f) {
   auto name = f.opt("score_function", "softmax");
-  if (name == "softmax") return RouterOptions::Score::softmax;
-  if (name == "sigmoid") return RouterOptions::Score::sigmoid;
+  if (name == "softmax") return Routing::Score::softmax;
+  if (name == "sigmoid") return Routing::Score::sigmoid;
   fail(
       ErrorKind::config,
       f.where("score_function"),
@@ -26,15 +26,17 @@ static Mixture bailing_mixture(const Fields& f) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_experts", 0),
-      .top_k = size_field(f, "num_experts_per_tok", 0),
-      .score = score(f),
-      .groups = size_field(f, "n_group", 1),
-      .pairs = true,
-      .normalize = f.opt("norm_topk_prob", true),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("routed_scaling_factor", 1.0f),
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok", 0),
+           .score = score(f),
+           .groups = size_field(f, "n_group", 1),
+           .pairs = true,
+           .normalize = f.opt("norm_topk_prob", true),
+           .normalize_eps = 1e-20f,
+           .scale = f.opt("routed_scaling_factor", 1.0f)},
       .name = "gate.gate_proj"};
-  if (m.router.groups > 1) m.router.top_groups = size_field(f, "topk_group", 4);
+  auto& routing = m.router.routing;
+  if (routing.groups > 1) routing.top_groups = size_field(f, "topk_group", 4);
   if (f.opt("moe_router_enable_expert_bias", false))
     m.router.correction = "gate.expert_bias";
   m.inner = size_field(f, "moe_intermediate_size");

@@ -120,7 +120,10 @@ MlaOptions latent_attention(
     const Fields& f,
     const Common& c,
     bool interleaved = true);
-// DeepSeek-V3's: sigmoid scores, a correction for the choice, groups.
+// Groups by their best two experts, and the weights' sum and scale, as
+// DeepSeek-V3's configs name them.
+void route_by_pairs(const Fields& f, Routing& routing);
+// DeepSeek-V3's: sigmoid scores, a correction for the choice, those groups.
 Mixture sigmoid_mixture(const Fields& f);
 // It in layer `index`, or the MLP of a dense layer.
 BlockPtr sigmoid_experts(

@@ -32,8 +32,9 @@ MoeOptions experts(const Fields& f, const Common& c) {
   m.router = {
       .hidden = c.hidden,
       .experts = size_field(ffn, "moe_num_experts"),
-      .top_k = size_field(ffn, "moe_top_k"),
-      .normalize = missing || ffn.has(normalize),
+      .routing =
+          {.top_k = size_field(ffn, "moe_top_k"),
+           .normalize = missing || ffn.has(normalize)},
       .name = "router.layer"};
   m.experts = {
       .hidden = c.hidden,

@@ -107,10 +107,10 @@ ModelPtr deepseek(const Fields& f, const Scope& w) {
 ModelPtr deepseek_v2(const Fields& f, const Scope& w) {
   auto c = latent_common(f);
   auto m = deepseek_mixture(f);
-  m.router.scale = f.opt("routed_scaling_factor", 1.0f);
+  m.router.routing.scale = f.opt("routed_scaling_factor", 1.0f);
   if (f.opt("topk_method", "greedy") == "group_limited_greedy") {
-    m.router.groups = size_field(f, "n_group");
-    m.router.top_groups = size_field(f, "topk_group");
+    m.router.routing.groups = size_field(f, "n_group");
+    m.router.routing.top_groups = size_field(f, "topk_group");
   }
   return latent_decoder(w, c, latent_attention(f, c), deepseek_mlps(f, c, m));
 }
@@ -141,12 +141,7 @@ ModelPtr mistral4(const Fields& f, const Scope& w) {
     a.temperature_length =
         scaling.range("original_max_position_embeddings", 1, 1 << 30);
   auto m = deepseek_mixture(f);
-  m.router.groups = size_field(f, "n_group", 1);
-  m.router.top_groups = size_field(f, "topk_group", 1);
-  m.router.pairs = true;
-  m.router.normalize = f.opt("norm_topk_prob", true);
-  m.router.normalize_eps = 1e-20f;
-  m.router.scale = f.opt("routed_scaling_factor", 1.0f);
+  route_by_pairs(f, m.router.routing);
   return latent_decoder(w, c, a, deepseek_mlps(f, c, m));
 }
 

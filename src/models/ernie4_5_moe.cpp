@@ -39,11 +39,12 @@ Mixture ernie_experts(const Fields& f, const Common& c) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "moe_num_experts", 0),
-      .top_k = size_field(f, "moe_k", 1),
-      .score = act == "sigmoid" ? RouterOptions::Score::sigmoid
-                                : RouterOptions::Score::softmax,
-      .normalize = true,
-      .normalize_eps = 1e-12f};
+      .routing = {
+          .top_k = size_field(f, "moe_k", 1),
+          .score = act == "sigmoid" ? Routing::Score::sigmoid
+                                    : Routing::Score::softmax,
+          .normalize = true,
+          .normalize_eps = 1e-12f}};
   m.inner = size_field(f, "moe_intermediate_size", 0);
   if (m.inner == 0) m.inner = c.inner;
   m.shared_inner = m.inner * f.range("moe_num_shared_experts", 0, 0, 64);

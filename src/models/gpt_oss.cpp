@@ -37,9 +37,10 @@ ModelPtr gpt_oss(const Fields& f, const Scope& w) {
   m.router = {
       .hidden = c.hidden,
       .experts = experts,
-      .top_k = size_field(
-          f, "num_experts_per_tok", size_field(f, "experts_per_token", 4)),
-      .normalize = true,
+      .routing =
+          {.top_k = size_field(
+               f, "num_experts_per_tok", size_field(f, "experts_per_token", 4)),
+           .normalize = true},
       .name = "router",
       .bias = Bias::required};
   m.experts = {

@@ -63,8 +63,8 @@ BlockPtr experts(
   m.router = {
       .hidden = c.hidden,
       .experts = count,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = true,
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok"), .normalize = true},
       .name = "router.layer"};
   m.experts = {
       .hidden = c.hidden, .inner = c.inner, .experts = count, .act = c.act};

@@ -20,8 +20,8 @@ BlockPtr layer_mlp(
   Mixture m;
   m.router = {
       .experts = experts,
-      .top_k = layer_field(f, "moe_topk", i, 1),
-      .normalize = normalize,
+      .routing =
+          {.top_k = layer_field(f, "moe_topk", i, 1), .normalize = normalize},
       .name = "gate.wg"};
   m.inner = layer_field(f, "moe_intermediate_size", i, c.inner);
   m.shared = "shared_mlp";

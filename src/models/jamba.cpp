@@ -30,7 +30,7 @@ BlockPtr experts(const Fields& f, const Common& c, int count, const Scope& s) {
   m.router = {
       .hidden = c.hidden,
       .experts = count,
-      .top_k = f.range("num_experts_per_tok", 2, 1, 1 << 16),
+      .routing = {.top_k = f.range("num_experts_per_tok", 2, 1, 1 << 16)},
       .name = "router"};
   m.experts = {
       .hidden = c.hidden, .inner = c.inner, .experts = count, .act = c.act};

@@ -61,7 +61,7 @@ std::vector<bool> kimi_attends(const Fields& f, int depth) {
 Mixture kimi_experts(const Fields& f) {
   auto m = sigmoid_mixture(f);
   if (f.opt("moe_router_activation_func", "sigmoid") == "softmax")
-    m.router.score = RouterOptions::Score::softmax;
+    m.router.routing.score = Routing::Score::softmax;
   m.router.correction = "e_score_correction_bias";
   return m;
 }

@@ -53,9 +53,10 @@ ModelPtr klear(const Fields& f, const Scope& w) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_experts"),
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .score = RouterOptions::Score::sigmoid,
-      .normalize = f.opt("norm_topk_prob", false),
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok"),
+           .score = Routing::Score::sigmoid,
+           .normalize = f.opt("norm_topk_prob", false)},
       .correction = "expert_bias"};
   m.inner = size_field(f, "moe_intermediate_size");
   m.shared_inner = m.inner * f.range("n_shared_experts", 1, 1, 64);

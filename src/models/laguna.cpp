@@ -58,9 +58,10 @@ Mixture laguna_experts(const Fields& f) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_experts"),
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = true,
-      .scale = f.opt("moe_routed_scaling_factor", 1.0f),
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok"),
+           .normalize = true,
+           .scale = f.opt("moe_routed_scaling_factor", 1.0f)},
       .correction = "gate.e_score_correction_bias",
       .scores = laguna_scores(f)};
   m.inner = size_field(f, "moe_intermediate_size");
@@ -121,8 +122,9 @@ ModelPtr mellum(const Fields& f, const Scope& w) {
   m.router = {
       .experts =
           size_field(f, "num_experts", size_field(f, "num_local_experts", 0)),
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = f.opt("norm_topk_prob", true)};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok"),
+          .normalize = f.opt("norm_topk_prob", true)}};
   m.inner = size_field(f, "moe_intermediate_size");
   auto mlp = mixed_mlps(f, c, m, [](int) { return true; });
   return plain_decoder(

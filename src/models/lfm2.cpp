@@ -80,7 +80,7 @@ ModelPtr lfm2_moe(const Fields& f, const Scope& w) {
   auto c = lfm2_common(f);
   auto m =
       sigmoid_mixture(with_aliases(f, {{"n_routed_experts", "num_experts"}}));
-  m.router.normalize_eps = 1e-6f;
+  m.router.routing.normalize_eps = 1e-6f;
   m.router.correction = f.opt("use_expert_bias", true) ? "expert_bias" : "";
   int dense = f.range("num_dense_layers", 2, 0, 4096);
   return build(f, w, c, mixed_mlps(f, c, m, [=](int i) { return i >= dense; }));

@@ -71,8 +71,9 @@ MlpMaker llama4_mlps(const Fields& f, const Common& c) {
         RouterOptions{
             .hidden = c.hidden,
             .experts = size_field(f, "num_local_experts"),
-            .top_k = size_field(f, "num_experts_per_tok", 1),
-            .score = RouterOptions::Score::sigmoid,
+            .routing =
+                {.top_k = size_field(f, "num_experts_per_tok", 1),
+                 .score = Routing::Score::sigmoid},
             .name = "router"});
   };
 }

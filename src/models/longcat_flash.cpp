@@ -82,10 +82,11 @@ ModelPtr longcat_flash(const Fields& config, const Scope& w) {
   RouterOptions router{
       .hidden = c.hidden,
       .experts = experts.experts + size_field(f, "zero_expert_num", 0),
-      .top_k = size_field(f, "moe_topk"),
-      .normalize = f.opt("norm_topk_prob", false),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("routed_scaling_factor", 1.0f),
+      .routing =
+          {.top_k = size_field(f, "moe_topk"),
+           .normalize = f.opt("norm_topk_prob", false),
+           .normalize_eps = 1e-20f,
+           .scale = f.opt("routed_scaling_factor", 1.0f)},
       .name = "classifier",
       .bias = bias_if(f.opt("router_bias", false)),
       .correction = "e_score_correction_bias"};

@@ -67,8 +67,8 @@ ModelPtr minimax(const Fields& f, const Scope& w) {
       f, c.depth, {"linear_attention"}, [](int i) { return i % 2 == 0; });
   Mixture m;
   m.router.experts = size_field(f, "num_local_experts");
-  m.router.top_k = size_field(f, "num_experts_per_tok");
-  m.router.normalize = true;
+  m.router.routing.top_k = size_field(f, "num_experts_per_tok");
+  m.router.routing.normalize = true;
   m.inner = c.inner;
   auto norm = [&](int i, const char* name) {
     return rms_norm(w / "model.layers" / i, name, c.hidden, c.eps);

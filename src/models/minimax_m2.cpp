@@ -13,10 +13,11 @@ ModelPtr minimax_m2(const Fields& f, const Scope& w) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_local_experts"),
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .score = RouterOptions::Score::sigmoid,
-      .normalize = true,
-      .normalize_eps = 1e-20f,
+      .routing =
+          {.top_k = size_field(f, "num_experts_per_tok"),
+           .score = Routing::Score::sigmoid,
+           .normalize = true,
+           .normalize_eps = 1e-20f},
       .correction = "e_score_correction_bias"};
   m.inner = c.inner;
   auto block = [&](int, const Scope& s) {

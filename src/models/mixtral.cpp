@@ -14,8 +14,8 @@ ModelPtr mixtral(const Fields& f, const Scope& w) {
   m.router = {
       .hidden = c.hidden,
       .experts = experts,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = true};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok"), .normalize = true}};
   m.experts = {
       .hidden = c.hidden, .inner = c.inner, .experts = experts, .act = c.act};
   auto block = [&](int i, const Scope& s) {

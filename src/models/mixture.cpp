@@ -45,7 +45,7 @@ Mixture deepseek_mixture(const Fields& f) {
   Mixture m;
   m.router.experts = size_field(f, "n_routed_experts", 0);
   if (m.router.experts == 0) return m;
-  m.router.top_k = size_field(f, "num_experts_per_tok");
+  m.router.routing.top_k = size_field(f, "num_experts_per_tok");
   m.inner = f.range("moe_intermediate_size", 1, 1 << 20);
   m.shared_inner = m.inner * f.range("n_shared_experts", 0, 0, 1 << 10);
   return m;
@@ -58,15 +58,19 @@ MlpMaker deepseek_mlps(const Fields& f, const Common& c, const Mixture& m) {
       f, c, m, [=](int i) { return i >= dense && i % every == 0; });
 }
 
+void route_by_pairs(const Fields& f, Routing& routing) {
+  routing.groups = size_field(f, "n_group", 1);
+  routing.top_groups = size_field(f, "topk_group", 1);
+  routing.pairs = true;
+  routing.normalize = f.opt("norm_topk_prob", true);
+  routing.normalize_eps = 1e-20f;
+  routing.scale = f.opt("routed_scaling_factor", 1.0f);
+}
+
 Mixture sigmoid_mixture(const Fields& f) {
   auto m = deepseek_mixture(f);
-  m.router.score = RouterOptions::Score::sigmoid;
-  m.router.groups = size_field(f, "n_group", 1);
-  m.router.top_groups = size_field(f, "topk_group", 1);
-  m.router.pairs = true;
-  m.router.normalize = f.opt("norm_topk_prob", true);
-  m.router.normalize_eps = 1e-20f;
-  m.router.scale = f.opt("routed_scaling_factor", 1.0f);
+  m.router.routing.score = Routing::Score::sigmoid;
+  route_by_pairs(f, m.router.routing);
   m.router.correction = "gate.e_score_correction_bias";
   return m;
 }

@@ -106,8 +106,9 @@ ModelPtr olmoe(const Fields& f, const Scope& w) {
   m.router = {
       .hidden = c.hidden,
       .experts = experts,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = f.opt("norm_topk_prob", false)};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok"),
+          .normalize = f.opt("norm_topk_prob", false)}};
   m.experts = {
       .hidden = c.hidden, .inner = c.inner, .experts = experts, .act = c.act};
   auto block = [&](int, const Scope& s) {

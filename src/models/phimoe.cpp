@@ -43,13 +43,13 @@ Mixture phimoe_experts(const Fields& f, const Common& c) {
   Mixture m;
   m.router = {
       .experts = size_field(f, "num_local_experts"),
-      .top_k = f.range("num_experts_per_tok", 2, 1, 1 << 16)};
-  if (m.router.top_k != 2)
+      .routing = {.top_k = f.range("num_experts_per_tok", 2, 1, 1 << 16)}};
+  if (m.router.routing.top_k != 2)
     fail(
         ErrorKind::config,
         f.where("num_experts_per_tok"),
         "expected 2, found {}",
-        m.router.top_k);
+        m.router.routing.top_k);
   float jitter = f.opt("router_jitter_noise", 0.01f);
   m.router.choose = [=](const mx::array& logits) {
     return sparse_mixer(logits, jitter);

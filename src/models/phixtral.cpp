@@ -25,8 +25,8 @@ ModelPtr phixtral(const Fields& config, const Scope& w) {
   m.router = {
       .hidden = c.hidden,
       .experts = experts,
-      .top_k = size_field(f, "num_experts_per_tok", 2),
-      .normalize = true};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok", 2), .normalize = true}};
   m.experts = {
       .hidden = c.hidden,
       .inner = 4 * c.hidden,

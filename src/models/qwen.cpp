@@ -51,8 +51,9 @@ MoeOptions qwen_experts(const Fields& f, const Common& c) {
   m.router = {
       .hidden = c.hidden,
       .experts = count,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = f.opt("norm_topk_prob", false)};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok"),
+          .normalize = f.opt("norm_topk_prob", false)}};
   m.experts = {
       .hidden = c.hidden,
       .inner = size_field(f, "moe_intermediate_size"),

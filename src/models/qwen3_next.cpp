@@ -36,8 +36,9 @@ BlockPtr next_experts(const Fields& f, const Common& c, const Scope& s) {
   m.router = {
       .hidden = c.hidden,
       .experts = count,
-      .top_k = size_field(f, "num_experts_per_tok"),
-      .normalize = f.opt("norm_topk_prob", true)};
+      .routing = {
+          .top_k = size_field(f, "num_experts_per_tok"),
+          .normalize = f.opt("norm_topk_prob", true)}};
   m.experts = {
       .hidden = c.hidden,
       .inner = size_field(f, "moe_intermediate_size"),

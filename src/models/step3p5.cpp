@@ -114,11 +114,12 @@ MoeOptions experts(const Fields& f, const Common& c, int i) {
   m.router = {
       .hidden = c.hidden,
       .experts = size_field(f, "moe_num_experts", 288),
-      .top_k = size_field(f, "moe_top_k", 8),
-      .score = RouterOptions::Score::sigmoid,
-      .normalize = f.opt("norm_expert_weight", true),
-      .normalize_eps = 1e-20f,
-      .scale = f.opt("moe_router_scaling_factor", 3.0f),
+      .routing =
+          {.top_k = size_field(f, "moe_top_k", 8),
+           .score = Routing::Score::sigmoid,
+           .normalize = f.opt("norm_expert_weight", true),
+           .normalize_eps = 1e-20f,
+           .scale = f.opt("moe_router_scaling_factor", 3.0f)},
       .name = "gate.gate",
       .correction = "gate.router_bias"};
   m.experts = {

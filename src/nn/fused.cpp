@@ -22,19 +22,6 @@ bool fusable(const std::vector<Linear>& layers) {
   return true;
 }
 
-std::optional<kernels::Gate> fused_gate(Activation act) {
-  switch (act) {
-    case Activation::silu:
-      return kernels::Gate::silu;
-    case Activation::gelu_tanh:
-      return kernels::Gate::gelu_tanh;
-    case Activation::gelu_erf:
-      return kernels::Gate::gelu_erf;
-    default:
-      return std::nullopt;
-  }
-}
-
 } // namespace
 
 std::vector<mx::array> linears(
@@ -76,33 +63,11 @@ Activation activation(
 }
 
 mx::array apply(Activation act, const mx::array& x) {
-  using kernels::Unary;
-  switch (act) {
-    case Activation::silu:
-      return kernels::activated(Unary::silu, x);
-    case Activation::gelu_tanh:
-      return kernels::activated(Unary::gelu_tanh, x);
-    case Activation::gelu_erf:
-      return kernels::activated(Unary::gelu_erf, x);
-    case Activation::relu:
-      return kernels::activated(Unary::relu, x);
-    case Activation::relu2:
-      return kernels::activated(Unary::relu2, x);
-  }
-  return x;
+  return kernels::activated(act, x);
 }
 
 mx::array gate_up(Activation act, const mx::array& gate, const mx::array& up) {
-  switch (act) {
-    case Activation::silu:
-      return kernels::swiglu(gate, up);
-    case Activation::gelu_tanh:
-      return kernels::geglu_tanh(gate, up);
-    case Activation::gelu_erf:
-      return kernels::geglu_erf(gate, up);
-    default:
-      return apply(act, gate) * up;
-  }
+  return kernels::glu(act, gate, up);
 }
 
 mx::array gated(
@@ -110,11 +75,10 @@ mx::array gated(
     const mx::array& x,
     const Linear& gate,
     const Linear& up) {
-  auto kind = fused_gate(act);
   const auto &g = gate.kernel(), &u = up.kernel();
-  if (kind && fusable({gate, up}) && !g.bias() && !u.bias())
+  if (fusable({gate, up}) && !g.bias() && !u.bias())
     return kernels::gated_linear(
-        x, g.packed(), u.packed(), *kind, g.activations());
+        x, g.packed(), u.packed(), act, g.activations());
   auto both = linears(x, {gate, up});
   return gate_up(act, both[0], both[1]);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/fields.h"
+#include "runtime/kernels/activation.h"
 #include "weights/linear.h"
 
 namespace mlxlm {
@@ -19,8 +20,6 @@ std::vector<mx::array> linears(
     const mx::array& x,
     const std::vector<Linear>& layers);
 
-// Activations of multilayer perceptrons.
-enum class Activation { silu, gelu_tanh, gelu_erf, relu, relu2 };
 // "silu", "gelu_pytorch_tanh", "gelu", "relu2" ... under `key`.
 Activation activation(
     const Fields& f,

@@ -4,13 +4,13 @@
 
 #include "core/check.h"
 #include "runtime/kernels/elementwise.h"
-#include "runtime/kernels/routing.h"
 
 namespace mlxlm {
 
 namespace {
 
 void check(const Scope& s, const RouterOptions& o) {
+  const auto& r = o.routing;
   auto refuse = [&](const char* what, int value) {
     fail(
         ErrorKind::config,
@@ -18,15 +18,15 @@ void check(const Scope& s, const RouterOptions& o) {
         "expected {} that fits {} experts in {} groups, found {}",
         what,
         o.experts,
-        o.groups,
+        r.groups,
         value);
   };
-  if (o.groups < 1 || o.experts % o.groups) refuse("a group count", o.groups);
-  if (o.top_groups < 1 || o.top_groups > o.groups)
-    refuse("a number of chosen groups", o.top_groups);
-  int reachable = o.experts / o.groups * o.top_groups;
-  if (o.top_k < 1 || o.top_k > reachable)
-    refuse("a number of experts a token", o.top_k);
+  if (r.groups < 1 || o.experts % r.groups) refuse("a group count", r.groups);
+  if (r.top_groups < 1 || r.top_groups > r.groups)
+    refuse("a number of chosen groups", r.top_groups);
+  int reachable = o.experts / r.groups * r.top_groups;
+  if (r.top_k < 1 || r.top_k > reachable)
+    refuse("a number of experts a token", r.top_k);
 }
 
 } // namespace
@@ -51,20 +51,10 @@ Router::Choice Router::choose(
     const mx::array& logits,
     const std::optional<mx::array>& correction,
     const RouterOptions& o) {
-  kernels::Routing routing{
-      .score = o.score == RouterOptions::Score::sigmoid
-          ? kernels::Routing::Score::sigmoid
-          : kernels::Routing::Score::softmax,
-      .top_k = o.top_k,
-      .groups = o.groups,
-      .top_groups = o.top_groups,
-      .pairs = o.pairs,
-      .normalize = o.normalize,
-      .normalize_eps = o.normalize_eps,
-      .scale = o.scale};
   auto [ids, weights] = o.scores
-      ? kernels::reference::route_scores(o.scores(logits), correction, routing)
-      : kernels::route(logits, correction, routing);
+      ? kernels::reference::route_scores(
+            o.scores(logits), correction, o.routing)
+      : kernels::route(logits, correction, o.routing);
   return {ids, weights};
 }
 

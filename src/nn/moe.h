@@ -12,6 +12,7 @@
 #include "checkpoint/rewrite.h"
 #include "nn/block.h"
 #include "nn/fused.h"
+#include "runtime/kernels/routing.h"
 
 namespace mlxlm {
 
@@ -20,22 +21,15 @@ struct RouterChoice {
   mx::array weights; // [T, k] float32
 };
 
+using kernels::Routing;
+
 struct RouterOptions {
-  enum class Score { softmax, sigmoid };
-  int hidden = 0, experts = 0, top_k = 0;
-  Score score = Score::softmax;
-  // Experts stand in groups; only those of the best `top_groups` can be chosen.
-  // A group is as good as its best expert, or as its best two together.
-  int groups = 1, top_groups = 1;
-  bool pairs = false;
-  bool normalize = false; // the chosen weights sum to one; the same as a
-                          // softmax over the chosen logits
-  float normalize_eps = 0;
-  float scale = 1;
+  int hidden = 0, experts = 0;
+  Routing routing = {};
   std::string name = "gate";
   Bias bias = Bias::none;
   std::string correction = {}; // name of a bias that counts for the choice only
-  // Instead of `score`: the scores of logits [T, experts].
+  // Instead of routing.score: the scores of logits [T, experts].
   std::function<mx::array(const mx::array&)> scores = {};
   // Instead of all that: the choice for logits [T, experts].
   std::function<RouterChoice(const mx::array&)> choose = {};

@@ -36,12 +36,12 @@ float sigmoid(float x) {
 }
 
 TEST(Router, SoftmaxOverAllAndOverTheChosen) {
-  RouterOptions o{.experts = 4, .top_k = 2};
+  RouterOptions o{.experts = 4, .routing = {.top_k = 2}};
   auto c = choose({0, 2, 1, -1}, o);
   EXPECT_EQ(c.experts, (std::vector<int>{1, 2}));
   float total = std::exp(0.f) + std::exp(2.f) + std::exp(1.f) + std::exp(-1.f);
   EXPECT_NEAR(c.weights[0], std::exp(2.f) / total, 1e-6);
-  o.normalize = true;
+  o.routing.normalize = true;
   c = choose({0, 2, 1, -1}, o);
   EXPECT_NEAR(c.weights[0], sigmoid(1), 1e-6); // softmax of {2, 1}
   EXPECT_NEAR(c.weights[0] + c.weights[1], 1, 1e-6);
@@ -50,9 +50,7 @@ TEST(Router, SoftmaxOverAllAndOverTheChosen) {
 TEST(Router, CorrectionCountsForTheChoiceOnly) {
   RouterOptions o{
       .experts = 3,
-      .top_k = 1,
-      .score = RouterOptions::Score::sigmoid,
-      .scale = 2.5f};
+      .routing = {.top_k = 1, .score = Routing::Score::sigmoid, .scale = 2.5f}};
   auto c = choose({1, 0, -1}, o, row({0, 0, 5}));
   EXPECT_EQ(c.experts, (std::vector<int>{2}));
   EXPECT_NEAR(c.weights[0], 2.5f * sigmoid(-1), 1e-6);
@@ -61,14 +59,15 @@ TEST(Router, CorrectionCountsForTheChoiceOnly) {
 TEST(Router, OnlyTheBestGroupsCount) {
   RouterOptions o{
       .experts = 6,
-      .top_k = 2,
-      .score = RouterOptions::Score::sigmoid,
-      .groups = 3,
-      .top_groups = 1};
+      .routing = {
+          .top_k = 2,
+          .score = Routing::Score::sigmoid,
+          .groups = 3,
+          .top_groups = 1}};
   std::vector<float> logits = {3, -9, 2, 2, 1, 1};
   // By its best expert the first group wins, by its best two the second.
   EXPECT_EQ(choose(logits, o).experts, (std::vector<int>{0, 1}));
-  o.pairs = true;
+  o.routing.pairs = true;
   EXPECT_EQ(choose(logits, o).experts, (std::vector<int>{2, 3}));
 }
 

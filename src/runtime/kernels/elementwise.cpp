@@ -24,7 +24,7 @@ struct Function {
   enum class Kind : std::uint8_t { add, multiply, scale, act, gate };
   Kind kind;
   float factor = 1;
-  Unary act = Unary::silu;
+  Activation act = Activation::silu;
 
   void operator()(float* x, const float* y, int n) const {
     switch (kind) {
@@ -45,23 +45,9 @@ struct Function {
           x[i] /= 1 + std::exp(-y[i]);
         return;
       case Kind::act:
-        return activate(x, n);
+        std::vector<float> ones(n, 1.0f);
+        return glu_row(FloatType::f32, act, x, ones.data(), x, n);
     }
-  }
-
-  void activate(float* x, int n) const {
-    if (act == Unary::relu || act == Unary::relu2) {
-      for (int i = 0; i < n; ++i) {
-        float v = x[i] > 0 || std::isnan(x[i]) ? x[i] : 0;
-        x[i] = act == Unary::relu ? v : v * v;
-      }
-      return;
-    }
-    auto kind = act == Unary::silu ? Activation::silu
-        : act == Unary::gelu_tanh  ? Activation::gelu_tanh
-                                   : Activation::gelu_erf;
-    std::vector<float> ones(n, 1.0f);
-    glu_row(FloatType::f32, kind, x, ones.data(), x, n);
   }
 };
 
@@ -191,7 +177,7 @@ mx::array scaled(const mx::array& x, float factor) {
   return run({Function::Kind::scale, factor}, {x});
 }
 
-mx::array activated(Unary act, const mx::array& x) {
+mx::array activated(Activation act, const mx::array& x) {
   return run({Function::Kind::act, 1, act}, {x});
 }
 
@@ -213,27 +199,27 @@ mx::array weighted_sum(const mx::array& parts, const mx::array& weights) {
 
 namespace reference {
 
-mx::array activated(Unary act, const mx::array& x) {
+mx::array activated(Activation act, const mx::array& x) {
   auto f = mx::astype(x, mx::float32);
   auto half = mx::array(0.5f), one = mx::array(1.0f);
   switch (act) {
-    case Unary::silu:
+    case Activation::silu:
       f = f * mx::sigmoid(f);
       break;
-    case Unary::gelu_tanh:
+    case Activation::gelu_tanh:
       f = half * f *
           (one +
            mx::tanh(
                mx::array(0.7978845608f) *
                (f + mx::array(0.044715f) * f * f * f)));
       break;
-    case Unary::gelu_erf:
+    case Activation::gelu_erf:
       f = half * f * (one + mx::erf(f * mx::array(0.70710678f)));
       break;
-    case Unary::relu:
+    case Activation::relu:
       f = mx::maximum(f, mx::array(0.0f));
       break;
-    case Unary::relu2:
+    case Activation::relu2:
       f = mx::square(mx::maximum(f, mx::array(0.0f)));
       break;
   }

@@ -5,20 +5,18 @@
 
 #include <mlx/array.h>
 
-#include <cstdint>
+#include "runtime/kernels/activation.h"
 
 namespace mlxlm::kernels {
 
 namespace mx = mlx::core;
-
-enum class Unary : std::uint8_t { silu, gelu_tanh, gelu_erf, relu, relu2 };
 
 // a + b, of one shape and type.
 mx::array add(const mx::array& a, const mx::array& b);
 // x times a number, which is rounded to x's type first.
 mx::array scaled(const mx::array& x, float factor);
 // The activation of every value, computed in f32.
-mx::array activated(Unary act, const mx::array& x);
+mx::array activated(Activation act, const mx::array& x);
 // a * b, of one shape and type.
 mx::array multiplied(const mx::array& a, const mx::array& b);
 // x * sigmoid(gate), of one type; one shape, or one gate for each row of x.
@@ -28,7 +26,7 @@ mx::array gated_by(const mx::array& x, const mx::array& gate);
 mx::array weighted_sum(const mx::array& parts, const mx::array& weights);
 
 namespace reference {
-mx::array activated(Unary act, const mx::array& x);
+mx::array activated(Activation act, const mx::array& x);
 mx::array weighted_sum(const mx::array& parts, const mx::array& weights);
 } // namespace reference
 

@@ -38,11 +38,11 @@ TEST_P(Types, SumsScalesAndGates) {
 TEST_P(Types, Activates) {
   auto x = noise({3, 129}, 3);
   for (auto act :
-       {Unary::silu,
-        Unary::gelu_tanh,
-        Unary::gelu_erf,
-        Unary::relu,
-        Unary::relu2})
+       {Activation::silu,
+        Activation::gelu_tanh,
+        Activation::gelu_erf,
+        Activation::relu,
+        Activation::relu2})
     EXPECT_LT(far(activated(act, x), reference::activated(act, x)), allowed());
 }
 

@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/kernels/activation.h"
 #include "runtime/kernels/matrix.h"
 
 namespace mlxlm::kernels {
@@ -37,12 +38,11 @@ std::vector<mx::array> linears(
     Activations mode = Activations::exact);
 
 // act(x Wg^T) * (x Wu^T), fused behind the two matrices.
-enum class Gate { silu, gelu_tanh, gelu_erf };
 mx::array gated_linear(
     const mx::array& x,
     const MatrixPtr& gate,
     const MatrixPtr& up,
-    Gate act,
+    Activation act,
     Activations mode = Activations::exact);
 
 // Mixture of experts: w holds experts; ids [T, k] (int32 or uint32): each

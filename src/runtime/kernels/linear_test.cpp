@@ -185,20 +185,24 @@ TEST_P(Targets, Gated) {
   auto wg = sample(format("q4_1"), 48, 96), wu = sample(format("q8_0"), 48, 96);
   auto x = values({5, 96});
   auto g = product(x, wg), u = product(x, wu);
-  auto expect = [&](Gate act, auto f) {
+  auto expect = [&](Activation act, auto f) {
     std::vector<double> expected(g.size());
     for (std::size_t i = 0; i < g.size(); i++) {
       expected[i] = f(g[i]) * u[i];
     }
     EXPECT_LT(error(floats(gated_linear(x, wg, wu, act)), expected, 48), 2e-4);
   };
-  expect(Gate::silu, [](double v) { return v / (1 + std::exp(-v)); });
-  expect(Gate::gelu_erf, [](double v) {
+  expect(Activation::silu, [](double v) { return v / (1 + std::exp(-v)); });
+  expect(Activation::gelu_erf, [](double v) {
     return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
   });
-  expect(Gate::gelu_tanh, [](double v) {
+  expect(Activation::gelu_tanh, [](double v) {
     return 0.5 * v *
         (1 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+  });
+  expect(Activation::relu, [](double v) { return std::max(v, 0.0); });
+  expect(Activation::relu2, [](double v) {
+    return std::max(v, 0.0) * std::max(v, 0.0);
   });
 }
 
@@ -275,7 +279,7 @@ TEST(Linear, GradientIsTheReferences) {
   EXPECT_TRUE(mx::allclose(grads[1], mx::sum(g, 0), 1e-4, 1e-4).item<bool>());
 
   auto gated = [&](const mx::array& in) {
-    return mx::sum(gated_linear(in, w, up, Gate::silu) * g);
+    return mx::sum(gated_linear(in, w, up, Activation::silu) * g);
   };
   auto plain = [&](const mx::array& in) {
     auto a = mx::matmul(in, mx::transpose(dense));

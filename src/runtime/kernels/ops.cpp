@@ -143,22 +143,10 @@ std::vector<mx::array> rope(
                   : reference::rope(inputs, positions, inv_freq, shape);
 }
 
-mx::array swiglu(const mx::array& gate, const mx::array& up) {
-  check_same_shape("swiglu", gate, up);
-  return takes(gate) ? fused::glu(Activation::silu, gate, up)
-                     : reference::swiglu(gate, up);
-}
-
-mx::array geglu_tanh(const mx::array& gate, const mx::array& up) {
-  check_same_shape("geglu_tanh", gate, up);
-  return takes(gate) ? fused::glu(Activation::gelu_tanh, gate, up)
-                     : reference::geglu_tanh(gate, up);
-}
-
-mx::array geglu_erf(const mx::array& gate, const mx::array& up) {
-  check_same_shape("geglu_erf", gate, up);
-  return takes(gate) ? fused::glu(Activation::gelu_erf, gate, up)
-                     : reference::geglu_erf(gate, up);
+mx::array glu(Activation act, const mx::array& gate, const mx::array& up) {
+  check_same_shape("glu", gate, up);
+  return takes(gate) ? fused::glu(act, gate, up)
+                     : reference::glu(act, gate, up);
 }
 
 std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {

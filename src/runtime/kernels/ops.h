@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/kernels/activation.h"
+
 namespace mlxlm::kernels {
 
 namespace mx = mlx::core;
@@ -68,10 +70,8 @@ std::vector<mx::array> rope(
     const mx::array& inv_freq,
     const RopeShape& shape);
 
-// silu(gate) * up, gelu(gate) * up
-mx::array swiglu(const mx::array& gate, const mx::array& up);
-mx::array geglu_tanh(const mx::array& gate, const mx::array& up);
-mx::array geglu_erf(const mx::array& gate, const mx::array& up);
+// act(gate) * up
+mx::array glu(Activation act, const mx::array& gate, const mx::array& up);
 
 // {indices [..., k] uint32, values [..., k]} of the largest along the last
 // axis, best first, ties to the lower index.
@@ -100,9 +100,7 @@ std::vector<mx::array> rope(
     const mx::array& positions,
     const mx::array& inv_freq,
     const RopeShape& shape);
-mx::array swiglu(const mx::array& gate, const mx::array& up);
-mx::array geglu_tanh(const mx::array& gate, const mx::array& up);
-mx::array geglu_erf(const mx::array& gate, const mx::array& up);
+mx::array glu(Activation act, const mx::array& gate, const mx::array& up);
 std::pair<mx::array, mx::array> top_k(const mx::array& x, int k);
 } // namespace reference
 

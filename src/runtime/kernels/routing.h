@@ -14,13 +14,14 @@ namespace mx = mlx::core;
 
 struct Routing {
   enum class Score : std::uint8_t { softmax, sigmoid };
+  int top_k = 0;
   Score score = Score::softmax;
-  int top_k = 1;
   // Experts stand in groups; only those of the best `top_groups` can be chosen.
   // A group is as good as its best expert, or as its best two together.
   int groups = 1, top_groups = 1;
   bool pairs = false;
-  bool normalize = false; // the weights of the chosen sum to one
+  bool normalize = false; // the weights of the chosen sum to one; the same as a
+                          // softmax over the chosen logits
   float normalize_eps = 0;
   float scale = 1;
 };

@@ -32,12 +32,12 @@ INSTANTIATE_TEST_SUITE_P(
     Routes,
     ::testing::Values(
         Routing{.top_k = 3},
-        Routing{.score = Score::sigmoid, .top_k = 5, .scale = 2.5f},
+        Routing{.top_k = 5, .score = Score::sigmoid, .scale = 2.5f},
         Routing{.top_k = 4, .normalize = true},
         Routing{.top_k = 3, .groups = 6, .top_groups = 2},
         Routing{
-            .score = Score::sigmoid,
             .top_k = 6,
+            .score = Score::sigmoid,
             .groups = 4,
             .top_groups = 2,
             .pairs = true,

@@ -238,7 +238,7 @@ void run_item(
     product(*s.matrix, panel, panels, tile);
     if (s.up) {
       product(*s.up, panel, panels, up);
-      target.gate(s.gate, tile, up, static_cast<int>(values * panels));
+      target.gate(s.act, tile, up, static_cast<int>(values * panels));
     }
     for (int p = 0; p < panels; p++) {
       write(s, type, item, panel + p, {tile + values * p, values});

@@ -23,7 +23,7 @@ struct Values {
 struct Segment {
   const Packed* matrix = nullptr;
   const Packed* up = nullptr; // act(x matrix^T) * (x up^T)
-  Gate gate = Gate::silu;
+  Activation act = Activation::silu;
   int expert = 0;
   Values bias; // [rows] of the expert; null: none
   int count = 0; // rows of activations

@@ -198,24 +198,35 @@ inline float exp_of(float x) {
   return p * std::bit_cast<float>(exponent);
 }
 
-void gate(Gate act, float* gate, const float* up, int count) {
+void gate(Activation act, float* gate, const float* up, int count) {
   switch (act) {
-    case Gate::silu:
+    case Activation::silu:
       for (int i = 0; i < count; i++) {
         gate[i] = gate[i] / (1.0f + exp_of(-gate[i])) * up[i];
       }
       break;
-    case Gate::gelu_tanh: // x / (1 + e^(-2u)) = x / 2 * (1 + tanh(u))
+    case Activation::gelu_tanh: // x / (1 + e^(-2u)) = x / 2 * (1 + tanh(u))
       for (int i = 0; i < count; i++) {
         float x = gate[i];
         float u = 0.7978845608f * (x + 0.044715f * x * x * x);
         gate[i] = x / (1.0f + exp_of(-2.0f * u)) * up[i];
       }
       break;
-    case Gate::gelu_erf:
+    case Activation::gelu_erf:
       for (int i = 0; i < count; i++) {
         gate[i] =
             gate[i] * 0.5f * (1.0f + std::erf(gate[i] * 0.70710678f)) * up[i];
+      }
+      break;
+    case Activation::relu:
+      for (int i = 0; i < count; i++) {
+        gate[i] = std::max(gate[i], 0.0f) * up[i];
+      }
+      break;
+    case Activation::relu2:
+      for (int i = 0; i < count; i++) {
+        float x = std::max(gate[i], 0.0f);
+        gate[i] = x * x * up[i];
       }
       break;
   }

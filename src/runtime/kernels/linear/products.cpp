@@ -9,12 +9,6 @@
 namespace mlxlm::kernels {
 namespace {
 
-Unary unary(Gate gate) {
-  return gate == Gate::silu     ? Unary::silu
-      : gate == Gate::gelu_tanh ? Unary::gelu_tanh
-                                : Unary::gelu_erf;
-}
-
 // x W^T in plain MLX, the matrix in x's type.
 mx::array plain(const mx::array& x, const PackedPtr& w) {
   return mx::matmul(x, mx::transpose(unpack(w, x.dtype())));
@@ -24,7 +18,7 @@ mx::array plain(const mx::array& x, const PackedPtr& w) {
 struct Plan {
   std::vector<PackedPtr> matrices;
   std::vector<int> bias; // input number of each matrix's bias, or 0
-  std::optional<Gate> gate;
+  std::optional<Activation> act; // of a gate, whose up matrix is the second
   bool int8 = false;
 
   Reads reads() const {
@@ -46,9 +40,9 @@ struct Plan {
     for (std::size_t i = 0; i < outputs.size(); i++) {
       auto& s = segments[i];
       s.matrix = matrices[i].get();
-      if (gate) {
+      if (act) {
         s.up = matrices[1].get();
-        s.gate = *gate;
+        s.act = *act;
       } else if (bias[i] != 0) {
         const auto& b = inputs[bias[i]];
         s.bias = {b.elements(bias_space[i]), operand_type(b.type)};
@@ -101,8 +95,7 @@ struct GatedProduct {
 
   Arrays reference(const Arrays& in) const {
     return {
-        reference::activated(
-            unary(*plan->gate), plain(in[0], plan->matrices[0])) *
+        reference::activated(*plan->act, plain(in[0], plan->matrices[0])) *
         plain(in[0], plan->matrices[1])};
   }
 };
@@ -158,11 +151,11 @@ mx::array gated_linear(
     const mx::array& x,
     const MatrixPtr& gate,
     const MatrixPtr& up,
-    Gate act,
+    Activation act,
     Activations mode) {
   Plan plan;
   plan.int8 = mode == Activations::int8;
-  plan.gate = act;
+  plan.act = act;
   plan.matrices = {packed(gate), packed(up)};
   for (const auto& m : plan.matrices) {
     check_input(x, *m, "gated_linear");

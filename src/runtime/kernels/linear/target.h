@@ -62,7 +62,7 @@ struct Target {
       std::size_t stride);
   void (*panel)(const PanelJob& job);
   // gate[i] = act(gate[i]) * up[i]
-  void (*gate)(Gate act, float* gate, const float* up, int count);
+  void (*gate)(Activation act, float* gate, const float* up, int count);
 };
 
 // Rows of the tile that begins when `left` rows are to come.

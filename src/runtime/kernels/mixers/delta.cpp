@@ -13,22 +13,6 @@ namespace mlxlm::kernels {
 
 namespace {
 
-void run_head(DeltaRule d, int rows) {
-  for (int left = d.length; left > 0; left -= d.length) {
-    bool chunk = left >= least_chunk && !d.by_channel;
-    d.length = chunk ? std::min(left, chunk_tokens) : left;
-    chunk ? delta_rule_chunk(d, rows) : delta_rule_rows(d, 0, rows);
-    auto n = static_cast<std::size_t>(d.length);
-    d.q += n * d.key_step;
-    d.k += n * d.key_step;
-    d.v += n * d.value_step;
-    d.g += n * d.gate_step;
-    d.beta += n * d.beta_step;
-    d.y += n * d.y_step;
-    d.state = d.last;
-  }
-}
-
 struct DeltaMixerOp {
   static constexpr const char* name = "mlxlm::delta_mixer";
   StatePlacesPtr places;
@@ -110,7 +94,10 @@ struct DeltaMixerOp {
               in.y + first * values + std::size_t(head) * d.value_dim,
               last,
               values},
-          d.value_dim);
+          d.value_dim,
+          !in.by_channel,
+          delta_rule_chunk,
+          delta_rule_rows);
       state = last;
     }
   }

@@ -12,22 +12,6 @@ namespace mlxlm::kernels {
 
 namespace {
 
-// All tokens of a head, in chunks where they are enough.
-void run_head(StateSpace s, int rows) {
-  for (int left = s.length; left > 0; left -= s.length) {
-    bool chunk = left >= least_chunk;
-    s.length = chunk ? std::min(left, chunk_tokens) : left;
-    chunk ? state_space_chunk(s, rows) : state_space_rows(s, 0, rows);
-    auto n = static_cast<std::size_t>(s.length);
-    s.x += n * s.x_step;
-    s.dt += n * s.dt_step;
-    s.b += n * s.group_step;
-    s.c += n * s.group_step;
-    s.y += n * s.y_step;
-    s.state = s.last;
-  }
-}
-
 struct SpaceMixer {
   static constexpr const char* name = "mlxlm::space_mixer";
   StatePlacesPtr places;
@@ -74,7 +58,7 @@ struct SpaceMixer {
                 y + segment.first * inner + std::size_t(h) * s.dim,
                 reinterpret_cast<float*>(segment.to) + state,
                 inner};
-            run_head(one, s.dim);
+            run_head(one, s.dim, true, state_space_chunk, state_space_rows);
           });
         });
   }

@@ -100,9 +100,13 @@ TEST_P(FusedOps, Norms) {
 
 TEST_P(FusedOps, GatedActivations) {
   auto a = x(5, 1) * mx::array(4, type()), b = x(5, 2);
-  same(swiglu(a, b), reference::swiglu(a, b));
-  same(geglu_tanh(a, b), reference::geglu_tanh(a, b));
-  same(geglu_erf(a, b), reference::geglu_erf(a, b));
+  for (auto act :
+       {Activation::silu,
+        Activation::gelu_tanh,
+        Activation::gelu_erf,
+        Activation::relu,
+        Activation::relu2})
+    same(glu(act, a, b), reference::glu(act, a, b));
 }
 
 TEST_P(FusedOps, StridedRows) {
@@ -113,7 +117,8 @@ TEST_P(FusedOps, StridedRows) {
       reference::rms_norm(t, std::nullopt, 1e-5f));
   auto wide = normal({4, 3, 2 * dim()}, 2, type());
   auto parts = mx::split(mx::swapaxes(wide, 0, 1), 2, -1);
-  same(swiglu(parts[0], parts[1]), reference::swiglu(parts[0], parts[1]));
+  auto silu = Activation::silu;
+  same(glu(silu, parts[0], parts[1]), reference::glu(silu, parts[0], parts[1]));
 }
 
 TEST_P(FusedOps, RowsAreIndependent) {
@@ -195,7 +200,8 @@ TEST(FusedOpsGradient, IsTheReferences) {
       h = y + in[0];
       z = reference::rms_norm(h, in[1], 1e-5f);
     }
-    auto g = fast ? swiglu(h, z) : reference::swiglu(h, z);
+    auto silu = Activation::silu;
+    auto g = fast ? glu(silu, h, z) : reference::glu(silu, h, z);
     std::vector<RopeInput> parts{{g, 4, std::nullopt}};
     auto r = fast ? rope(parts, positions, freqs, {4})
                   : reference::rope(parts, positions, freqs, {4});

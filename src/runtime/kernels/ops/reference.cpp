@@ -1,9 +1,8 @@
 // The plain MLX definitions of the small operations.
 #include <mlx/ops.h>
 
-#include <numbers>
-
 #include "core/check.h"
+#include "runtime/kernels/elementwise.h"
 #include "runtime/kernels/ops.h"
 
 namespace mlxlm::kernels::reference {
@@ -12,18 +11,6 @@ namespace {
 
 mx::array f32(const mx::array& x) {
   return mx::astype(x, mx::float32);
-}
-
-mx::array gelu_tanh(const mx::array& x) {
-  auto c =
-      float(std::numbers::sqrt2 * std::numbers::inv_sqrtpi); // sqrt(2 / pi)
-  auto inner = mx::array(c) * (x + mx::array(0.044715f) * x * x * x);
-  return mx::array(0.5f) * x * (mx::array(1.f) + mx::tanh(inner));
-}
-
-mx::array gelu_erf(const mx::array& x) {
-  auto z = x * mx::array(float(1 / std::numbers::sqrt2));
-  return mx::array(0.5f) * x * (mx::array(1.f) + mx::erf(z));
 }
 
 } // namespace
@@ -113,17 +100,8 @@ std::vector<mx::array> rope(
   return out;
 }
 
-mx::array swiglu(const mx::array& gate, const mx::array& up) {
-  auto g = f32(gate);
-  return mx::astype(g * mx::sigmoid(g) * f32(up), up.dtype());
-}
-
-mx::array geglu_tanh(const mx::array& gate, const mx::array& up) {
-  return mx::astype(gelu_tanh(f32(gate)) * f32(up), up.dtype());
-}
-
-mx::array geglu_erf(const mx::array& gate, const mx::array& up) {
-  return mx::astype(gelu_erf(f32(gate)) * f32(up), up.dtype());
+mx::array glu(Activation act, const mx::array& gate, const mx::array& up) {
+  return mx::astype(activated(act, f32(gate)) * f32(up), up.dtype());
 }
 
 std::pair<mx::array, mx::array> top_k(const mx::array& x, int k) {

@@ -3,8 +3,9 @@
 
 #include <cmath>
 
-// Fewer targets on x86: these two gain little over their neighbours.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#include "runtime/kernels/simd_targets.h"
+
+#define HWY_DISABLED_TARGETS MLXLM_NEEDLESS_TARGETS
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/ops/rows.cpp"
 #include <hwy/foreach_target.h>
@@ -303,6 +304,11 @@ void rope_impl(
   });
 }
 
+// Not a number stays one.
+HWY_INLINE VF positive(VF x) {
+  return hn::IfThenZeroElse(hn::Le(x, hn::Zero(f_tag)), x);
+}
+
 HWY_INLINE VF activate(Activation act, VF x) {
   auto half_x = hn::Mul(hn::Set(f_tag, 0.5f), x);
   switch (act) {
@@ -318,6 +324,10 @@ HWY_INLINE VF activate(Activation act, VF x) {
       auto z = hn::Mul(x, hn::Set(f_tag, 0.70710678f));
       return hn::MulAdd(half_x, erf_of(z), half_x);
     }
+    case Activation::relu:
+      return positive(x);
+    case Activation::relu2:
+      return hn::Mul(positive(x), positive(x));
   }
   return x;
 }

@@ -2,8 +2,7 @@
 // dispatch.
 #pragma once
 
-#include <cstdint>
-
+#include "runtime/kernels/activation.h"
 #include "runtime/kernels/float_type.h"
 
 namespace mlxlm::kernels {
@@ -56,7 +55,6 @@ void rope_head(
     void* out,
     float* scratch);
 
-enum class Activation : std::uint8_t { silu, gelu_tanh, gelu_erf };
 // out = act(gate) * up
 void glu_row(
     FloatType type,

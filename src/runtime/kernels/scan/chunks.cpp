@@ -1,5 +1,5 @@
 // Chunks of the recurrences; see chunks.h. Tokens are lanes in most products:
-// their matrices are [..., chunk_tokens], columns past the length zero.
+// their matrices are [..., most_chunk], columns past the length zero.
 #include "runtime/kernels/scan/chunks.h"
 
 #include <algorithm>
@@ -7,8 +7,9 @@
 #include <cstring>
 #include <vector>
 
-// Fewer targets on x86: these two gain little over their neighbours.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#include "runtime/kernels/simd_targets.h"
+
+#define HWY_DISABLED_TARGETS MLXLM_NEEDLESS_TARGETS
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/scan/chunks.cpp"
 #include <hwy/foreach_target.h>
@@ -47,7 +48,7 @@ inline void decays(
     int length,
     float* between,
     float* from_start) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   std::memset(between, 0, sizeof(float) * q * q);
   float all = 1;
   for (int t = 0; t < length; ++t)
@@ -68,7 +69,7 @@ inline void transposed(
     int width,
     const float* factor,
     float* out) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   for (int j = 0; j < width; ++j) {
     for (int t = 0; t < length; ++t)
       out[j * q + t] = rows[t * step + j] * factor[t];
@@ -186,7 +187,7 @@ void product(
 
 // out[s * Q + t] *= x_t . y_s for s <= t
 void inner_products(Operand x, Operand y, int length, int width, float* out) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   for (int s = 0; s < length; ++s)
     for (int t = s; t < length; ++t) {
       const float *a = x.data + t * x.step, *b = y.data + s * y.step;
@@ -207,7 +208,7 @@ void inner_products(Operand x, Operand y, int length, int width, float* out) {
 // With M[s][t] = (c_t . b_s) decay(s, t) dt_s:
 //   y = H C' + X M + d x,   H = decay H + (X dt decay) B.
 void state_space_chunk_impl(const StateSpace& p, int rows) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   const int n = p.length, dim = p.dim;
   ChunkSpace space(q * (q + 1 + dim + 3 * std::size_t(rows)));
   float *between = space.take(q * q), *start = space.take(q);
@@ -254,7 +255,7 @@ void state_space_chunk_impl(const StateSpace& p, int rows) {
 
 // solve[s][t], column after column: T_t = beta_t (e_t - sum A[t][i] T_i).
 void solve_writes(const DeltaRule& d, const float* among, float* solve) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   float columns[q][q] = {};
   for (int t = 0; t < d.length; ++t) {
     float beta = d.beta[t * d.beta_step];
@@ -276,7 +277,7 @@ void solve_writes(const DeltaRule& d, const float* among, float* solve) {
 //   U = (V - S K') T,  T = diag(beta) and its corrections (I + A)^-1,
 //   y = S Q' + U M,  M[s][t] = decay(s, t) (q_t . k_s),  S = decay S + U K''.
 void delta_rule_chunk_impl(const DeltaRule& d, int rows) {
-  constexpr int q = chunk_tokens;
+  constexpr int q = most_chunk;
   const int n = d.length, dim = d.dim;
   ChunkSpace space(
       q * (3 * q + 1 + 3 * std::size_t(dim) + 3 * std::size_t(rows)));

@@ -23,6 +23,17 @@ mx::array at(const mx::array& x, int t) {
   return mx::squeeze(times(x, t, t + 1), 1);
 }
 
+// x [B, L, G, D] at t, each of its G for `each` heads: [B, G * each, 1, D].
+mx::array for_heads(const mx::array& x, int t, int each) {
+  auto one = at(x, t);
+  return mx::expand_dims(each == 1 ? one : mx::repeat(one, each, 1), -2);
+}
+
+// Each value over the last two axes of what it weighs.
+mx::array as_matrix(const mx::array& x) {
+  return mx::expand_dims(mx::expand_dims(x, -1), -1);
+}
+
 } // namespace
 
 // The pairs (a, b) of neighbours join, then those of neighbours but one, and so
@@ -78,18 +89,15 @@ std::pair<mx::array, mx::array> state_space(
     const mx::array& d,
     const mx::array& h) {
   int each = x.shape(2) / b.shape(2);
-  auto heads = [&](const mx::array& v, int t) { // [B, H, 1, S]
-    auto one = at(v, t);
-    return mx::expand_dims(each == 1 ? one : mx::repeat(one, each, 1), -2);
-  };
   auto state = h;
   std::vector<mx::array> parts;
   for (int t = 0; t < x.shape(1); ++t) {
     auto rate = at(dt, t); // [B, H]
-    auto keep = mx::expand_dims(mx::expand_dims(mx::exp(rate * a), -1), -1);
+    auto keep = as_matrix(mx::exp(rate * a));
     auto in = mx::expand_dims(at(x, t) * mx::expand_dims(rate, -1), -1);
-    state = state * keep + in * heads(b, t);
-    parts.push_back(mx::expand_dims(mx::sum(state * heads(c, t), -1), 1));
+    state = state * keep + in * for_heads(b, t, each);
+    parts.push_back(
+        mx::expand_dims(mx::sum(state * for_heads(c, t, each), -1), 1));
   }
   return {mx::concatenate(parts, 1) + x * mx::expand_dims(d, -1), state};
 }
@@ -102,22 +110,17 @@ std::pair<mx::array, mx::array> delta_rule(
     const mx::array& beta,
     const mx::array& state) {
   int each = v.shape(2) / k.shape(2);
-  auto heads = [&](const mx::array& x, int t) { // [B, Hv, 1, Dk]
-    auto one = at(x, t);
-    return mx::expand_dims(each == 1 ? one : mx::repeat(one, each, 1), -2);
-  };
   auto s = state;
   std::vector<mx::array> parts;
   for (int t = 0; t < v.shape(1); ++t) {
     auto gate = mx::expand_dims(at(g, t), -2);
-    if (g.ndim() == 3)
-      gate = mx::expand_dims(mx::expand_dims(at(g, t), -1), -1);
-    auto key = heads(k, t);
+    if (g.ndim() == 3) gate = as_matrix(at(g, t));
+    auto key = for_heads(k, t, each);
     s = s * gate;
     auto error = mx::expand_dims(at(v, t), -1) - mx::sum(s * key, -1, true);
-    auto rate = mx::expand_dims(mx::expand_dims(at(beta, t), -1), -1);
+    auto rate = as_matrix(at(beta, t));
     s = s + rate * error * key;
-    parts.push_back(mx::expand_dims(mx::sum(s * heads(q, t), -1), 1));
+    parts.push_back(mx::expand_dims(mx::sum(s * for_heads(q, t, each), -1), 1));
   }
   return {mx::concatenate(parts, 1), s};
 }

@@ -5,8 +5,9 @@
 #include <cstring>
 #include <vector>
 
-// Fewer targets on x86: these two gain little over their neighbours.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#include "runtime/kernels/simd_targets.h"
+
+#define HWY_DISABLED_TARGETS MLXLM_NEEDLESS_TARGETS
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/scan/rows.cpp"
 #include <hwy/foreach_target.h>

@@ -60,6 +60,16 @@ struct StateSpace {
   const float* state;
   float *y, *last;
   std::size_t y_step = x_step;
+
+  // What follows the first `tokens`, from the state they leave.
+  void skip(std::size_t tokens) {
+    x += tokens * x_step;
+    dt += tokens * dt_step;
+    b += tokens * group_step;
+    c += tokens * group_step;
+    y += tokens * y_step;
+    state = last;
+  }
 };
 void state_space_rows(const StateSpace& space, int first, int end);
 
@@ -72,6 +82,16 @@ struct DeltaRule {
   const float* state; // [rows, Dk]
   float *y, *last;
   std::size_t y_step = value_step;
+
+  void skip(std::size_t tokens) {
+    q += tokens * key_step;
+    k += tokens * key_step;
+    v += tokens * value_step;
+    g += tokens * gate_step;
+    beta += tokens * beta_step;
+    y += tokens * y_step;
+    state = last;
+  }
 };
 void delta_rule_rows(const DeltaRule& rule, int first, int end);
 
