@@ -1,10 +1,9 @@
 // AutoAWQ's GEMM layout: words of eight 4-bit codes of neighbouring outputs in
 // the order 0 2 4 6 1 3 5 7, inputs as rows; scale and zero point a group.
 
-#include "checkpoint/values.h"
 #include "core/check.h"
 #include "core/strings.h"
-#include "quant/codes.h"
+#include "quant/columns.h"
 #include "quant/families.h"
 
 namespace mlxlm::quant {
@@ -36,9 +35,9 @@ class AwqRows final : public GroupedRows {
   ColumnWords words_;
 };
 
-class Awq final : public WeightFormat {
+class Awq final : public ColumnFormat {
  public:
-  explicit Awq(const Fields& f) : group_(f.opt("group_size", 128)) {
+  explicit Awq(const Fields& f) : ColumnFormat(f) {
     const int bits = f.opt("bits", f.opt("w_bit", 4));
     if (bits != 4)
       fail(ErrorKind::config, f.where("bits"), "expected 4, found {}", bits);
@@ -53,14 +52,6 @@ class Awq final : public WeightFormat {
   std::string_view name() const override {
     return "AWQ";
   }
-  std::vector<Rule> rules() const override {
-    return {rename("*.qweight", "*.weight")};
-  }
-  bool recognises(const ModuleTensors& module) const override {
-    const auto* weight = module.peek("weight");
-    return weight != nullptr && weight->storage() == Storage::i32 &&
-        module.has("scales");
-  }
   EncodedMatrix open(const ModuleTensors& module) const override {
     auto weight = module.take("weight");
     EncodedMatrix m;
@@ -70,45 +61,27 @@ class Awq final : public WeightFormat {
     auto shape = weight.shape();
     shape[shape.size() - 2] = module.in();
     check_words(weight, shape);
-    auto scales = scales_of(module, m, shape);
+    auto scales = scales_of(module, m);
+    scales.zeros = zeros_of(module, m, scales);
     set_grouping(m, 4, scales, "AWQ");
     m.source = std::make_shared<AwqRows>(m, std::move(scales), weight);
     return m;
   }
 
  private:
-  // `shape`: of the words.
-  Scales scales_of(const ModuleTensors& module, EncodedMatrix& m, Shape64 shape)
-      const {
-    auto stored = module.take("scales");
-    const int group = group_ > 0 ? group_ : m.cols;
-    Scales out;
-    out.type = stored.storage();
-    out.groups = (m.cols + group - 1) / group;
-    shape[shape.size() - 2] = out.groups;
-    shape.back() = m.rows;
-    check_shape(stored, shape);
-    out.scales = by_row(read_floats(stored), m.experts, out.groups, m.rows);
-    m.stored_bytes += stored.bytes();
-    std::vector<float> zeros(out.scales.size(), 8);
-    if (module.has("qzeros")) {
-      auto words = module.take("qzeros");
-      shape.back() = m.rows / 8;
-      check_words(words, shape);
-      auto codes = unpacked(words, 4); // as they lie: bits 4 i and up
-      for (std::size_t i = 0; i < zeros.size(); ++i) {
-        const auto at =
-            i / 8 * 8 + static_cast<std::size_t>(shift_of[i % 8]) / 4;
-        zeros[i] = codes[at];
-      }
-      zeros = by_row(zeros, m.experts, out.groups, m.rows);
-      m.stored_bytes += words.bytes();
-    }
-    out.zeros.assign(zeros.begin(), zeros.end());
-    return out;
+  static std::vector<std::int16_t> zeros_of(
+      const ModuleTensors& module,
+      EncodedMatrix& m,
+      const Scales& scales) {
+    if (!module.has("qzeros"))
+      return std::vector<std::int16_t>(scales.scales.size(), 8);
+    auto stored = zero_codes(module, m, scales.groups, 4);
+    auto codes = stored;
+    for (std::size_t i = 0; i < codes.size(); ++i)
+      codes[i] =
+          stored[i / 8 * 8 + static_cast<std::size_t>(shift_of[i % 8]) / 4];
+    return zeros_by_row(codes, m, scales.groups);
   }
-
-  int group_;
 };
 
 } // namespace

@@ -1,7 +1,6 @@
 #include "quant/codes.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -15,10 +14,6 @@ namespace {
 
 using kernels::Codes;
 using kernels::Params;
-
-// Words of this many neighbouring columns are fetched at a time: a panel of the
-// kernels takes sixteen rows one after the other.
-constexpr int block_columns = 16;
 
 bool power_of_two(int n) {
   return n == 0 || (n & (n - 1)) == 0;
@@ -126,83 +121,6 @@ void GroupedRows::row(int index, kernels::Row out) const {
   }
 }
 
-ColumnWords::ColumnWords(RowTensor words) : words_(std::move(words)) {
-  static std::atomic<std::uint64_t> next = 1;
-  id_ = next++;
-  const auto& shape = words_.shape();
-  columns_ = static_cast<int>(shape.back());
-  height_ = static_cast<int>(shape[shape.size() - 2]);
-}
-
-std::span<const std::uint32_t> ColumnWords::column(int expert, int column)
-    const {
-  struct Cache {
-    std::uint64_t id = 0;
-    int expert = -1, block = -1;
-    std::vector<std::uint32_t> words; // [block_columns, K]
-    std::vector<std::byte> scratch;
-  };
-  thread_local Cache cache;
-  const int block = column / block_columns;
-  const auto height = static_cast<std::size_t>(height_);
-  if (cache.id != id_ || cache.expert != expert || cache.block != block) {
-    const int first = block * block_columns;
-    const auto width =
-        static_cast<std::size_t>(std::min(block_columns, columns_ - first));
-    cache.words.resize(block_columns * height);
-    cache.scratch.resize(words_.row_bytes());
-    for (std::size_t k = 0; k < height; ++k) {
-      auto row = words_.row(
-          std::int64_t{expert} * height_ + static_cast<std::int64_t>(k),
-          cache.scratch);
-      for (std::size_t c = 0; c < width; ++c)
-        std::memcpy(
-            &cache.words[c * height + k],
-            row.data() + 4 * (static_cast<std::size_t>(first) + c),
-            4);
-    }
-    cache.id = id_;
-    cache.expert = expert;
-    cache.block = block;
-  }
-  return std::span(cache.words)
-      .subspan(
-          static_cast<std::size_t>(column % block_columns) * height, height);
-}
-
-void ColumnWords::done(int expert) const {
-  words_.drop(0, std::int64_t{expert} * height_);
-}
-
-std::vector<std::uint8_t> unpacked(const RowTensor& words, int bits) {
-  const auto per_row = words.row_bytes() * 8 / static_cast<std::size_t>(bits);
-  std::vector<std::uint8_t> out(
-      static_cast<std::size_t>(words.rows()) * per_row);
-  std::vector<std::byte> scratch(words.row_bytes());
-  for (std::int64_t r = 0; r < words.rows(); ++r)
-    unpack_bits(
-        words.row(r, scratch),
-        bits,
-        std::span(out).subspan(static_cast<std::size_t>(r) * per_row, per_row));
-  return out;
-}
-
-std::vector<float> by_row(
-    const std::vector<float>& values,
-    int experts,
-    int groups,
-    int rows) {
-  std::vector<float> out;
-  out.reserve(values.size());
-  const auto width = static_cast<std::size_t>(rows);
-  const auto matrix = static_cast<std::size_t>(groups) * width;
-  for (std::size_t e = 0; e < static_cast<std::size_t>(experts); ++e)
-    for (std::size_t r = 0; r < width; ++r)
-      for (std::size_t g = 0; g < static_cast<std::size_t>(groups); ++g)
-        out.push_back(values[e * matrix + g * width + r]);
-  return out;
-}
-
 std::vector<int> group_order(
     const RowTensor& group_of,
     const EncodedMatrix& m,
@@ -247,16 +165,6 @@ void check_shape(const RowTensor& tensor, const Shape64& shape) {
       "expected shape [{}], found [{}]",
       fmt::join(shape, ", "),
       fmt::join(tensor.shape(), ", "));
-}
-
-void check_words(const RowTensor& tensor, const Shape64& shape) {
-  check_shape(tensor, shape);
-  if (tensor.storage() != Storage::i32 && tensor.storage() != Storage::u32)
-    fail(
-        ErrorKind::weights,
-        tensor.where(),
-        "expected words of I32, found {}",
-        info(tensor.storage()).name);
 }
 
 } // namespace mlxlm::quant

@@ -53,41 +53,6 @@ class GroupedRows : public kernels::RowSource {
   Scales scales_;
 };
 
-// A stored tensor of 32-bit words [experts, K, C] read by columns: what
-// libraries write that keep inputs as rows.
-class ColumnWords {
- public:
-  explicit ColumnWords(RowTensor words);
-  int columns() const {
-    return columns_;
-  }
-  int height() const {
-    return height_; // K
-  }
-  // Column `column` of expert `expert`: K words. Valid until the next call on
-  // this thread.
-  std::span<const std::uint32_t> column(int expert, int column) const;
-  // Experts before `expert` have been read.
-  void done(int expert) const;
-
- private:
-  RowTensor words_;
-  int columns_, height_;
-  std::uint64_t id_; // no other object's
-};
-
-// All values of a small tensor of words [.., n], as unsigned codes of `bits`
-// bits along the last axis.
-std::vector<std::uint8_t> unpacked(const RowTensor& words, int bits);
-
-// A tensor [experts, groups, rows] (experts optional) as [experts, rows,
-// groups].
-std::vector<float> by_row(
-    const std::vector<float>& values,
-    int experts,
-    int groups,
-    int rows);
-
 // Which inputs make up each group, group after group ([experts, cols]), from a
 // tensor with each input's group; empty when they are neighbours.
 std::vector<int> group_order(
@@ -95,9 +60,7 @@ std::vector<int> group_order(
     const EncodedMatrix& matrix,
     int groups);
 
-// Throws Error(weights) unless the tensor has this shape and storage is among
-// integers of 32 bits.
-void check_words(const RowTensor& tensor, const Shape64& shape);
+// Throws Error(weights).
 void check_shape(const RowTensor& tensor, const Shape64& shape);
 
 } // namespace mlxlm::quant

@@ -54,7 +54,7 @@ constexpr std::array methods = {
 
 // The block of another library; empty for MLX's own.
 Fields foreign(const Fields& config) {
-  const Fields none(Json::object(), "config.json");
+  Fields none(Json::object(), "config.json");
   if (config.is_object("quantization")) return none;
   if (config.is_object("quantization_config"))
     return config.sub("quantization_config");

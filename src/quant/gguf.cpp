@@ -256,7 +256,7 @@ const std::map<Storage, BlockFormat>& blocks() {
 
 class BlockRows final : public TensorRows {
  public:
-  BlockRows(RowTensor tensor, const BlockFormat& format)
+  BlockRows(const RowTensor& tensor, const BlockFormat& format)
       : TensorRows({tensor}),
         decode_(format.decode),
         words_(format.words),

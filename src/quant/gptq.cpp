@@ -4,10 +4,9 @@
 
 #include <numeric>
 
-#include "checkpoint/values.h"
 #include "core/check.h"
 #include "core/strings.h"
-#include "quant/codes.h"
+#include "quant/columns.h"
 #include "quant/families.h"
 
 namespace mlxlm::quant {
@@ -45,10 +44,9 @@ class GptqRows final : public GroupedRows {
   ColumnWords words_;
 };
 
-class Gptq final : public WeightFormat {
+class Gptq final : public ColumnFormat {
  public:
-  explicit Gptq(const Fields& f)
-      : bits_(f.req<int>("bits")), group_(f.opt("group_size", 128)) {
+  explicit Gptq(const Fields& f) : ColumnFormat(f), bits_(f.req<int>("bits")) {
     if (bits_ != 2 && bits_ != 3 && bits_ != 4 && bits_ != 8)
       fail(
           ErrorKind::config,
@@ -68,14 +66,6 @@ class Gptq final : public WeightFormat {
   std::string_view name() const override {
     return "GPTQ";
   }
-  std::vector<Rule> rules() const override {
-    return {rename("*.qweight", "*.weight")};
-  }
-  bool recognises(const ModuleTensors& module) const override {
-    const auto* weight = module.peek("weight");
-    return weight != nullptr && weight->storage() == Storage::i32 &&
-        module.has("scales");
-  }
   EncodedMatrix open(const ModuleTensors& module) const override {
     auto weight = module.take("weight");
     EncodedMatrix m;
@@ -92,7 +82,8 @@ class Gptq final : public WeightFormat {
           m.cols);
     shape[shape.size() - 2] = m.cols * bits_ / 32;
     check_words(weight, shape);
-    auto scales = scales_of(module, m, shape);
+    auto scales = scales_of(module, m);
+    scales.zeros = zeros_of(module, m, scales);
     if (module.has("g_idx"))
       m.order = group_order(module.take("g_idx"), m, scales.groups);
     set_grouping(m, bits_, scales, "GPTQ");
@@ -101,32 +92,19 @@ class Gptq final : public WeightFormat {
   }
 
  private:
-  Scales scales_of(const ModuleTensors& module, EncodedMatrix& m, Shape64 shape)
-      const {
-    auto stored = module.take("scales");
-    auto words = module.take("qzeros");
-    const int group = group_ > 0 ? group_ : m.cols;
-    Scales out;
-    out.type = stored.storage();
-    out.groups = (m.cols + group - 1) / group;
-    shape[shape.size() - 2] = out.groups;
-    shape.back() = m.rows;
-    check_shape(stored, shape);
-    shape.back() = m.rows * bits_ / 32;
-    check_words(words, shape);
-    out.scales = by_row(read_floats(stored), m.experts, out.groups, m.rows);
-    auto codes = unpacked(words, bits_);
-    std::vector<float> zeros(codes.begin(), codes.end());
-    zeros = by_row(zeros, m.experts, out.groups, m.rows);
-    out.zeros.assign(zeros.begin(), zeros.end());
+  std::vector<std::int16_t> zeros_of(
+      const ModuleTensors& module,
+      EncodedMatrix& m,
+      const Scales& scales) const {
+    auto codes = zero_codes(module, m, scales.groups, bits_);
+    auto zeros = zeros_by_row(codes, m, scales.groups);
     if (less_one_)
-      for (auto& zero : out.zeros)
+      for (auto& zero : zeros)
         ++zero;
-    m.stored_bytes += stored.bytes() + words.bytes();
-    return out;
+    return zeros;
   }
 
-  int bits_, group_;
+  int bits_;
   bool less_one_ = true;
 };
 
