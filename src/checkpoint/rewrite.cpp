@@ -291,6 +291,13 @@ std::optional<std::string> substitute(
   return fill(to, m);
 }
 
+std::string renamed(std::string name, const std::vector<Rule>& rules) {
+  for (const auto& rule : rules)
+    if (const auto* r = std::get_if<rewrite::Rename>(&rule))
+      if (auto other = substitute(name, r->from, r->to)) name = *other;
+  return name;
+}
+
 TensorMap rewritten(
     const TensorSource& source,
     const std::vector<Rule>& rules) {

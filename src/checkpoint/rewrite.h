@@ -114,6 +114,9 @@ std::optional<std::string> substitute(
     std::string_view from,
     std::string_view to);
 
+// A tensor's name behind the rules that rename, as if no other rule took it.
+std::string renamed(std::string name, const std::vector<Rule>& rules);
+
 using TensorMap = std::map<std::string, RowTensor, std::less<>>;
 
 // The tensors of `source` under their new names. Throws Error(weights) when two

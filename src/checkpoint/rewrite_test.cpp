@@ -143,6 +143,13 @@ TEST(Rewrite, SubstitutesRunsInOrder) {
   EXPECT_EQ(substitute("ab", "a", "c"), std::nullopt);
 }
 
+TEST(Rewrite, RenamesANameByItself) {
+  const std::vector<Rule> rules{
+      rename("a.*", "b.*"), drop("b.*"), rename("b.*.c", "*.d")};
+  EXPECT_EQ(renamed("a.x.c", rules), "x.d");
+  EXPECT_EQ(renamed("e.x.c", rules), "e.x.c");
+}
+
 TEST(Rewrite, AppliesRulesInOrder) {
   Memory source(
       {{"h.0.attn.c_attn.weight", {2, 6}},

@@ -272,15 +272,9 @@ bool predicts(const Checkpoint& checkpoint) {
   auto t = target(checkpoint.config);
   if (!t.family->prediction) return false;
   auto rules = rules_of(t, checkpoint, true);
-  auto renamed = [&](std::string name) {
-    for (const auto& rule : rules)
-      if (const auto* r = std::get_if<rewrite::Rename>(&rule))
-        if (auto other = substitute(name, r->from, r->to)) name = *other;
-    return name;
-  };
   auto names = checkpoint.tensors->names();
   return std::any_of(names.begin(), names.end(), [&](const auto& name) {
-    return renamed(name) == "prediction.token_norm.weight";
+    return renamed(name, rules) == "prediction.token_norm.weight";
   });
 }
 

@@ -25,6 +25,8 @@ struct RopeOptions {
   bool backwards = false; // turns the other way
 };
 
+struct RopePlan; // rope_plan.h
+
 class Rope {
  public:
   Rope() = default; // turns nothing
@@ -54,9 +56,9 @@ class Rope {
   float magnitude() const;
 
  private:
-  struct Plan;
-  explicit Rope(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {}
-  std::shared_ptr<const Plan> plan_;
+  explicit Rope(std::shared_ptr<const RopePlan> plan)
+      : plan_(std::move(plan)) {}
+  std::shared_ptr<const RopePlan> plan_;
 };
 
 // 1 + beta * ln(1 + floor(position / original)), [1, N, 1, 1]: what queries far

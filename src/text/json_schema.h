@@ -10,9 +10,9 @@
 
 namespace mlxlm {
 
-// Every `oneOf` whose alternatives provably exclude one another (other types,
-// other constants, ranges that do not meet, objects of which a needed property
-// does) becomes an `anyOf`. References within the schema are followed.
+// Every `oneOf` whose alternatives provably exclude one another (see
+// SchemaExclusion) becomes an `anyOf`. References within the schema are
+// followed.
 Json without_one_of(Json schema);
 
 // Where the first subschema with this keyword stands: "#/properties/a"; empty:
@@ -31,9 +31,5 @@ void for_each_schema(
 std::string place_of_what_is_not_enforced(const Json& schema);
 // Where `part` stands in a schema; empty: nowhere.
 std::string place_of(const Json& schema, const Json& part);
-
-// Whether no value can be of both; both are parts of `root`. False: it could
-// not be shown.
-bool exclude_each_other(const Json& root, const Json& a, const Json& b);
 
 } // namespace mlxlm

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "text/schema_exclusion.h"
+
 namespace mlxlm {
 namespace {
 
@@ -10,7 +12,8 @@ Json schema(const char* text) {
 }
 
 bool apart(const char* a, const char* b, const char* root = "{}") {
-  return exclude_each_other(schema(root), schema(a), schema(b));
+  auto whole = schema(root);
+  return SchemaExclusion(whole).proven(schema(a), schema(b));
 }
 
 TEST(JsonSchemaTest, TypesAndValuesExcludeOneAnother) {
