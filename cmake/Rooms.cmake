@@ -16,7 +16,7 @@ function(mlxlm_unity target)
   if(NOT MLXLM_UNITY)
     return()
   endif()
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
   foreach(source ${ARGN})
     file(STRINGS "${source}" alone LIMIT_COUNT 1
          REGEX "foreach_target|#pragma GCC target|-inl\\.h")
@@ -24,6 +24,11 @@ function(mlxlm_unity target)
       set_source_files_properties("${source}" PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     endif()
   endforeach()
+endfunction()
+
+# mlxlm_test_options(TARGET): tests are compiled once and run for seconds.
+function(mlxlm_test_options target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
 function(mlxlm_room name)
@@ -62,6 +67,7 @@ function(mlxlm_room name)
   if(MLXLM_TESTS AND tests)
     add_executable(${name}_tests ${tests})
     mlxlm_unity(${name}_tests ${tests})
+    mlxlm_test_options(${name}_tests)
     target_link_libraries(${name}_tests PRIVATE ${target} GTest::gtest GTest::gtest_main
                                                 GTest::gmock)
     target_compile_definitions(${name}_tests
