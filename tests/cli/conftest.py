@@ -31,7 +31,7 @@ def environment(extra):
             if not k.startswith("MLXLM_") or k == "MLXLM_DEPS"}
     keep["XDG_CONFIG_HOME"] = "/nonexistent"
     keep.setdefault("MLXLM_DEPS", str(ROOT / ".deps"))
-    keep["HF_HUB_OFFLINE"] = "1"  # test_fetch has a hub of its own
+    keep["HF_HUB_OFFLINE"] = "1"  # test_fetch*.py have a hub of its own
     return {**keep, **extra}
 
 

@@ -3,12 +3,14 @@
 import hashlib
 import random
 import subprocess
+import time
 
 import pytest
 
 from conftest import PROGRAM, Result, environment
 from hub_server import Hub
 
+NAME = "model.safetensors"
 WEIGHTS = random.Random(1).randbytes(700_000)
 FILES = {
     "config.json": b'{"model_type": "llama"}',
@@ -16,7 +18,7 @@ FILES = {
     "tokenizer_config.json": b"{}",
     "sub/notes.txt": b"a file in a folder\n",
     "empty.txt": b"",
-    "model.safetensors": WEIGHTS,
+    NAME: WEIGHTS,
     "README.md": b"not needed to run",
     "pytorch_model.bin": b"never fetched",
     ".gitattributes": b"*.bin filter=lfs",
@@ -101,3 +103,20 @@ class Cache:
 @pytest.fixture
 def cache(tmp_path):
     return Cache(tmp_path)
+
+
+def good(cache, hub, repo, **extra):
+    """Pulls, and everything is there."""
+    done = cache.pull(hub, **extra)
+    assert done.code == 0, done.err
+    assert done.text == f"{cache.snapshot(repo)}\n"
+    assert cache.files(repo) == {p: FILES[p] for p in WANTED}
+    assert not [b for b in cache.blobs() if b.endswith(".incomplete")]
+    return done
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
