@@ -63,7 +63,7 @@ struct WiredBudget {
 };
 // baseline + base_bytes + kv_cache_bytes + sum of sizes; clamped and admitted
 // as by sum_policy.
-WiredPolicyPtr budget_policy(WiredBudget budget);
+WiredPolicyPtr budget_policy(const WiredBudget& budget);
 
 // ---- tickets ---------------------------------------------------------------
 enum class WiredKind {

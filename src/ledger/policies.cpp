@@ -109,7 +109,7 @@ WiredPolicyPtr fixed_policy(std::int64_t bytes) {
   return std::make_shared<Fixed>(bytes);
 }
 
-WiredPolicyPtr budget_policy(WiredBudget budget) {
+WiredPolicyPtr budget_policy(const WiredBudget& budget) {
   auto id = budget.id.empty() ? fmt::format("budget {}", next_number())
                               : "budget " + budget.id;
   auto base = checked_sum(

@@ -11,7 +11,7 @@ namespace mlxlm::models {
 namespace {
 
 // x as a multiple of `scale` that a signed byte holds.
-AttentionOptions::Change rounded_by(Param scale) {
+AttentionOptions::Change rounded_by(const Param& scale) {
   return [scale](const mx::array& x) {
     auto steps = mx::round(mx::astype(x, mx::float32) / *scale);
     steps = mx::clip(steps, mx::array(-128.0f), mx::array(127.0f));

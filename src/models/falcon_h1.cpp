@@ -69,7 +69,7 @@ struct Multipliers {
 std::vector<float> floats(
     const Fields& f,
     std::string_view key,
-    std::vector<float> fallback) {
+    const std::vector<float>& fallback) {
   auto out = f.opt(key, fallback);
   if (out.size() != fallback.size())
     fail(

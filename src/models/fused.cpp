@@ -60,7 +60,8 @@ ModelPtr lille(const Fields& f, const Scope& w) {
   c.eps = f.opt("layer_norm_eps", 1e-5f);
   c.tied = true;
   // 8/3 of the width to the nearest multiple of 256, halves to the even one.
-  c.inner = 256 * static_cast<int>(std::nearbyint(8 * c.hidden / 3 / 256.0));
+  const int wide = 8 * c.hidden / 3;
+  c.inner = 256 * static_cast<int>(std::nearbyint(wide / 256.0));
   if (c.inner == 0)
     fail(
         ErrorKind::config,

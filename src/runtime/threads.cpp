@@ -38,7 +38,7 @@ class Ahead {
     auto count = std::min(ranges.size(), most_ranges);
     auto each = count ? most_bytes / count : 0;
     for (std::size_t i = 0; i < count; i++) {
-      first_[i].store(reinterpret_cast<std::uintptr_t>(ranges[i].data));
+      first_[i].store(static_cast<const char*>(ranges[i].data));
       blocks_[i].store(std::min(ranges[i].bytes, each) / block);
     }
     count_.store(count);
@@ -54,9 +54,8 @@ class Ahead {
     auto at = next_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t i = 0; i < count; i++) {
       if (at < blocks_[i].load(std::memory_order_relaxed)) {
-        auto* data = reinterpret_cast<const char*>(
-                         first_[i].load(std::memory_order_relaxed)) +
-            at * block;
+        const char* data =
+            first_[i].load(std::memory_order_relaxed) + at * block;
         for (std::size_t line = 0; line < block; line += 64) {
           __builtin_prefetch(data + line, 0, 2);
         }
@@ -72,7 +71,7 @@ class Ahead {
 
   alignas(64) std::atomic<std::size_t> next_{0};
   std::atomic<std::size_t> count_{0};
-  std::atomic<std::uintptr_t> first_[most_ranges] = {};
+  std::atomic<const char*> first_[most_ranges] = {};
   std::atomic<std::size_t> blocks_[most_ranges] = {};
 };
 
