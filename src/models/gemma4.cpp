@@ -142,8 +142,7 @@ class WithExperts : public Block {
     return {
         .hidden = c.hidden,
         .experts = size_field(f, "num_experts"),
-        .routing =
-            {.top_k = size_field(f, "top_k_experts"), .normalize = true},
+        .routing = {.top_k = size_field(f, "top_k_experts"), .normalize = true},
         .name = "proj"};
   }
 
