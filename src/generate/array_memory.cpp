@@ -3,6 +3,7 @@
 
 #include "mlxlm/wired_memory.h"
 #include "runtime/memory/device.h"
+#include "runtime/memory/results.h"
 
 namespace mx = mlx::core;
 
@@ -17,9 +18,9 @@ WiredMemoryPtr wired_memory() {
 
 ArrayMemory array_memory() {
   return {
-      mx::get_active_memory(),
+      kernels::live_arrays(),
       mx::get_peak_memory(),
-      mx::get_cache_memory(),
+      mx::get_cache_memory() + kernels::results().unused(),
       mx::get_memory_limit()};
 }
 
@@ -36,6 +37,7 @@ std::size_t set_cache_limit(std::size_t bytes) {
 }
 
 void clear_cache() {
+  kernels::results().release();
   mx::clear_cache();
 }
 

@@ -4,15 +4,14 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace mlxlm {
 namespace {
 
 constexpr int most_tries = 4; // passes looked at before giving up
-constexpr std::size_t most_recordings = 12;
-constexpr int most_rows = 64; // of one
-constexpr int most_rows_together = 160; // each keeps a pass' buffers
+constexpr std::size_t most_recordings = 32;
 
 using kernels::same_buffer;
 
@@ -111,7 +110,9 @@ void Recordings::look(
     PassInputs inputs) {
   const auto& ids = result.ids;
   ++entry.tries;
-  kernels::Recorder recorder(ids);
+  std::vector<mx::array> also;
+  if (result.hidden) also.push_back(*result.hidden);
+  kernels::Recorder recorder(ids, also);
   if (!recorder.recordable()) {
     entry.tries = most_tries;
     return mx::async_eval(ids);
@@ -120,20 +121,26 @@ void Recordings::look(
     return same_buffer(x, inputs.position_array) ||
         (inputs.drawn && same_buffer(x, *inputs.drawn));
   };
-  bool same = !entry.leaves.empty();
+  bool same =
+      !entry.leaves.empty() && entry.primitives == recorder.primitives();
   for (const auto& x : recorder.leaves())
     same = same && (of_this_pass(x) || among(x, entry.leaves));
   if (!same) {
     entry.leaves = recorder.leaves();
-    return mx::async_eval(ids);
+    entry.primitives = recorder.primitives();
+    if (!recorder.rehearse()) entry.tries = most_tries;
+    return;
   }
   entry.leaves.clear();
-  auto tape = recorder.record();
+  if (!memory_)
+    memory_ = std::make_shared<kernels::ResultMemory>(
+        std::numeric_limits<std::size_t>::max());
+  auto tape = recorder.record(memory_);
   if (!tape) {
     entry.tries = most_tries;
     return;
   }
-  make_room(ids.shape(0));
+  make_room();
   entry.recording =
       std::make_shared<Recording>(Recording{tape, std::move(inputs), result});
   entry.recording->live.drawn.reset();
@@ -149,27 +156,22 @@ void Recordings::look(
   ++recorded_;
 }
 
-void Recordings::make_room(int rows) {
-  for (;;) {
-    std::size_t count = 0;
-    int together = rows;
-    auto oldest = entries_.end();
-    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-      if (!it->second.recording) continue;
-      ++count;
-      together += it->first.rows;
-      bool older = oldest == entries_.end() ||
-          it->second.last_use < oldest->second.last_use;
-      if (older) oldest = it;
-    }
-    if (count < most_recordings && together <= most_rows_together) return;
-    if (oldest == entries_.end()) return;
-    oldest->second = {};
+void Recordings::make_room() {
+  std::size_t count = 0;
+  auto oldest = entries_.end();
+  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+    if (!it->second.recording) continue;
+    ++count;
+    bool older = oldest == entries_.end() ||
+        it->second.last_use < oldest->second.last_use;
+    if (older) oldest = it;
   }
+  if (count >= most_recordings) oldest->second = {};
 }
 
 void Recordings::forget() {
   entries_.clear();
+  memory_.reset();
 }
 
 } // namespace mlxlm

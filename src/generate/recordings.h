@@ -70,6 +70,8 @@ struct PassResult {
 
 class Recordings {
  public:
+  static constexpr int most_rows = 64; // of a pass that is recorded
+
   // Whether passes of this kind can be done again.
   bool holds(PassKind kind) const;
   // Starts one: what comes of it will be in result(kind), until the next.
@@ -93,15 +95,18 @@ class Recordings {
   struct Recording;
   struct Entry {
     std::vector<mx::array> leaves; // of the pass before, while looking
+    std::size_t primitives = 0; // of its graph
     int tries = 0;
     std::shared_ptr<Recording> recording;
     int last_use = 0;
   };
 
   void look(Entry& entry, const PassResult& result, PassInputs inputs);
-  void make_room(int rows);
+  void make_room();
 
   std::map<PassKind, Entry> entries_;
+  // What all of them make on their way lies here: one runs after the other.
+  std::shared_ptr<kernels::ResultMemory> memory_;
   int clock_ = 0, recorded_ = 0, replayed_ = 0;
 };
 

@@ -6,7 +6,6 @@
 //   gradient
 #pragma once
 
-#include <mlx/allocator.h>
 #include <mlx/device.h>
 #include <mlx/primitives.h>
 #include <mlx/stream.h>
@@ -18,6 +17,7 @@
 
 #include "core/check.h"
 #include "runtime/kernels/tape.h"
+#include "runtime/memory/results.h"
 
 namespace mlxlm::kernels {
 
@@ -28,10 +28,6 @@ using Arrays = std::vector<mx::array>;
 // here.
 inline bool on_cpu() {
   return mx::default_device() == mx::Device::cpu;
-}
-
-inline void allocate(mx::array& x) {
-  x.set_data(mx::allocator::malloc(x.nbytes()));
 }
 
 template <typename Op>

@@ -2,7 +2,6 @@
 #include "runtime/kernels/tape.h"
 
 #include <mlx/backend/cpu/encoder.h>
-#include <mlx/memory.h>
 #include <mlx/primitives.h>
 #include <mlx/transforms.h>
 
@@ -18,10 +17,6 @@ namespace {
 
 using OnCall = std::function<void(const Call&, Reads)>;
 thread_local const OnCall* recording = nullptr;
-
-// Results that may wait for the kernels that use them: some layers of a
-// prompt's pass, bytes.
-constexpr std::size_t most_ahead = std::size_t{32} << 20;
 
 class Recording {
  public:
@@ -40,20 +35,24 @@ class Recording {
 void dispatch(const mx::Stream& stream, Call call, Reads reads) {
   if (recording) (*recording)(call, std::move(reads));
   auto flight = InFlight::here();
-  flight->begin(mx::get_active_memory());
+  flight->begin(live_arrays());
   mx::cpu::get_command_encoder(stream).dispatch(
       [call = std::move(call), flight] {
         call();
         flight->end();
       });
-  flight->wait(mx::get_active_memory, most_ahead);
+  flight->wait(live_arrays, most_ahead);
 }
 
 bool same_buffer(const mx::array& a, const mx::array& b) {
   return a.data_shared_ptr() && a.data_shared_ptr() == b.data_shared_ptr();
 }
 
-Recorder::Recorder(const mx::array& result) : result_(result) {
+Recorder::Recorder(const mx::array& result, const std::vector<mx::array>& also)
+    : result_(result) {
+  find_lasting(result);
+  for (const auto& x : also)
+    find_lasting(x);
   std::unordered_set<std::uintptr_t> seen;
   std::unordered_set<const mx::Primitive*> primitives;
   std::vector<mx::array> open{result};
@@ -71,9 +70,15 @@ Recorder::Recorder(const mx::array& result) : result_(result) {
   }
 }
 
+// A view lies where what it is of lies.
+void Recorder::find_lasting(const mx::array& x) {
+  if (!lasting_.insert(x.id()).second || !x.has_primitive()) return;
+  if (dynamic_cast<const Recordable*>(&x.primitive())) return;
+  for (const auto& in : x.inputs())
+    find_lasting(in);
+}
+
 void Recorder::visit(const mx::array& x) {
-  auto outputs = x.outputs();
-  made_.insert(made_.end(), outputs.begin(), outputs.end());
   if (dynamic_cast<const Recordable*>(&x.primitive())) {
     ++kernels_;
     return;
@@ -91,30 +96,42 @@ void Recorder::visit(const mx::array& x) {
       "Transpose",
       "Unflatten"};
   recordable_ = recordable_ && views.count(x.primitive().name()) > 0;
-  for (const auto& out : outputs)
+  for (const auto& out : x.outputs())
     views_.push_back({out, x.inputs()});
 }
 
-TapePtr Recorder::record() {
+bool Recorder::rehearse() {
+  std::size_t calls = 0;
+  OnCall count = [&](const Call&, const Reads&) { ++calls; };
+  {
+    Recording scope(count);
+    mx::async_eval(result_);
+  }
+  return recordable_ && calls == kernels_ &&
+      std::all_of(views_.begin(), views_.end(), [](const View& v) {
+           return std::any_of(
+               v.inputs.begin(), v.inputs.end(), [&](const auto& in) {
+                 return same_buffer(v.out, in);
+               });
+         });
+}
+
+TapePtr Recorder::record(const std::shared_ptr<ResultMemory>& memory) {
   auto tape = std::make_shared<Tape>();
   auto& steps = tape->steps_;
   OnCall keep = [&](const Call& call, Reads reads) {
     steps.push_back({call, std::move(reads)});
   };
+  views_.clear(); // what they hold would not be free after its last use
+  memory->start_over();
   {
     Recording scope(keep);
+    ResultsGoTo there(*memory, lasting_);
     mx::async_eval(result_);
   }
-  bool whole = recordable_ && steps.size() == kernels_ &&
-      std::all_of(views_.begin(), views_.end(), [](const View& v) {
-                 return std::any_of(
-                     v.inputs.begin(), v.inputs.end(), [&](const auto& in) {
-                       return same_buffer(v.out, in);
-                     });
-               });
-  if (!whole) return nullptr;
-  tape->buffers_ = std::move(made_);
-  tape->buffers_.insert(tape->buffers_.end(), leaves_.begin(), leaves_.end());
+  if (steps.size() != kernels_) return nullptr;
+  tape->memory_ = memory;
+  tape->leaves_ = leaves_;
   for (std::size_t i = 0; i < steps.size(); ++i) {
     auto next = (i + 1) % steps.size();
     while (steps[next].reads.empty() && next != i)

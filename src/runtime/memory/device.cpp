@@ -7,6 +7,12 @@
 #include <exception>
 #include <variant>
 
+#include "runtime/memory/results.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace mx = mlx::core;
 
 namespace mlxlm {
@@ -41,6 +47,14 @@ std::size_t device_number(const char* key) {
   if (found == about.end()) return 0;
   const auto* value = std::get_if<std::size_t>(&found->second);
   return value ? *value : 0;
+}
+
+void release_memory() {
+  kernels::results().release();
+  mx::clear_cache();
+#ifdef __GLIBC__
+  malloc_trim(0); // else what was freed between two things stays
+#endif
 }
 
 std::shared_ptr<WiredBackend> device_wired_backend() {

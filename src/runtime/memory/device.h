@@ -12,6 +12,9 @@ namespace mlxlm {
 // A number of MLX's device table ("memory_size", "total_memory"); 0: none.
 std::size_t device_number(const char* key);
 
+// Gives what nothing is in any more back to the system.
+void release_memory();
+
 // Sets the wired limit where the default device is Metal; elsewhere there is
 // none.
 std::shared_ptr<WiredBackend> device_wired_backend();

@@ -50,6 +50,7 @@ ReplyPtr metrics(Context& context) {
     auto one = engine->memory();
     one.weights += memory.weights; // what follows is the process's
     one.kv += memory.kv;
+    one.workspace += memory.workspace;
     one.pages_in_use += memory.pages_in_use;
     one.pages_kept += memory.pages_kept;
     memory = one;
@@ -64,6 +65,7 @@ ReplyPtr metrics(Context& context) {
        {"kv_bytes", double(memory.kv)},
        {"kv_pages_in_use", double(memory.pages_in_use)},
        {"kv_pages_kept", double(memory.pages_kept)},
+       {"workspace_bytes", double(memory.workspace)},
        {"active_bytes", double(memory.active)},
        {"cache_bytes", double(memory.cache)},
        {"resident_bytes", double(memory.resident)},

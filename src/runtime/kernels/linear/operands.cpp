@@ -56,7 +56,7 @@ std::vector<InputView> views(const Arrays& inputs) {
 std::vector<void*> allocate_all(Arrays& outputs) {
   std::vector<void*> data;
   for (auto& out : outputs) {
-    out.set_data(mx::allocator::malloc(out.nbytes()));
+    allocate(out);
     data.push_back(out.data<void>());
   }
   return data;
