@@ -4,8 +4,8 @@
 
 #include <utility>
 
+#include "cache/byteless_memory.h"
 #include "cache/layout.h"
-#include "cache/memory.h"
 #include "core/check.h"
 #include "runtime/kernels/attention/reference.h"
 
@@ -123,7 +123,7 @@ class StatelessRecurrent final : public LayerCache {
   Recurrent spec_;
 };
 
-class Stateless final : public Memory {
+class Stateless final : public BytelessMemory {
  public:
   explicit Stateless(const std::vector<CacheSpec>& specs) {
     Layout layout(specs);
@@ -145,34 +145,12 @@ class Stateless final : public Memory {
     }
   }
 
-  std::unique_ptr<SequenceMemory> sequence() override {
-    fail(
-        ErrorKind::internal,
-        "stateless memory",
-        "expected a pass without sequences, found a request for one");
-  }
   LayerCache& layer(int index) override {
     return *layers_.at(index);
   }
   int layers() const override {
     return int(layers_.size());
   }
-  std::size_t bytes() const override {
-    return 0;
-  }
-  std::size_t bytes_per_token() const override {
-    return 0;
-  }
-  std::size_t bytes_for(int) const override {
-    return 0;
-  }
-  int max_tokens() const override {
-    return 1 << 30;
-  }
-  bool partial_commit() const override {
-    return true;
-  }
-  void release_unused() override {}
 
  private:
   StatelessKv* lender(const std::vector<CacheSpec>& specs, std::size_t i) {

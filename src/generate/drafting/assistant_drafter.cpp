@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "cache/byteless_memory.h"
 #include "core/check.h"
 #include "generate/drafting/draft_round.h"
 
@@ -75,28 +76,16 @@ int layer_seen(const CacheSpec& wanted, const std::vector<CacheSpec>& all) {
 }
 
 // The model's memory as far as the assistant sees it.
-class Borrowed final : public Memory {
+class Borrowed final : public BytelessMemory {
  public:
   Borrowed(std::shared_ptr<Memory> memory, std::vector<int> layers)
       : memory_(std::move(memory)), layers_(std::move(layers)) {}
 
-  std::unique_ptr<SequenceMemory> sequence() override {
-    fail(ErrorKind::internal, "assistant", "expected the model's sequences");
-  }
   LayerCache& layer(int index) override {
     return memory_->layer(layers_.at(index));
   }
   int layers() const override {
     return static_cast<int>(layers_.size());
-  }
-  std::size_t bytes() const override {
-    return 0;
-  }
-  std::size_t bytes_per_token() const override {
-    return 0;
-  }
-  std::size_t bytes_for(int) const override {
-    return 0;
   }
   int max_tokens() const override {
     return memory_->max_tokens();
@@ -107,7 +96,6 @@ class Borrowed final : public Memory {
   std::shared_ptr<PassTables> tables(const Step& step) override {
     return memory_->tables(step);
   }
-  void release_unused() override {}
 
  private:
   std::shared_ptr<Memory> memory_;
