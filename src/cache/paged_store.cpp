@@ -243,15 +243,21 @@ void PagedStore::write(
     const CacheRows& rows) {
   int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
   Geometry shape{heads, k_dim, v_dim, 0, layout_.latent};
-  auto plain = decoded(rows, shape);
-  auto codes = rows;
+  check_rows(rows, shape);
+  CacheRows codes, made;
+  if (rows.bits > 0) {
+    codes = rows;
+    made = decoded(rows, shape);
+  }
+  const auto& plain = rows.bits > 0 ? made : rows;
   std::vector<float> scratch(k_dim + v_dim);
   for (int i = 0; i < rows.count * heads; ++i) {
     int at = first + i / heads, head = i % heads;
     int page = at / layout_.tokens, token = at % layout_.tokens;
     auto* data = pages->data[page];
-    auto* k = plain.k.data() + std::size_t(i) * k_dim;
-    auto* v = layout_.latent ? k : plain.v.data() + std::size_t(i) * v_dim;
+    const auto* k = plain.k.data() + std::size_t(i) * k_dim;
+    const auto* v =
+        layout_.latent ? k : plain.v.data() + std::size_t(i) * v_dim;
     if (!pages->packed[page]) {
       kernels::store_row(
           layout_,

@@ -35,13 +35,13 @@ std::vector<int> own_layers(const cache::Layout& layout) {
 }
 
 // Keys and values of a latent layer are parts of one row.
-CacheRows joined(const CacheFileLayer& from) {
-  CacheRows out{from.rows.count};
-  for (int i = 0; i < from.rows.count; ++i) {
-    auto k = from.rows.k.begin() + std::ptrdiff_t(i) * from.k_dim;
-    auto v = from.rows.v.begin() + std::ptrdiff_t(i) * from.v_dim;
-    out.k.insert(out.k.end(), k, k + from.k_dim);
-    out.k.insert(out.k.end(), v, v + from.v_dim);
+CacheRows joined(const CacheRows& rows, int k_dim, int v_dim) {
+  CacheRows out{rows.count};
+  for (int i = 0; i < rows.count; ++i) {
+    auto k = rows.k.begin() + std::ptrdiff_t(i) * k_dim;
+    auto v = rows.v.begin() + std::ptrdiff_t(i) * v_dim;
+    out.k.insert(out.k.end(), k, k + k_dim);
+    out.k.insert(out.k.end(), v, v + v_dim);
   }
   return out;
 }
@@ -93,12 +93,15 @@ void restore_rows(
         refuse(index, fmt::format("the row of token {}", i));
     }
   }
-  auto rows = g.latent ? joined(from) : from.rows;
-  // Runs of neighbouring positions.
-  for (int i = 0, end; i < rows.count; i = end) {
-    for (end = i + 1; end < rows.count; ++end)
+  // Runs of neighbouring positions, some rows at a time.
+  constexpr int together = 512;
+  for (int i = 0, end; i < from.rows.count; i = end) {
+    int most = std::min(from.rows.count, i + together);
+    for (end = i + 1; end < most; ++end)
       if (from.positions[end] != from.positions[end - 1] + 1) break;
-    sequence.set_rows(index, from.positions[i], cut(rows, i, end - i));
+    auto rows = from.some(i, end - i);
+    if (g.latent) rows = joined(rows, from.k_dim, from.v_dim);
+    sequence.set_rows(index, from.positions[i], rows);
   }
 }
 
@@ -179,6 +182,10 @@ CacheFileLayer layer_of(
 }
 
 } // namespace
+
+CacheRows CacheFileLayer::some(int first, int count) const {
+  return read ? read(first, count) : cut(rows, first, count);
+}
 
 void adopt(const CacheFile& file, MemoryOptions& options) {
   using kernels::RowCodec;

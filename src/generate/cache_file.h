@@ -9,6 +9,7 @@
 
 #include <mlx/array.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,9 +26,14 @@ struct CacheFileLayer {
   int offset = 0; // tokens it had read
   int keep = 0, max_size = 0; // rotating
   int bits = 0, group = 0; // quantized
-  // Rows in the order of their positions; positions as they may have gaps.
+  // Rows in the order of their positions; positions as they may have gaps. Of a
+  // file that was read only their number and kind: files are as large as
+  // memory, so `read` reads some at a time.
   CacheRows rows;
   std::vector<int> positions;
+  std::function<CacheRows(int first, int count)> read = {};
+  // Rows [first, first + count) of them.
+  CacheRows some(int first, int count) const;
   // Widths of what "<layer>.0" and ".1" were: a latent layer's row is both.
   int k_dim = 0, v_dim = 0, heads = 0;
   std::vector<mx::array> states; // float32

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <numeric>
+#include <span>
 
 #include "checkpoint/safetensors.h"
 #include "checkpoint/values.h"
@@ -16,7 +18,7 @@ namespace {
 
 using Kind = CacheFileLayer::Kind;
 
-class Reader {
+class Reader : public std::enable_shared_from_this<Reader> {
  public:
   explicit Reader(const std::string& path) : path_(path), source_({path}) {}
 
@@ -161,25 +163,6 @@ class Reader {
     return out;
   }
 
-  // [1, heads, tokens, dim] -> [tokens, heads, dim].
-  template <typename T>
-  static std::vector<T> by_token(
-      const std::vector<T>& x,
-      std::size_t heads,
-      std::size_t tokens,
-      std::size_t dim) {
-    std::vector<T> out(x.size());
-    for (std::size_t h = 0; h < heads; ++h) {
-      for (std::size_t t = 0; t < tokens; ++t) {
-        std::copy_n(
-            x.begin() + std::ptrdiff_t((h * tokens + t) * dim),
-            dim,
-            out.begin() + std::ptrdiff_t((t * heads + h) * dim));
-      }
-    }
-    return out;
-  }
-
   struct Shape {
     std::int64_t heads, tokens, dim;
   };
@@ -193,52 +176,109 @@ class Reader {
     return {s[1], s[2], s[3]};
   }
 
-  std::vector<float> floats(const TensorView& view, Shape s) const {
-    return by_token(read_floats(rows_of(view)), s.heads, s.tokens, s.dim);
+  // A tensor [1, heads, tokens, dim] of plain numbers.
+  struct Side {
+    const TensorView* view;
+    Shape shape;
+
+    std::span<const std::byte> row(int head, int token) const {
+      auto bytes = static_cast<std::size_t>(shape.dim) *
+          static_cast<std::size_t>(info(view->storage).bytes);
+      auto index = head * shape.tokens + token;
+      return view->bytes.subspan(
+          static_cast<std::size_t>(index) * bytes, bytes);
+    }
+  };
+  Side side(const std::string& name) const {
+    const auto& view = tensor(name);
+    if (!is_plain(view.storage)) refuse("plain numbers in " + name, "blocks");
+    return {&view, shape_of(view)};
+  }
+
+  // Rows of some tokens, [slots, heads, dim], told one by one in the order in
+  // which they lie.
+  template <typename Tell>
+  static void each_row(
+      const Side& from,
+      std::span<const int> slots,
+      Tell tell) {
+    auto heads = static_cast<int>(from.shape.heads);
+    for (int head = 0; head < heads; ++head)
+      for (std::size_t i = 0; i < slots.size(); ++i)
+        tell(
+            i * static_cast<std::size_t>(heads) + head,
+            from.row(head, slots[i]));
+  }
+
+  static std::vector<float> floats(
+      const Side& from,
+      std::span<const int> slots) {
+    auto dim = static_cast<std::size_t>(from.shape.dim);
+    std::vector<float> out(slots.size() * from.shape.heads * dim);
+    each_row(from, slots, [&](std::size_t row, auto bytes) {
+      to_floats(
+          from.view->storage, bytes, std::span(out).subspan(row * dim, dim));
+    });
+    return out;
   }
 
   void read_rows(int layer, CacheFileLayer& out) const {
-    auto &k = tensor(key(layer, 0)), &v = tensor(key(layer, 1));
-    auto ks = shape_of(k), vs = shape_of(v);
-    if (ks.heads != vs.heads || ks.tokens != vs.tokens)
+    auto k = side(key(layer, 0)), v = side(key(layer, 1));
+    bool alike =
+        k.shape.heads == v.shape.heads && k.shape.tokens == v.shape.tokens;
+    if (!alike)
       refuse(
           "as many values as keys", fmt::format("others in layer {}", layer));
-    out.rows.count = int(ks.tokens);
-    out.heads = int(ks.heads);
-    out.k_dim = int(ks.dim);
-    out.v_dim = int(vs.dim);
-    out.rows.k = floats(k, ks);
-    out.rows.v = floats(v, vs);
+    out.rows.count = int(k.shape.tokens);
+    out.heads = int(k.shape.heads);
+    out.k_dim = int(k.shape.dim);
+    out.v_dim = int(v.shape.dim);
+    rows_ = [k, v](std::span<const int> slots) {
+      return CacheRows{int(slots.size()), floats(k, slots), floats(v, slots)};
+    };
   }
 
-  CacheRows::Codes read_side(int layer, int side, CacheFileLayer& out, int& dim)
-      const {
-    auto &w = tensor(key(layer, side, 0)), &s = tensor(key(layer, side, 1));
-    auto words = shape_of(w), scales = shape_of(s);
+  struct Packed {
+    Side words, scales, biases;
+    int bits;
+
+    CacheRows::Codes read(std::span<const int> slots) const {
+      CacheRows::Codes out{{}, floats(scales, slots), floats(biases, slots)};
+      auto count = static_cast<std::size_t>(words.shape.dim) * 32 / bits;
+      out.codes.resize(slots.size() * words.shape.heads * count);
+      each_row(words, slots, [&](std::size_t row, auto bytes) {
+        std::vector<std::uint32_t> stream(words.shape.dim);
+        std::memcpy(stream.data(), bytes.data(), bytes.size());
+        auto* to = out.codes.data() + row * count;
+        for (std::size_t i = 0; i < count; ++i) {
+          unsigned code = 0;
+          for (int bit = 0; bit < bits; ++bit) { // one bit stream
+            auto at = i * bits + bit;
+            code |= unsigned(stream[at / 32] >> at % 32 & 1) << bit;
+          }
+          to[i] = std::uint8_t(code);
+        }
+      });
+      return out;
+    }
+  };
+  Packed packed(int layer, int index, CacheFileLayer& out, int& dim) const {
+    Packed all{
+        side(key(layer, index, 0)),
+        side(key(layer, index, 1)),
+        side(key(layer, index, 2)),
+        out.bits};
+    auto words = all.words.shape, scales = all.scales.shape;
     dim = int(scales.dim) * out.group;
     bool good = words.heads == scales.heads && words.tokens == scales.tokens &&
         words.dim * 32 == std::int64_t(dim) * out.bits &&
-        w.storage == Storage::u32;
-    auto& b = tensor(key(layer, side, 2));
-    if (!good || b.shape != s.shape)
-      refuse("codes, scales and biases that fit", "others in " + w.name);
-    out.rows.count = int(words.tokens);
-    out.heads = int(words.heads);
-    CacheRows::Codes codes;
-    codes.scales = floats(s, scales);
-    codes.biases = floats(b, scales);
-    auto packed = by_token(
-        read_integers(rows_of(w)), words.heads, words.tokens, words.dim);
-    codes.codes.resize(std::size_t(words.tokens * words.heads) * dim);
-    for (std::size_t i = 0; i < codes.codes.size(); ++i) {
-      unsigned code = 0;
-      for (int bit = 0; bit < out.bits; ++bit) { // one bit stream
-        auto at = i * out.bits + bit;
-        code |= unsigned(packed[at / 32] >> at % 32 & 1) << bit;
-      }
-      codes.codes[i] = std::uint8_t(code);
-    }
-    return codes;
+        all.words.view->storage == Storage::u32 &&
+        all.biases.view->shape == all.scales.view->shape;
+    if (!good)
+      refuse(
+          "codes, scales and biases that fit",
+          "others in " + all.words.view->name);
+    return all;
   }
 
   void read_codes(int layer, CacheFileLayer& out) const {
@@ -253,12 +293,21 @@ class Reader {
     }
     out.rows.bits = out.bits;
     out.rows.group = out.group;
-    out.rows.k_codes = read_side(layer, 0, out, out.k_dim);
-    out.rows.v_codes = read_side(layer, 1, out, out.v_dim);
-    if (out.rows.k_codes.scales.size() * out.v_dim !=
-        out.rows.v_codes.scales.size() * out.k_dim)
+    auto k = packed(layer, 0, out, out.k_dim);
+    auto v = packed(layer, 1, out, out.v_dim);
+    bool alike = k.words.shape.heads == v.words.shape.heads &&
+        k.words.shape.tokens == v.words.shape.tokens;
+    if (!alike)
       refuse(
           "as many values as keys", fmt::format("others in layer {}", layer));
+    out.rows.count = int(k.words.shape.tokens);
+    out.heads = int(k.words.shape.heads);
+    rows_ = [k, v, bits = out.bits, group = out.group](auto slots) {
+      CacheRows rows{int(slots.size()), {}, {}, bits, group};
+      rows.k_codes = k.read(slots);
+      rows.v_codes = v.read(slots);
+      return rows;
+    };
   }
 
   // Rows from position 0 on; buffers may be longer than what was read.
@@ -302,32 +351,21 @@ class Reader {
     pick(out, slots);
   }
 
-  // Keeps rows `slots`, in that order.
-  static void pick(CacheFileLayer& out, const std::vector<int>& slots) {
-    auto choose = [&](auto& x) {
-      if (x.empty() || out.rows.count == 0) return;
-      auto width = x.size() / out.rows.count;
-      std::decay_t<decltype(x)> next;
-      next.reserve(slots.size() * width);
-      for (int slot : slots) {
-        auto begin = x.begin() + std::ptrdiff_t(slot * width);
-        next.insert(next.end(), begin, begin + std::ptrdiff_t(width));
-      }
-      x = std::move(next);
-    };
-    choose(out.rows.k);
-    choose(out.rows.v);
-    for (auto* side : {&out.rows.k_codes, &out.rows.v_codes}) {
-      choose(side->codes);
-      choose(side->scales);
-      choose(side->biases);
-    }
+  // The layer's rows are those at `slots`, in that order.
+  void pick(CacheFileLayer& out, std::vector<int> slots) const {
     out.rows.count = int(slots.size());
+    out.read = [file = shared_from_this(),
+                rows = std::move(rows_),
+                slots = std::move(slots)](int first, int count) {
+      return rows(std::span(slots).subspan(first, count));
+    };
   }
 
   std::string path_;
   SafetensorsSource source_;
   bool python_ = false;
+  // Of the layer that is being looked at.
+  mutable std::function<CacheRows(std::span<const int> slots)> rows_;
 };
 
 } // namespace
@@ -369,7 +407,7 @@ void CacheFile::set_ids(const std::vector<int>& ids) {
 }
 
 CacheFile read_cache_file(const std::string& path) {
-  return Reader(path).read();
+  return std::make_shared<Reader>(path)->read();
 }
 
 } // namespace mlxlm
