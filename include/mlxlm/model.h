@@ -191,6 +191,8 @@ struct MemoryFigures {
   std::size_t kv = 0; // of pages in use and kept
   int pages_in_use = 0; // by requests that run
   int pages_kept = 0; // only for prompts that begin alike
+  // Of passes, at most: what the memory budget sets aside for them on a CPU.
+  std::size_t workspace = 0;
   std::size_t active = 0, cache = 0, peak = 0; // of the array engine
   std::size_t resident = 0, peak_resident = 0; // of the process
 };
@@ -223,11 +225,21 @@ using PromptCachePtr = std::shared_ptr<PromptCache>;
 // Of files: mlx-swift-lm's, which older mlx-lm has too, or mlx-lm's own.
 enum class PromptCacheLayout { swift, python };
 
+struct BenchShape {
+  int prompt = 512, generation = 128; // tokens of each sequence
+  int batch = 1; // sequences together
+  // Tokens that each has before its prompt. Nobody reads them: keys and values
+  // are random numbers, states stay as they begin.
+  int depth = 0;
+  DraftParameters draft = {.kind = DraftKind::none};
+};
+
 struct BenchTrial {
   double prompt_tps = 0; // all sequences together
   double generation_tps = 0; // all sequences together
   std::size_t peak_memory_bytes = 0;
   double prompt_seconds = 0, generation_seconds = 0;
+  std::size_t kv_bytes = 0; // that the sequences had in the end
   DraftCounts draft; // of all sequences
 };
 
@@ -302,13 +314,9 @@ class ModelContainer {
       std::span<const int> ids,
       const std::function<void(int done, int total)>& progress = {}) = 0;
 
-  // One trial: `batch` prompts of random tokens together, then `generation`
-  // tokens each at the depth the prompts left, EOS ignored, greedy.
-  virtual BenchTrial bench(
-      int prompt,
-      int generation,
-      int batch,
-      const DraftParameters& draft = {}) = 0;
+  // One trial: prompts of random tokens together, then generation at the depth
+  // that they left, EOS ignored, greedy.
+  virtual BenchTrial bench(const BenchShape& shape) = 0;
 
   // Reads a prompt of `tokens` random tokens and says what that took: for
   // budget_policy and the sizes of tickets. Throws Error(request) where they do

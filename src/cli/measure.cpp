@@ -22,11 +22,12 @@ double median(std::vector<double> values) {
                            : (values[middle - 1] + values[middle]) / 2;
 }
 
-Json to_json(const BenchTrial& t) {
+Json to_json(const BenchTrial& t, int depth) {
   Json out = {
       {"prompt_tps", t.prompt_tps},
       {"generation_tps", t.generation_tps},
       {"peak_memory_bytes", t.peak_memory_bytes}};
+  if (depth > 0) out["kv_bytes"] = t.kv_bytes;
   if (t.draft.guessed > 0)
     out["draft"] = {
         {"proposed", t.draft.guessed},
@@ -46,6 +47,7 @@ BenchTrial median(const std::vector<BenchTrial>& trials) {
   out.prompt_tps = of(&BenchTrial::prompt_tps);
   out.generation_tps = of(&BenchTrial::generation_tps);
   out.peak_memory_bytes = std::size_t(of(&BenchTrial::peak_memory_bytes));
+  out.kv_bytes = trials.back().kv_bytes;
   out.draft = trials.back().draft;
   return out;
 }
@@ -62,18 +64,20 @@ std::string line(std::string_view name, const BenchTrial& t) {
 } // namespace
 
 int run_bench(const Values& values) {
-  int prompt = values.integer("prompt-tokens");
-  int generation = values.integer("generation-tokens");
-  int batch = values.integer("batch-size");
+  BenchShape shape;
+  shape.prompt = values.integer("prompt-tokens");
+  shape.generation = values.integer("generation-tokens");
+  shape.batch = values.integer("batch-size");
+  shape.depth = values.integer("depth");
   bool json = values.flag("json");
   auto model = load_model(values);
-  auto draft = draft_parameters(values);
-  model->bench(prompt, generation, batch, draft);
+  shape.draft = draft_parameters(values);
+  model->bench(shape);
   std::vector<BenchTrial> trials;
   for (int i = 0; i < values.integer("num-trials"); ++i) {
     std::this_thread::sleep_for(
         std::chrono::duration<double>(values.number("delay")));
-    trials.push_back(model->bench(prompt, generation, batch, draft));
+    trials.push_back(model->bench(shape));
     if (!json) print(line(fmt::format("Trial {}", i + 1), trials.back()));
   }
   if (!json) {
@@ -82,9 +86,10 @@ int run_bench(const Values& values) {
   }
   Json list = Json::array();
   for (auto& trial : trials)
-    list.push_back(to_json(trial));
+    list.push_back(to_json(trial, shape.depth));
   print(
-      Json{{"trials", list}, {"median", to_json(median(trials))}}.dump(2) +
+      Json{{"trials", list}, {"median", to_json(median(trials), shape.depth)}}
+          .dump(2) +
       "\n");
   return 0;
 }

@@ -16,7 +16,9 @@
 #include "generate/prompt_cache.h"
 #include "generate/score.h"
 #include "generate/stream.h"
+#include "generate/workspace.h"
 #include "hub/presets.h"
+#include "runtime/memory/results.h"
 #include "runtime/threads.h"
 
 namespace mlxlm {
@@ -126,7 +128,7 @@ std::unique_ptr<Runner> Container::make_runner(
   if (on_cpu()) {
     // The CPU compiler calls a C++ compiler at run time.
     mx::disable_compile();
-    mx::set_cache_limit(std::size_t{32} << 20);
+    mx::set_cache_limit(mlx_cache_bytes);
   }
   ModelOptions model_options{
       .dtype = dtype(options.dtype),
@@ -150,6 +152,16 @@ std::unique_ptr<Runner> Container::make_runner(
   // At least a byte, as nothing would mean no limit.
   if (budget == 0)
     budget = std::max<std::size_t>(1, sequence_budget(free_device_memory()));
+  auto step = limits(options);
+  std::size_t workspace = 0;
+  if (on_cpu())
+    workspace = workspace_bytes(
+        *loaded.parameters,
+        {loaded.model->vocab(), step.step_tokens, step.max_sequences});
+  // A group's budget is of all that its models take; half of it at least are
+  // sequences'.
+  if (options.memory_group)
+    budget = std::max(budget / 2 + 1, budget - std::min(budget, workspace));
   auto how = memory_options(options.kv_cache);
   how.dtype = kv;
   how.max_bytes = budget;
@@ -163,7 +175,13 @@ std::unique_ptr<Runner> Container::make_runner(
       .keep_tokens = how.keep_tokens};
   Footprint footprint(specs, kept);
   state_ = std::make_shared<LoadedState>(LoadedState{
-      std::move(loaded), std::move(memory), bytes, footprint, budget, how});
+      std::move(loaded),
+      std::move(memory),
+      bytes,
+      footprint,
+      budget,
+      how,
+      workspace});
   FootprintOptions plain{.dtype = kv, .step_tokens = kept.step_tokens};
   std::unique_ptr<Drafter> drafter, prediction;
   if (!options.draft_model.empty())
@@ -239,22 +257,23 @@ DraftKind Container::draft_kind(const GenerateParameters& parameters) const {
   return DraftKind::none;
 }
 
-// The weights are there for as long as the container is; what is left of the
-// budget is the sequences'. One group, so that both count together.
+// Weights and workspace are there for as long as the container is, beside what
+// is the sequences'. One group, so that all count together.
 SequenceBudget Container::reserve_weights(
     const LoadOptions& options,
     std::size_t budget) {
   constexpr std::size_t most = std::numeric_limits<std::int64_t>::max();
   const auto& draft = state_->draft;
-  auto weights = state_->weight_bytes + (draft ? draft->weight_bytes : 0);
-  weights = std::min(weights, most);
-  auto cap = std::min(budget, most - weights) + weights;
+  auto always = state_->weight_bytes + (draft ? draft->weight_bytes : 0) +
+      state_->workspace;
+  always = std::min(always, most);
+  auto cap = std::min(budget, most - always) + always;
   auto wired = options.wired_memory ? options.wired_memory : wired_memory();
   auto policy = options.memory_group;
   if (!policy) {
     policy = engine_policy(static_cast<std::int64_t>(cap));
     auto reserved = make_ticket(
-        static_cast<std::int64_t>(weights), policy, WiredKind::reservation);
+        static_cast<std::int64_t>(always), policy, WiredKind::reservation);
     weights_ = std::make_unique<WiredHold>(wired, std::move(reserved));
   }
   std::vector<Footprint> also;
@@ -288,10 +307,11 @@ MemoryFigures Container::memory() {
     figures.pages_in_use = pages.in_use;
     figures.pages_kept = pages.kept;
     figures.kv = state_->memory->bytes();
-    figures.active = mx::get_active_memory();
-    figures.cache = mx::get_cache_memory();
+    figures.active = kernels::live_arrays();
+    figures.cache = mx::get_cache_memory() + kernels::results().unused();
     figures.peak = mx::get_peak_memory();
   });
+  figures.workspace = state_->workspace;
   figures.weights = state_->weight_bytes;
   if (state_->draft) figures.weights += state_->draft->weight_bytes;
   figures.resident = resident_memory();
@@ -301,43 +321,6 @@ MemoryFigures Container::memory() {
 
 void Container::perform(const std::function<void()>& work) {
   engine_->perform(work);
-}
-
-MeasuredBudget Container::measure(int tokens) {
-  GenerateParameters parameters{.sampling = {.temperature = 0}};
-  parameters.max_tokens = 1;
-  parameters.ignore_eos = true;
-  std::mt19937 random(0);
-  std::uniform_int_distribution<int> any(0, state_->loaded.model->vocab() - 1);
-  std::vector<int> ids(std::max(tokens, 0));
-  for (int& id : ids)
-    id = any(random);
-  std::size_t before = 0, peak = 0, after = 0;
-  perform([&] {
-    mx::clear_cache();
-    mx::reset_peak_memory();
-    before = mx::get_active_memory();
-  });
-  auto cache = make_prompt_cache();
-  std::vector<Request> requests;
-  requests.push_back(request(std::move(ids), parameters));
-  requests[0].cache = sequence_cache(cache);
-  requests[0].share_prefix = false; // every measurement reads its prompt
-  submit(std::move(requests), parameters)[0]->text();
-  MeasuredBudget measured;
-  measured.kv = cache->bytes();
-  perform([&] {
-    peak = mx::get_peak_memory();
-    after = mx::get_active_memory();
-  });
-  // Weights and pages that CPU kernels own are not the array engine's.
-  auto kept = std::max(before, after);
-  measured.workspace = peak - std::min(peak, kept);
-  measured.weights = state_->weight_bytes;
-  measured.peak_active = measured.total();
-  measured.tokens = tokens;
-  measured.prefill_step_size = step_size_;
-  return measured;
 }
 
 // ---- generating
@@ -488,60 +471,6 @@ Score Container::score(
         *state_->loaded.model, *state_->memory, ids, context_, progress);
   });
   return score;
-}
-
-BenchTrial Container::bench(
-    int prompt,
-    int generation,
-    int batch,
-    const DraftParameters& draft) {
-  if (prompt < 1 || generation < 1 || batch < 1)
-    fail(
-        ErrorKind::request,
-        "bench",
-        "expected at least one token, prompt and sequence, found {}, {}, {}",
-        prompt,
-        generation,
-        batch);
-  GenerateParameters parameters{.sampling = {.temperature = 0}};
-  parameters.max_tokens = generation + 1; // the prompt's pass draws the first
-  parameters.ignore_eos = true;
-  parameters.draft = draft;
-  std::mt19937 random(0);
-  std::uniform_int_distribution<int> any(0, state_->loaded.model->vocab() - 1);
-  std::vector<Request> requests;
-  for (int i = 0; i < batch; ++i) {
-    std::vector<int> ids(prompt);
-    for (int& id : ids)
-      id = any(random);
-    requests.push_back(request(std::move(ids), parameters));
-    requests.back().group = 1;
-    requests.back().share_prefix = false; // every trial reads its prompt
-  }
-  if (requests[0].max_tokens <= generation)
-    fail(
-        ErrorKind::request,
-        "bench",
-        "expected a prompt and answer within the context of {}, found {}",
-        context_,
-        prompt + generation);
-  BenchTrial trial;
-  double first = 0, last = 0; // since submission
-  for (auto& running : submit(std::move(requests), parameters)) {
-    running->text();
-    const auto& info = running->info();
-    double begins = info.queue_time + info.prompt_time;
-    first = std::max(first, begins);
-    last = std::max(last, begins + info.generate_time);
-    trial.draft += info.draft;
-    trial.peak_memory_bytes =
-        std::max(trial.peak_memory_bytes, info.peak_memory_bytes);
-  }
-  trial.prompt_seconds = first;
-  trial.generation_seconds = last - first;
-  trial.prompt_tps = batch * prompt / trial.prompt_seconds;
-  trial.generation_tps = batch * generation / trial.generation_seconds;
-  return trial;
 }
 
 std::shared_ptr<ModelContainer> load(

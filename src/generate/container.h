@@ -27,6 +27,7 @@ struct LoadedState {
   Footprint footprint;
   std::size_t sequence_bytes; // what all of them together may take
   MemoryOptions memory_options;
+  std::size_t workspace = 0; // of passes; nothing off the CPU
   std::shared_ptr<LoadedDraft> draft = {}; // null: none
   std::string draft_obstacle = {};
   std::shared_ptr<LoadedPrediction> prediction = {}; // null: none
@@ -80,11 +81,7 @@ class Container final : public ModelContainer {
   Score score(
       std::span<const int> ids,
       const std::function<void(int done, int total)>& progress) override;
-  BenchTrial bench(
-      int prompt,
-      int generation,
-      int batch,
-      const DraftParameters& draft) override;
+  BenchTrial bench(const BenchShape& shape) override;
   MeasuredBudget measure(int tokens) override;
   void perform(const std::function<void()>& work) override;
 
@@ -112,6 +109,7 @@ class Container final : public ModelContainer {
       const FootprintOptions& kv);
   std::unique_ptr<Drafter> make_prediction(const FootprintOptions& kv);
   DraftKind draft_kind(const GenerateParameters& parameters) const;
+  void pretend(const BenchShape& shape);
   void check_prompt(const std::vector<int>& prompt) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)
       const;
@@ -131,6 +129,11 @@ class Container final : public ModelContainer {
   int context_ = 0;
   int step_size_ = 0; // tokens of one pass
   bool mtp_ = false;
+  // Of bench() at a depth: what the next trial goes back to.
+  struct {
+    int depth = 0;
+    std::vector<PromptCachePtr> caches = {};
+  } pretended_;
   double load_seconds_ = 0;
 };
 

@@ -242,6 +242,23 @@ def test_bench_json(mlxlm, checkpoint):
     assert result["median"]["prompt_tps"] == middle
 
 
+def test_bench_at_a_depth(mlxlm, checkpoint):
+    folder = checkpoint(max_position_embeddings=4096)
+    found = {}
+    for scheme in [(), ("--kv-scheme", "turbo3")]:
+        done = mlxlm("bench", "--model", folder, "-p", 1, "-g", 4, "-n", 1, "-d", 2000, "--json",
+                     *scheme)
+        assert done.code == 0, done.err
+        found[scheme] = done.json["median"]
+        assert set(found[scheme]) == {"prompt_tps", "generation_tps", "peak_memory_bytes",
+                                      "kv_bytes"}
+    plain, packed = (row["kv_bytes"] for row in found.values())
+    assert plain > packed > 0
+    assert plain >= 2000 * 8 * 2 * 2  # a head of 8 values, keys and values of two bytes
+    done = mlxlm("bench", "--model", folder, "-p", 1, "-g", 4, "-n", 1, "-d", 5000)
+    assert done.code == 1 and "context" in done.err
+
+
 def test_perplexity_json(mlxlm, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("The quick brown fox jumps over the lazy dog.\n")
