@@ -24,8 +24,9 @@ struct Segment {
   // pass brings it to: positions that depend on the length (longrope) then do
   // not depend on how the prompt is cut.
   int goal = 0;
-  // Its tokens are an answer's, guessed ahead: each sees of a window with kept
-  // first tokens what it would in a pass of its own.
+  // Each of its tokens sees of a window with kept first tokens what it would in
+  // a pass of its own, however a text is cut. Not: as in mlx-lm's rotating
+  // cache, where a pass' later tokens see less of the kept ones.
   bool apart = false;
   // One token that only looks at what the sequence has, at the place behind it:
   // nothing is stored, and nothing has begun.

@@ -226,15 +226,21 @@ void Engine::admit() {
     active.info.queue_time = seconds(active.admitted - active.submitted);
     if (!active.request->cache) open(id);
     scheduler_.skip(id, active.info.cached_prompt_tokens);
+    wait_for_reader(id);
   }
   stuck_ = scheduler_.running() == 0;
 }
 
 void Engine::open(std::uint64_t id) {
   auto& active = active_.at(id);
-  int cached = runner_->open(id, active.request);
-  active.info.cached_prompt_tokens = active.processed = cached;
-  active.info.prompt_tokens -= cached;
+  known(active, runner_->open(id, active.request));
+}
+
+// So much of its prompt needs no reading.
+void Engine::known(Active& active, int tokens) const {
+  auto& info = active.info;
+  info.prompt_tokens -= tokens - info.cached_prompt_tokens;
+  info.cached_prompt_tokens = active.processed = tokens;
 }
 
 // ---- memory step by step
@@ -276,6 +282,7 @@ void Engine::rewind(std::uint64_t id) {
   runner_->rewind(id);
   admission_->give_back(id);
   active.runs = false;
+  active.waits_for = 0;
   active.growth *= 2; // rarely twice
   int drawn = active.info.generation_tokens;
   auto read = static_cast<int>(request.prompt.size()) + drawn;
@@ -305,6 +312,7 @@ void Engine::step() {
   if (drafts())
     while (!passes_.empty())
       finish_pass();
+  go_on();
   auto pieces = scheduler_.plan([this](int decoding, int reading, int most) {
     return pace_.prompt_tokens(decoding, reading, most);
   });

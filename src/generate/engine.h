@@ -52,6 +52,8 @@ class Engine {
     int planned = 0; // tokens it remembers once the passes are over
     int reserved = 0; // tokens that its memory ticket covers
     int growth = 256; // tokens by which an open-ended one grows
+    std::uint64_t waits_for = 0; // who reads what its prompt begins with
+    int goal = 0; // so many tokens of it
   };
   struct Pass {
     std::vector<Piece> pieces;
@@ -70,6 +72,11 @@ class Engine {
   void accept(Incoming incoming);
   void admit();
   void open(std::uint64_t id);
+  void known(Active& active, int tokens) const;
+  void wait_for_reader(std::uint64_t id);
+  bool is_read(std::uint64_t reader, int goal) const;
+  void look_again(std::uint64_t id);
+  void go_on();
   void reserve_next();
   void make_way();
   void rewind(std::uint64_t id);

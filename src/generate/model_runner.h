@@ -59,6 +59,9 @@ class ModelRunner final : public Runner {
   int state_tokens() const override;
   PageCounts pages() const override;
   void rewind(std::uint64_t id) override;
+  int shared_tokens() const override;
+  bool leave_at(std::uint64_t id, int tokens) override;
+  int look_again(std::uint64_t id) override;
   int resume(std::uint64_t id) override;
   SequenceBudget budget() const override {
     return budget_;
@@ -94,6 +97,7 @@ class ModelRunner final : public Runner {
   static int adapter_of(const Sequence& sequence);
   void find_prefix(Sequence& sequence) const;
   void leave_prompt(Sequence& sequence) const;
+  void leave_so_far(Sequence& sequence) const;
   static bool ends_message(const Sequence& sequence);
   Drafter* drafter_of(DraftKind kind) const;
   void open_drafter(Sequence& sequence) const;

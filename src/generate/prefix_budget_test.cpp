@@ -61,6 +61,15 @@ class WatchedRunner final : public Runner {
   int resume(std::uint64_t id) override {
     return inside_->resume(id);
   }
+  int shared_tokens() const override {
+    return inside_->shared_tokens();
+  }
+  bool leave_at(std::uint64_t id, int tokens) override {
+    return inside_->leave_at(id, tokens);
+  }
+  int look_again(std::uint64_t id) override {
+    return inside_->look_again(id);
+  }
 
  private:
   void look() {

@@ -2,6 +2,8 @@
 // dense models, those with windows and those with recurrent states.
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "generate/turns_testing.h"
@@ -119,6 +121,24 @@ TEST(Prefix, PackedPagesAreSharedToo) {
     EXPECT_EQ(second.cached, 919);
     EXPECT_EQ(second.tokens, whole.ask(text, 6, false).tokens);
   }
+}
+
+// A memory that forgets the middle of a long text (--max-kv-size).
+TEST(Prefix, LimitedMemoryDrawsWhatAWholeReadingDraws) {
+  for (const char* family : {"llama", "gemma3_text", "qwen3_5_text"})
+    for (int length : {200, 300, 900, 2000}) {
+      SCOPED_TRACE(fmt::format("{} {}", family, length));
+      MemoryOptions limited{.max_tokens = 256};
+      Turns turns(family, limited), whole(family, limited);
+      auto text = random_tokens(length, 1);
+      append(text, turns.ask(text, 20).tokens);
+      append(text, random_tokens(30, 2));
+      auto second = turns.ask(text, 6), other = whole.ask(text, 6, false);
+      EXPECT_EQ(second.cached, length + 19);
+      EXPECT_EQ(second.tokens, other.tokens);
+      for (std::size_t i = 0; i < second.logprobs.size(); ++i)
+        EXPECT_NEAR(second.logprobs[i], other.logprobs[i], 1e-4) << i;
+    }
 }
 
 // Sequences that read the same prompt in the same pass.

@@ -17,12 +17,12 @@ class Cache final : public PromptCache {
   }
   std::vector<int> tokens() const override {
     std::vector<int> tokens;
-    engine_->perform([&] { tokens = inside_->tokens; });
+    engine_->look([&](const Runner&) { tokens = inside_->tokens; });
     return tokens;
   }
   std::size_t bytes() const override {
     std::size_t bytes = 0;
-    engine_->perform([&] {
+    engine_->look([&](const Runner&) {
       if (inside_->memory) bytes = inside_->memory->bytes();
     });
     return bytes;

@@ -56,6 +56,21 @@ class Runner {
   virtual void rewind(std::uint64_t id) = 0;
   // It goes on; returns how many of these tokens need no reading.
   virtual int resume(std::uint64_t id) = 0;
+  // What one sequence reads others can go on from while it reads on: tokens of
+  // a page; 0: nothing is shared.
+  virtual int shared_tokens() const {
+    return 0;
+  }
+  // Once the sequence has read so many tokens, whole pages, others find them.
+  // False: it shares nothing.
+  virtual bool leave_at(std::uint64_t, int) {
+    return false;
+  }
+  // For a sequence that has read nothing since open(): how many tokens of its
+  // prompt are there by now.
+  virtual int look_again(std::uint64_t) {
+    return 0;
+  }
   virtual PageCounts pages() const {
     return {};
   }

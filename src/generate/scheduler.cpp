@@ -70,7 +70,7 @@ std::vector<Piece> Scheduler::plan(
 int Scheduler::reading() const {
   return static_cast<int>(
       std::count_if(running_.begin(), running_.end(), [](const Running& r) {
-        return r.unread > 0;
+        return r.reads();
       }));
 }
 
@@ -117,7 +117,7 @@ void Scheduler::read(
 void Scheduler::plan_prefill(int budget, std::vector<Piece>& pieces) {
   std::vector<Running*> reading;
   for (auto& r : running_)
-    if (r.unread > 0) reading.push_back(&r);
+    if (r.reads()) reading.push_back(&r);
   if (reading.empty()) return;
 
   auto* oldest = reading.front();
@@ -165,6 +165,23 @@ Scheduler::Running* Scheduler::find(std::uint64_t id) {
 
 void Scheduler::hold(std::uint64_t id, bool stands) {
   if (auto* runs = find(id)) runs->stands = stands;
+}
+
+void Scheduler::wait(std::uint64_t id, bool waits) {
+  if (auto* runs = find(id)) runs->waits = waits;
+}
+
+void Scheduler::cut(std::uint64_t id, int tokens) {
+  auto* runs = find(id);
+  if (!runs) return;
+  auto& ends = runs->job.ends;
+  ends.insert(std::lower_bound(ends.begin(), ends.end(), tokens), tokens);
+}
+
+int Scheduler::unread(std::uint64_t id) const {
+  for (const auto& r : running_)
+    if (r.job.id == id) return r.unread;
+  return 0;
 }
 
 void Scheduler::requeue(std::uint64_t id, int prefill, int new_tokens) {

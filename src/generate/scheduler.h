@@ -70,6 +70,12 @@ class Scheduler {
           {});
   // A running sequence stands still, or goes on.
   void hold(std::uint64_t id, bool stands);
+  // It does not read on for now, or does again.
+  void wait(std::uint64_t id, bool waits);
+  // One of its chunks ends at so many tokens of the prompt.
+  void cut(std::uint64_t id, int tokens);
+  // Tokens that it has still to read; 0 where it does not run.
+  int unread(std::uint64_t id) const;
   // A running sequence begins again, before all that wait: with so many tokens
   // to read and to draw.
   void requeue(std::uint64_t id, int prefill, int new_tokens);
@@ -92,6 +98,10 @@ class Scheduler {
     int unread; // prompt tokens
     int left; // tokens that may still be drawn
     bool stands = false;
+    bool waits = false; // with reading
+    bool reads() const {
+      return unread > 0 && !waits;
+    }
   };
   Running* find(std::uint64_t id);
   bool follows_a_reader(const Job& job) const;

@@ -39,6 +39,25 @@ TEST(Scheduler, ReadsInChunksThenDecodes) {
   EXPECT_TRUE(s.idle());
 }
 
+TEST(Scheduler, OneThatWaitsIsNotRead) {
+  Scheduler s({.step_tokens = 10});
+  ASSERT_FALSE(s.submit({.id = 1, .prefill = 25, .new_tokens = 3}));
+  ASSERT_FALSE(s.submit({.id = 2, .prefill = 25, .new_tokens = 3}));
+  s.admit();
+  s.wait(2, true);
+  s.cut(1, 13);
+  auto first = s.plan(), second = s.plan();
+  ASSERT_EQ(first.size(), 1u);
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(first[0].count + second[0].count, 13); // a chunk ends there
+  EXPECT_EQ(s.unread(1), 12);
+  EXPECT_EQ(s.unread(2), 25);
+  EXPECT_EQ(s.unread(3), 0);
+  s.wait(2, false);
+  s.skip(2, 13);
+  EXPECT_EQ(s.plan().size(), 2u);
+}
+
 TEST(Scheduler, PromptsLeaveOthersTheirPace) {
   auto seven = [](int decoding, int, int most) {
     EXPECT_EQ(decoding, 1);

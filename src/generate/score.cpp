@@ -72,7 +72,7 @@ ScoredText::Rows ScoredText::next(const Model& model, Memory& memory) {
   std::vector<int> rows(count);
   std::iota(rows.begin(), rows.end(), 0);
   sequence_->begin(count);
-  Step step({{sequence_.get(), 0, count, offset}});
+  Step step({{sequence_.get(), 0, count, offset, 0, true}});
   auto chunk = ids_.subspan(at_, count);
   mx::array tokens(chunk.begin(), mx::Shape{1, count}, mx::int32);
   auto logits = model({.tokens = tokens}, step, memory, rows);
