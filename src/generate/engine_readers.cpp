@@ -19,8 +19,10 @@ void Engine::wait_for_reader(std::uint64_t id) {
   std::uint64_t reader = 0;
   for (const auto& [other, about] : active_) {
     const auto& theirs = *about.request;
-    bool alike = other != id && about.waits_for == 0 && theirs.share_prefix &&
-        theirs.adapter == request.adapter && scheduler_.unread(other) > 0;
+    bool reads =
+        about.runs && about.waits_for == 0 && scheduler_.unread(other) > 0;
+    bool alike = other != id && reads && theirs.share_prefix &&
+        theirs.adapter == request.adapter;
     if (!alike) continue;
     int common = std::min(most, common_prefix(request.prompt, theirs.prompt));
     common = common / page * page;
