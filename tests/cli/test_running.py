@@ -245,7 +245,7 @@ def test_bench_json(mlxlm, checkpoint):
 def test_bench_at_a_depth(mlxlm, checkpoint):
     folder = checkpoint(max_position_embeddings=4096)
     found = {}
-    for scheme in [(), ("--kv-scheme", "turbo3")]:
+    for scheme in [(), ("--kv-scheme", "turbo3", "--quantized-kv-start", 0)]:
         done = mlxlm("bench", "--model", folder, "-p", 1, "-g", 4, "-n", 1, "-d", 2000, "--json",
                      *scheme)
         assert done.code == 0, done.err
