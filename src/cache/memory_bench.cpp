@@ -19,7 +19,9 @@
 namespace mlxlm {
 namespace {
 
-constexpr int depth = 32768, layers = 4, heads = 16, kv_heads = 8, dim = 128;
+// Not where a page begins, which one step in 64 does.
+constexpr int depth = 32768 + 20;
+constexpr int layers = 4, heads = 16, kv_heads = 8, dim = 128;
 
 std::size_t resident() {
   long all = 0, mine = 0;
@@ -48,9 +50,10 @@ struct Filled {
     memory = make_memory(specs, options);
     auto before = resident();
     sequence = memory->sequence();
-    sequence->begin(depth);
+    constexpr int filled = (depth + chunk - 1) / chunk * chunk;
+    sequence->begin(filled);
     for (int i = 0; i < layers; ++i)
-      for (int at = 0; at < depth; at += chunk)
+      for (int at = 0; at < filled; at += chunk)
         sequence->set_rows(i, at, rows);
     sequence->commit(depth);
     live = resident() - before;
