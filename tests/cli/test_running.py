@@ -243,19 +243,18 @@ def test_bench_json(mlxlm, checkpoint):
 
 
 def test_bench_at_a_depth(mlxlm, checkpoint):
-    folder = checkpoint(max_position_embeddings=4096)
     found = {}
     for scheme in [(), ("--kv-scheme", "turbo3", "--quantized-kv-start", 0)]:
-        done = mlxlm("bench", "--model", folder, "-p", 1, "-g", 4, "-n", 1, "-d", 2000, "--json",
+        done = mlxlm("bench", "--model", "smollm2", "-p", 1, "-g", 4, "-n", 1, "-d", 1000, "--json",
                      *scheme)
         assert done.code == 0, done.err
         found[scheme] = done.json["median"]
         assert set(found[scheme]) == {"prompt_tps", "generation_tps", "peak_memory_bytes",
                                       "kv_bytes"}
     plain, packed = (row["kv_bytes"] for row in found.values())
-    assert plain > packed > 0
-    assert plain >= 2000 * 8 * 2 * 2  # a head of 8 values, keys and values of two bytes
-    done = mlxlm("bench", "--model", folder, "-p", 1, "-g", 4, "-n", 1, "-d", 5000)
+    assert plain >= 1000 * 30 * 3 * 64 * 2 * 2  # layers, heads of 64, keys and values of two bytes
+    assert plain > 4 * packed > 0
+    done = mlxlm("bench", "--model", checkpoint(), "-p", 1, "-g", 4, "-n", 1, "-d", 5000)
     assert done.code == 1 and "context" in done.err
 
 
