@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "generate/drafting/verify.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/threads.h"
 
@@ -96,8 +97,9 @@ mx::array sample(const mx::array& logits, std::shared_ptr<SampleJob> job) {
       logits.ndim() == 2 && logits.shape(0) == rows, "a draw for every row");
   job->out->assign(job->draws.size(), {});
   auto stream = mx::default_stream(mx::Device::cpu);
-  auto x =
-      mx::contiguous(mx::astype(logits, mx::float32, stream), false, stream);
+  auto x = mx::astype(logits, mx::float32, stream);
+  x = kernels::on_cpu() ? kernels::packed_rows(x)
+                        : mx::contiguous(x, false, stream);
   return kernels::cpu_array(
       Sample{std::move(job)}, mx::Shape{rows}, mx::int32, {x});
 }

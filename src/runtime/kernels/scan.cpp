@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/primitive.h"
 #include "runtime/kernels/scan/rows.h"
 #include "runtime/threads.h"
@@ -29,7 +30,7 @@ bool shaped(const mx::array& x, const mx::Shape& shape) {
 
 Arrays packed(Arrays arrays) {
   for (auto& x : arrays)
-    x = mx::contiguous(x);
+    x = packed_rows(x);
   return arrays;
 }
 

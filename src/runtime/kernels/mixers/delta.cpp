@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "runtime/kernels/mixers/shared.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/scan/chunks.h"
 
 namespace mlxlm::kernels {
@@ -170,7 +171,7 @@ mx::array delta_mixer(
       DeltaMixerOp{states, h},
       mx::Shape{1, tokens, h.value_heads, h.value_dim},
       mx::float32,
-      {mx::contiguous(qkv), decay, beta});
+      {packed_rows(qkv), decay, beta});
 }
 
 std::pair<mx::array, mx::array> delta_gates(
@@ -187,7 +188,7 @@ std::pair<mx::array, mx::array> delta_gates(
       DeltaGates{rate},
       {a.shape(), a.shape()},
       {mx::float32, mx::float32},
-      {a, b, mx::contiguous(a_log), mx::contiguous(dt_bias)});
+      {a, b, packed_rows(a_log), packed_rows(dt_bias)});
   return {out[0], out[1]};
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/kernels/mixers/shared.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/scan/rows.h"
 
 namespace mlxlm::kernels {
@@ -100,10 +101,7 @@ mx::array gated_norm(
       x.shape(-1) % norm.groups == 0;
   if (!fast) return reference::gated_norm(x, gate, weight, norm);
   return cpu_array(
-      GatedNormOp{norm},
-      x.shape(),
-      x.dtype(),
-      {x, gate, mx::contiguous(weight)});
+      GatedNormOp{norm}, x.shape(), x.dtype(), {x, gate, packed_rows(weight)});
 }
 
 mx::array joined(const std::vector<mx::array>& parts) {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "runtime/kernels/mixers/shared.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/scan/rows.h"
 
 namespace mlxlm::kernels {
@@ -111,7 +112,7 @@ mx::array short_conv(
   Arrays in{x, taps};
   if (bias) in.push_back(*bias);
   for (std::size_t i = 1; i < in.size(); ++i)
-    in[i] = mx::contiguous(in[i]);
+    in[i] = packed_rows(in[i]);
   return cpu_array(
       Convolution{states, options.silu}, x.shape(), options.type, in);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "runtime/kernels/mixers/shared.h"
+#include "runtime/kernels/packed_rows.h"
 #include "runtime/kernels/scan/chunks.h"
 
 namespace mlxlm::kernels {
@@ -90,11 +91,11 @@ mx::array space_mixer(
       SpaceMixer{states, s},
       mx::Shape{1, tokens, inner},
       mx::float32,
-      {mx::contiguous(xbc),
+      {packed_rows(xbc),
        raw_dt,
-       mx::contiguous(a_log),
-       mx::contiguous(d),
-       mx::contiguous(dt_bias)});
+       packed_rows(a_log),
+       packed_rows(d),
+       packed_rows(dt_bias)});
 }
 
 } // namespace mlxlm::kernels
