@@ -288,7 +288,8 @@ Headers Service::check_origin(const HttpRequest& request) const {
   return {
       {"vary", "Origin"},
       {"access-control-allow-origin", header_value(*origin)},
-      {"access-control-expose-headers", "x-request-id, x-unknown-fields"}};
+      {"access-control-expose-headers",
+       "x-request-id, x-unknown-fields, x-ignored-fields"}};
 }
 
 ReplyPtr Service::preflight(Context& context) {

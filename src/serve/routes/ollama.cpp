@@ -263,7 +263,7 @@ ReplyPtr ollama_chat(Context& context) {
   auto parameters = read_options(context, body);
   bool stream = body.boolean("stream").value_or(true);
   const auto* messages = body.any("messages");
-  if (!messages || messages->empty()) // asks for the model to be loaded
+  if (!messages || *messages == Json::array()) // asks for it to be loaded
     return context.json(nothing_said(Kind::chat, model, "load"));
   refuse_images(*messages);
   auto conversation = read_conversation(body, question.options);

@@ -16,15 +16,22 @@ ResponseStore& store() {
 }
 
 // ---- the request
-// -------------------------------------------------------------- One item of
-// `input` as one of OpenAI's chat messages.
+// --------------------------------------------------------------
+Json text_or_parts(Body& item, const char* name) {
+  const auto& value = item.needed(name, item.any(name));
+  if (!value.is_string() && !value.is_array())
+    wrong_value(item.path(name), "a text or a list of parts", value);
+  return value;
+}
+
+// One item of `input` as one of OpenAI's chat messages.
 Json message_of(const Json& item, const std::string& where) {
   Body body(item, where);
   auto type = body.text("type", 64).value_or("message");
   if (type == "message")
     return {
         {"role", body.needed("role", body.text("role", 64))},
-        {"content", body.needed("content", body.any("content"))}};
+        {"content", text_or_parts(body, "content")}};
   if (type == "function_call") {
     Json call = {
         {"id", body.needed("call_id", body.text("call_id", 256))},
@@ -41,7 +48,7 @@ Json message_of(const Json& item, const std::string& where) {
     return {
         {"role", "tool"},
         {"tool_call_id", body.needed("call_id", body.text("call_id", 256))},
-        {"content", body.needed("output", body.any("output"))}};
+        {"content", text_or_parts(body, "output")}};
   if (type == "reasoning") return nullptr; // of an earlier turn
   bad_request(
       body.path("type"),
@@ -86,6 +93,10 @@ Json tools_of(const Json& tools) {
               tool.path("type"),
               printable(type)),
           "unsupported");
+    // Said here, where their names are the client's.
+    tool.needed("name", tool.text("name", 128));
+    tool.text("description");
+    tool.object("parameters");
     auto function = tools[i];
     function.erase("type");
     out.push_back({{"type", "function"}, {"function", std::move(function)}});

@@ -64,6 +64,10 @@ Question::Question(Context& asked)
 
 GenerateParameters Question::sampling(int least_tokens) {
   auto out = read_sampling(body, options.defaults, limits, least_tokens);
+  const auto* limit = body.any("max_tokens");
+  const auto* later = body.any("max_completion_tokens");
+  if (limit && later && *limit != *later)
+    context.headers.emplace_back("x-ignored-fields", "max_tokens");
   read_draft_model(body, *engine, out);
   return out;
 }
