@@ -1,5 +1,7 @@
 """Who may ask (cases A of the test catalogue)."""
 
+import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,6 +91,112 @@ def test_what_another_key_has_kept(locked):
     assert locked.post("/v1/responses", more, headers=bob).status == 404
     assert locked.post("/v1/responses", more, headers=ann).status == 200
     assert locked.ask("DELETE", f"/v1/responses/{kept}", headers=ann).status == 200
+
+
+def events_of(s, until=b"\n\n"):
+    """What a stream says until then."""
+    out = b""
+    while until not in out:
+        piece = s.recv(65536)
+        assert piece, out
+        out += piece
+    return out
+
+
+@pytest.fixture
+def two_keys(serve, checkpoint, tmp_path):
+    keys = tmp_path / "keys.txt"
+    keys.write_text("ann:first\nbob:second\n")
+    server = serve("--model", checkpoint(max_position_embeddings=8192), "--api-key-file", keys)
+
+    def stream(path, body, *headers):
+        data = json.dumps(body).encode()
+        s = server.connect()
+        head = [f"POST {path} HTTP/1.1", "Host: localhost", "X-Api-Key: first", *headers,
+                "Connection: close", f"Content-Length: {len(data)}"]
+        s.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
+        return s
+    server.stream = stream
+    return server
+
+
+def test_streams_of_others(two_keys):
+    """An answer that runs is nobody's to take over or to end but its client's."""
+    server, bob, ann = two_keys, {"X-Api-Key": "second"}, {"X-Api-Key": "first"}
+    body = {"input": "ab", "max_output_tokens": 6000, "ignore_eos": True, "temperature": 0,
+            "stream": True}
+    with server.stream("/v1/responses", body, "X-Request-Id: mine") as s:
+        seen = events_of(s, b"output_text.delta")
+        kept = re.search(rb'"id":"(resp-[0-9a-f]{32})"', seen).group(1).decode()
+        for method, path in (
+                ("GET", f"/v1/responses/{kept}"), ("DELETE", f"/v1/responses/{kept}"),
+                ("POST", f"/v1/responses/{kept}/cancel"), ("POST", "/v1/cancel/mine"),
+                ("GET", f"/v1/responses/{kept}?stream=true&starting_after=0"),
+                ("DELETE", "/slots/0"), ("POST", "/slots/0?action=erase")):
+            answer = server.ask(method, path, {} if method == "POST" else None, headers=bob)
+            assert answer.status in (404, 405), path
+        more = {"input": "ab", "previous_response_id": kept, "max_output_tokens": 1}
+        assert server.post("/v1/responses", more, headers=bob).status == 404
+        # The same name for a request is not the same request.
+        same = {**bob, "X-Request-Id": "mine"}
+        assert server.post("/v1/responses", {**more, "previous_response_id": None},
+                           headers=same).status == 200
+        with server.connect() as other:
+            other.sendall(b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n"
+                          b"X-Api-Key: second\r\nX-Request-Id: mine\r\nContent-Length: 9\r\n\r\n{")
+        assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
+        rest = seen + events_of(s, b"0\r\n\r\n")
+    assert b'"output_tokens":6000' in rest and b"event: response.incomplete" in rest
+    assert server.get(f"/v1/responses/{kept}", headers=bob).status == 404
+    assert server.ask("DELETE", f"/v1/responses/{kept}", headers=bob).status == 404
+    assert server.get(f"/v1/responses/{kept}", headers=ann).status == 200
+
+
+ADMIN = [
+    "/load", "/unload", "/models/load", "/models/unload", "/v1/models/load", "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter", "/lora-adapters", "/api/pull", "/api/push", "/api/create", "/api/copy",
+    "/api/delete", "/api/blobs/sha256:0", "/pause", "/sleep", "/wake_up", "/reset_prefix_cache",
+    "/flush_cache", "/cache", "/shutdown", "/update_weights", "/invocations", "/collective_rpc",
+    "/start_profile", "/admin", "/config", "/reload"]
+
+
+def test_no_key_administers(two_keys):
+    """There are no routes for it: models, adapters and limits are the command line's."""
+    routes = two_keys.get("/props", headers={"X-Api-Key": "first"}).json["routes"]
+    assert not [r for r in routes if r.split()[1] in ADMIN]
+    for path in ADMIN:
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            answer = two_keys.ask(method, path, {"model": "x"} if method in ("POST", "PUT") else None,
+                                  headers={"X-Api-Key": "first"})
+            assert answer.status in (404, 405), (method, path)
+            assert two_keys.ask(method, path, headers={"Content-Length": "0"}).status == 401
+    # What is shown cannot be set.
+    for method, path in (("POST", "/slots"), ("POST", "/props"), ("DELETE", "/v1/models/model")):
+        answer = two_keys.ask(method, path, {"x": 1}, headers={"X-Api-Key": "first"})
+        assert answer.status == 405, path
+
+
+def test_unloading_harms_nobody(two_keys):
+    """`keep_alive: 0` may come from any key: what runs keeps its model, what comes
+    next has it loaded again."""
+    server, bob = two_keys, {"X-Api-Key": "second"}
+    body = {"prompt": "ab", "max_tokens": 4000, "ignore_eos": True, "temperature": 0, "stream": True,
+            "stream_options": {"include_usage": True}}
+    with server.stream("/v1/completions", body) as s:
+        seen = events_of(s, b'"text"')
+        for _ in range(3):
+            answer = server.post("/api/generate", {"model": "model", "keep_alive": 0}, headers=bob)
+            assert answer.status == 200 and answer.json["done_reason"] == "unload"
+        assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
+        seen += events_of(s, b"0\r\n\r\n")
+    assert b'"completion_tokens":4000' in seen and b'"finish_reason":"length"' in seen
+    assert b'"error"' not in seen and b"data: [DONE]" in seen
+    until(lambda: server.get("/api/ps", headers=bob).json["models"] == [])
+    for key in ("first", "second"):
+        answer = server.post("/v1/completions", {"prompt": "ab", "max_tokens": 1},
+                             headers={"X-Api-Key": key})
+        assert answer.status == 200
+    assert server.post("/api/generate", {"model": "model", "keep_alive": 0}).status == 401
 
 
 def test_keys_are_read_again(locked):

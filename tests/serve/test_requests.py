@@ -183,8 +183,20 @@ def test_same_seed_among_others(server):
 
 
 def test_the_later_limit_wins(server):
-    answer = server.post(CHAT, {**HELLO, "max_tokens": 5, "max_completion_tokens": 1}).json
-    assert answer["usage"]["completion_tokens"] == 1
+    """And that the other one lost is told, where they differ."""
+    for route, text in ((CHAT, {"messages": user("Hi")}), ("/v1/completions", {"prompt": "Hi"})):
+        for more, tokens, told in (
+                ({"max_tokens": 5, "max_completion_tokens": 1}, 1, "max_tokens"),
+                ({"max_tokens": 1, "max_completion_tokens": 3}, 3, "max_tokens"),
+                ({"max_tokens": 2, "max_completion_tokens": 2.0}, 2, None),
+                ({"max_tokens": None, "max_completion_tokens": 2}, 2, None),
+                ({"max_tokens": 2, "max_completion_tokens": None}, 2, None)):
+            answer = server.post(route, {**text, **more, "ignore_eos": True})
+            assert answer.json["usage"]["completion_tokens"] == tokens
+            assert answer.headers.get("x-ignored-fields") == told
+            assert "x-unknown-fields" not in answer.headers
+    both = {**HELLO, "max_tokens": 5, "max_completion_tokens": 1, "stream": True}
+    assert server.post(CHAT, both).headers["x-ignored-fields"] == "max_tokens"
 
 
 def test_stop_texts_of_every_kind(server):
