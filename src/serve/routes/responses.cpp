@@ -15,8 +15,8 @@ ResponseStore& store() {
   return kept;
 }
 
-// ---- the request
-// --------------------------------------------------------------
+// ---- the request ------------------------------------------------------------
+
 Json text_or_parts(Body& item, const char* name) {
   const auto& value = item.needed(name, item.any(name));
   if (!value.is_string() && !value.is_array())
