@@ -88,3 +88,15 @@ def test_other_apis(server):
 def test_what_cannot_be_enforced(server, more):
     answer = server.post(CHAT, {**ASK, **more})
     assert answer.status == 400, answer.raw
+
+
+def test_what_the_tokens_cannot_write(serve, checkpoint):
+    """A vocabulary of letters writes no JSON: that is the request's, not a failure."""
+    letters = serve("--model", checkpoint())
+    for more in ({"response_format": {"type": "json_object"}}, {"regex": "[0-9]+!"},
+                 {"json_schema": {"type": "string"}}):
+        body = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 3, **more}
+        answer = letters.post("/v1/chat/completions", body)
+        assert answer.status == 400 and answer.error["param"] == "response_format", answer.raw
+    answer = letters.post("/v1/completions", {"prompt": "ab", "regex": "[ab]+", "max_tokens": 3})
+    assert answer.status == 200
