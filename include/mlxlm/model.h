@@ -99,8 +99,8 @@ struct KvCacheOptions {
   // "affine8" (6, 5, 4, 3, 2); "turbo4v3": TurboQuant with keys of 4 bits and
   // values of 3 (2 to 4; keys also 8, affine, or 0, as they are); "turbo3",
   // "turboQuant(3,3)"; "turbo4v3q" with a sketch of the residual; "turbo4+",
-  // "turbo4v3+" with the first tokens plain and the first and last two layers in
-  // 8 bits, as "quality", "balanced" and "memory" have them. Empty: in the
+  // "turbo4v3+" with the first tokens plain and the first and last two layers
+  // in 8 bits, as "quality", "balanced" and "memory" have them. Empty: in the
   // compute type, 16 bits on a CPU.
   std::string scheme = {};
   int group_size = 64; // of affine
