@@ -170,10 +170,10 @@ def begin(server, **body):
 
 def test_streams_live_while_a_model_is_waited_for(serve, tiny):
     """No room for `two` while `one` answers: a stream is told that all is well."""
-    server = serve("--model", tiny("one", BIG, max_position_embeddings=16384),
+    server = serve("--model", tiny("one", BIG, max_position_embeddings=100000),
                    "--model", tiny("two", 3 * BIG), "--memory-budget", 10,
                    "--load-wait-seconds", 60, "--ping-seconds", 1)
-    with begin(server, model="one", max_tokens=16000, ignore_eos=True) as long:
+    with begin(server, model="one", max_tokens=90000, ignore_eos=True) as long:
         until(lambda: [slot["phase"] for slot in server.get("/slots").json] == ["answer"])
         asked = time.monotonic()
         with begin(server, model="two", max_tokens=1, stream=True) as waits:
