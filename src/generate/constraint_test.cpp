@@ -92,6 +92,20 @@ GenerateParameters choice(std::optional<int> budget = {}) {
   return out;
 }
 
+// Of the only tool there is, which takes nothing.
+GenerateParameters forced_call(
+    std::string_view format,
+    const Tokenizer& tokenizer) {
+  auto tools = Json::parse(R"([{"type": "function", "function": {
+      "name": "f", "parameters": {"type": "object",
+      "additionalProperties": false, "properties": {}}}}])");
+  GenerateParameters out;
+  out.response_format = {
+      ResponseFormat::Type::grammar,
+      tool_call_grammar(*find_tool_format(format), tools, tokenizer).text};
+  return out;
+}
+
 const std::vector<std::string> think = {"</think>"};
 
 TEST(WaitingAnswers, AreGivenWhereTheModelWouldStop) {
@@ -142,14 +156,7 @@ TEST(WaitingAnswers, CallsEndTheReasoning) {
   std::vector<std::string> marks = {
       "</think>", "<|tool_call_start|>", "<|tool_call_end|>"};
   Waiting model(marks, "<think>");
-  auto tools = Json::parse(R"([{"type": "function", "function": {
-      "name": "f", "parameters": {"type": "object",
-      "additionalProperties": false, "properties": {}}}}])");
-  GenerateParameters call;
-  call.response_format = {
-      ResponseFormat::Type::grammar,
-      tool_call_grammar(*find_tool_format("pythonic"), tools, *model.tokenizer)
-          .text};
+  auto call = forced_call("pythonic", *model.tokenizer);
   EXPECT_EQ(
       model.answer(call, "Hm.<|tool_call_start|>hello"),
       "Hm.<|tool_call_start|>[f()]<|tool_call_end|>");
@@ -182,14 +189,7 @@ TEST(WaitingAnswers, HarmonysFinalChannel) {
 
 TEST(WaitingAnswers, HarmonysThoughtBeforeAForcedCallHasABudget) {
   auto model = harmony();
-  auto tools = Json::parse(R"([{"type": "function", "function": {
-      "name": "f", "parameters": {"type": "object",
-      "additionalProperties": false, "properties": {}}}}])");
-  GenerateParameters call;
-  call.response_format = {
-      ResponseFormat::Type::grammar,
-      tool_call_grammar(*find_tool_format("harmony"), tools, *model.tokenizer)
-          .text};
+  auto call = forced_call("harmony", *model.tokenizer);
   const std::string head = "<|channel|>analysis<|message|>";
   const std::string rest =
       "<|end|><|start|>assistant<|channel|>commentary to=functions.f "
