@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -199,33 +200,31 @@ def test_unloading_harms_nobody(two_keys):
     assert server.post("/api/generate", {"model": "model", "keep_alive": 0}).status == 401
 
 
+def read_again(server, text, says="keys have been read again"):
+    """Gives the server's key file this text, and comes back when the server has looked at it."""
+    seen = sum(says in line for line in server.lines)
+    server.keys.write_text(text)
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: sum(says in line for line in server.lines) > seen)
+
+
 def test_keys_are_read_again(locked):
-    import signal
     old = locked.keys.read_text()
-    locked.keys.write_text("cat:fresh-secret\n")
-    locked.process.send_signal(signal.SIGHUP)
-    locked.wait_for("keys have been read again")
+    read_again(locked, "cat:fresh-secret\n")
     assert locked.get("/v1/models", headers={"X-Api-Key": KEY}).status == 401
     assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
-    locked.keys.write_text(":\n")
-    locked.process.send_signal(signal.SIGHUP)
-    locked.wait_for("old keys stay")
+    read_again(locked, ":\n", "old keys stay")
     assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
-    locked.keys.write_text(old)
-    locked.process.send_signal(signal.SIGHUP)
+    read_again(locked, old)
 
 
 def test_a_file_without_keys_opens_nothing(locked):
-    import signal
     old = locked.keys.read_text()
     for text in ("", "# nobody\n", "ann:x y=5\n", "ann:x until=2020-13-01\n", "ann:x answers=0\n"):
-        seen = sum("old keys stay" in line for line in locked.lines)
-        locked.keys.write_text(text)
-        locked.process.send_signal(signal.SIGHUP)
-        until(lambda: sum("old keys stay" in line for line in locked.lines) > seen)
+        read_again(locked, text, "old keys stay")
         assert locked.get("/v1/models").status == 401
         assert locked.get("/v1/models", headers={"X-Api-Key": KEY}).status == 200
-    locked.keys.write_text(old)
+    read_again(locked, old)
     assert "x y=5" not in "\n".join(locked.lines)
 
 
@@ -238,12 +237,12 @@ def until(condition, seconds=20):
 
 def test_limits_and_ends_of_keys(serve, tmp_path):
     """Each key has its own; an answer that runs outlives its key."""
-    import signal
     keys = tmp_path / "keys.txt"
     soon = time.gmtime(time.time() + 600)
     keys.write_text(f"two:second answers=2\nold:past until=2020-01-31\nfree:other\n"
                     f"late:future until={time.strftime('%Y-%m-%dT%H:%M:%SZ', soon)}\n")
     server = serve("--model", "smollm2", "--api-key-file", keys)
+    server.keys = keys
 
     def ask(key, **more):
         return server.post(CHAT, {**HELLO, **more}, headers={"X-Api-Key": key})
@@ -260,9 +259,7 @@ def test_limits_and_ends_of_keys(serve, tmp_path):
         until(lambda: len(server.get("/slots", headers={"X-Api-Key": "other"}).json) == 2)
         assert ask("second").status == 429
         assert ask("other").status == 200
-        keys.write_text("free:other\n")
-        server.process.send_signal(signal.SIGHUP)
-        server.wait_for("keys have been read again")
+        read_again(server, "free:other\n")
         assert ask("second").status == 401 and ask("future").status == 401
         assert not running.done()
         assert running.result().events()[-1] == "[DONE]"
