@@ -19,6 +19,50 @@ spec.loader.exec_module(cli)
 PROGRAM, environment, checkpoint = cli.PROGRAM, cli.environment, cli.checkpoint
 
 
+PATIENCE = 120  # seconds: a busy machine may take many times longer than a quiet one
+
+
+def until(condition, seconds=PATIENCE):
+    """Waits until something is so; what it is then."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def rest(s, out=b""):
+    """What a connection still brings until its end."""
+    try:
+        while piece := s.recv(65536):
+            out += piece
+    except ConnectionResetError:
+        pass
+    return out
+
+
+def read_until(s, done):
+    """What a connection brings until then: until it holds these bytes, or all is there
+    that an answer's length promises."""
+    out = b""
+    while not (done in out if isinstance(done, bytes) else done(out)):
+        piece = s.recv(65536)
+        assert piece, out
+        out += piece
+    return out
+
+
+def whole(out):
+    head, end, body = out.partition(b"\r\n\r\n")
+    return end and len(body) >= int(re.search(rb"content-length: (\d+)", head).group(1))
+
+
+def memory(pid, field):
+    """Bytes of a process by its name in /proc/PID/status: VmRSS, VmHWM."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(field + r":\s+(\d+) kB", text).group(1)) << 10
+
+
 class Server:
     """A running program. `log` is what it said; the port is its own choice."""
 
@@ -29,7 +73,7 @@ class Server:
             [PROGRAM, "serve", "--port", "0", *none, *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, env=environment({}))
-        self.lines, self.port = [], None
+        self.lines, self.port, self.silent = [], None, False
         self.said = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
         if ready:
@@ -43,55 +87,78 @@ class Server:
                 self.lines.append(line.decode(errors="replace").rstrip("\n"))
                 self.said.notify_all()
         with self.said:
-            self.lines.append("")
+            self.silent = True
             self.said.notify_all()
 
-    def wait_for(self, pattern, timeout=60):
-        end, seen = time.monotonic() + timeout, 0
+    def mark(self):
+        """A place in what it says: what it says from now on stands behind it."""
+        with self.said:
+            return len(self.lines)
+
+    def wait_for(self, pattern, behind=0, timeout=PATIENCE):
+        """The first line behind a mark that has the pattern."""
+        end = time.monotonic() + timeout
         with self.said:
             while True:
-                for line in self.lines[seen:]:
+                for line in self.lines[behind:]:
                     if re.search(pattern, line):
                         return line
-                seen = len(self.lines)
-                left = end - time.monotonic()
-                if left <= 0 or (self.process.poll() is not None and self.lines[-1:] == [""]):
+                behind, left = len(self.lines), end - time.monotonic()
+                if left <= 0 or self.silent:
                     raise AssertionError(f"no {pattern!r} in: " + "\n".join(self.lines))
-                self.said.wait(min(left, 1))
+                self.said.wait(left)
 
     @property
     def url(self):
         return f"http://{self.host}:{self.port}"
 
-    def log(self):
+    def log(self, behind=0):
         """The access log so far."""
-        return [json.loads(line) for line in self.lines if line.startswith("{")]
+        with self.said:
+            return [json.loads(line) for line in self.lines[behind:] if line.startswith("{")]
 
-    def stop(self, how=signal.SIGTERM, timeout=40):
+    def logged(self, behind=0, **fields):
+        """The record of the access log that says so, once it is there: records are
+        written when an answer is through, which its reader may see before."""
+        return until(lambda: [r for r in self.log(behind) if fields.items() <= r.items()])[0]
+
+    def idle(self):
+        """Waits until nothing runs."""
+        until(lambda: self.get("/slots").json == [])
+
+    def ended(self, timeout=PATIENCE):
+        """The exit code of what ends by itself, once all it says has been read."""
+        code = self.process.wait(timeout)
+        with self.said:
+            assert self.said.wait_for(lambda: self.silent, timeout)
+        return code
+
+    def stop(self, how=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(timeout)
+        return self.ended()
 
     # ---- plain HTTP, without a client's help
 
-    def connect(self, timeout=20):
+    def connect(self, timeout=PATIENCE):
         return socket.create_connection((self.host, self.port), timeout=timeout)
 
-    def raw(self, data, shut=False, timeout=20):
-        """Sends bytes and reads until the server closes."""
+    def raw(self, data, shut=False, timeout=PATIENCE):
+        """Sends bytes, whole or in pieces, and reads until the server closes; it may do so
+        before it has read them all."""
         with self.connect(timeout) as s:
-            s.sendall(data)
-            if shut:
-                s.shutdown(socket.SHUT_WR)
-            out = b""
             try:
-                while piece := s.recv(65536):
-                    out += piece
-            except ConnectionResetError:
+                for piece in [data] if isinstance(data, bytes) else data:
+                    s.sendall(piece)
+                if shut:
+                    s.shutdown(socket.SHUT_WR)
+            except TimeoutError:
+                raise
+            except OSError:
                 pass
-            return out
+            return rest(s)
 
-    def ask(self, method, path, body=None, headers=None, timeout=60, raw_body=None):
+    def ask(self, method, path, body=None, headers=None, timeout=PATIENCE, raw_body=None):
         data = raw_body if raw_body is not None else (
             b"" if body is None else json.dumps(body).encode())
         head = {"Host": f"{self.host}:{self.port}", "Connection": "close"}
@@ -165,11 +232,18 @@ def unchunk(data):
 
 
 @pytest.fixture(scope="session")
-def server():
+def shared():
     """SmolLM2, temperature 0."""
     running = Server("--model", "smollm2")
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def server(shared):
+    """The one that tests share: each leaves it with nothing running."""
+    yield shared
+    shared.idle()
 
 
 @pytest.fixture

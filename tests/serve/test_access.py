@@ -4,9 +4,10 @@ import json
 import re
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from conftest import read_until, until
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 1}
@@ -94,40 +95,29 @@ def test_what_another_key_has_kept(locked):
     assert locked.ask("DELETE", f"/v1/responses/{kept}", headers=ann).status == 200
 
 
-def events_of(s, until=b"\n\n"):
-    """What a stream says until then."""
-    out = b""
-    while until not in out:
-        piece = s.recv(65536)
-        assert piece, out
-        out += piece
-    return out
+def stream(server, key, path, body, *headers):
+    """A connection to read a streamed answer from."""
+    data = json.dumps({**body, "stream": True}).encode()
+    s = server.connect()
+    head = [f"POST {path} HTTP/1.1", "Host: localhost", f"X-Api-Key: {key}", *headers,
+            "Connection: close", f"Content-Length: {len(data)}"]
+    s.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
+    return s
 
 
 @pytest.fixture
 def two_keys(serve, checkpoint, tmp_path):
     keys = tmp_path / "keys.txt"
     keys.write_text("ann:first\nbob:second\n")
-    server = serve("--model", checkpoint(max_position_embeddings=8192), "--api-key-file", keys)
-
-    def stream(path, body, *headers):
-        data = json.dumps(body).encode()
-        s = server.connect()
-        head = [f"POST {path} HTTP/1.1", "Host: localhost", "X-Api-Key: first", *headers,
-                "Connection: close", f"Content-Length: {len(data)}"]
-        s.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
-        return s
-    server.stream = stream
-    return server
+    return serve("--model", checkpoint(max_position_embeddings=32768), "--api-key-file", keys)
 
 
 def test_streams_of_others(two_keys):
     """An answer that runs is nobody's to take over or to end but its client's."""
     server, bob, ann = two_keys, {"X-Api-Key": "second"}, {"X-Api-Key": "first"}
-    body = {"input": "ab", "max_output_tokens": 6000, "ignore_eos": True, "temperature": 0,
-            "stream": True}
-    with server.stream("/v1/responses", body, "X-Request-Id: mine") as s:
-        seen = events_of(s, b"output_text.delta")
+    body = {"input": "ab", "max_output_tokens": 10000, "ignore_eos": True, "temperature": 0}
+    with stream(server, "first", "/v1/responses", body, "X-Request-Id: mine") as s:
+        seen = read_until(s, b"output_text.delta")
         kept = re.search(rb'"id":"(resp-[0-9a-f]{32})"', seen).group(1).decode()
         for method, path in (
                 ("GET", f"/v1/responses/{kept}"), ("DELETE", f"/v1/responses/{kept}"),
@@ -146,8 +136,8 @@ def test_streams_of_others(two_keys):
             other.sendall(b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n"
                           b"X-Api-Key: second\r\nX-Request-Id: mine\r\nContent-Length: 9\r\n\r\n{")
         assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
-        rest = seen + events_of(s, b"0\r\n\r\n")
-    assert b'"output_tokens":6000' in rest and b"event: response.incomplete" in rest
+        rest = seen + read_until(s, b"0\r\n\r\n")
+    assert b'"output_tokens":10000' in rest and b"event: response.incomplete" in rest
     assert server.get(f"/v1/responses/{kept}", headers=bob).status == 404
     assert server.ask("DELETE", f"/v1/responses/{kept}", headers=bob).status == 404
     assert server.get(f"/v1/responses/{kept}", headers=ann).status == 200
@@ -181,16 +171,16 @@ def test_unloading_harms_nobody(two_keys):
     """`keep_alive: 0` may come from any key: what runs keeps its model, what comes
     next has it loaded again."""
     server, bob = two_keys, {"X-Api-Key": "second"}
-    body = {"prompt": "ab", "max_tokens": 4000, "ignore_eos": True, "temperature": 0, "stream": True,
+    body = {"prompt": "ab", "max_tokens": 10000, "ignore_eos": True, "temperature": 0,
             "stream_options": {"include_usage": True}}
-    with server.stream("/v1/completions", body) as s:
-        seen = events_of(s, b'"text"')
+    with stream(server, "first", "/v1/completions", body) as s:
+        seen = read_until(s, b'"text"')
         for _ in range(3):
             answer = server.post("/api/generate", {"model": "model", "keep_alive": 0}, headers=bob)
             assert answer.status == 200 and answer.json["done_reason"] == "unload"
         assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
-        seen += events_of(s, b"0\r\n\r\n")
-    assert b'"completion_tokens":4000' in seen and b'"finish_reason":"length"' in seen
+        seen += read_until(s, b"0\r\n\r\n")
+    assert b'"completion_tokens":10000' in seen and b'"finish_reason":"length"' in seen
     assert b'"error"' not in seen and b"data: [DONE]" in seen
     until(lambda: server.get("/api/ps", headers=bob).json["models"] == [])
     for key in ("first", "second"):
@@ -202,10 +192,10 @@ def test_unloading_harms_nobody(two_keys):
 
 def read_again(server, text, says="keys have been read again"):
     """Gives the server's key file this text, and comes back when the server has looked at it."""
-    seen = sum(says in line for line in server.lines)
+    before = server.mark()
     server.keys.write_text(text)
     server.process.send_signal(signal.SIGHUP)
-    until(lambda: sum(says in line for line in server.lines) > seen)
+    server.wait_for(says, behind=before)
 
 
 def test_keys_are_read_again(locked):
@@ -228,13 +218,6 @@ def test_a_file_without_keys_opens_nothing(locked):
     assert "x y=5" not in "\n".join(locked.lines)
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_limits_and_ends_of_keys(serve, tmp_path):
     """Each key has its own; an answer that runs outlives its key."""
     keys = tmp_path / "keys.txt"
@@ -253,16 +236,19 @@ def test_limits_and_ends_of_keys(serve, tmp_path):
     assert answer.status == 429 and "answers of the key" in answer.error["message"]
     assert answer.error["code"] == "queue_full" and int(answer.headers["retry-after"]) > 0
     assert ask("other", n=3).status == 200
-    with ThreadPoolExecutor(2) as pool:
-        long = {"max_tokens": 1000, "ignore_eos": True, "stream": True, "n": 2}
-        running = pool.submit(ask, "second", **long)
-        until(lambda: len(server.get("/slots", headers={"X-Api-Key": "other"}).json) == 2)
+    long = {**HELLO, "max_tokens": 8000, "ignore_eos": True, "n": 2}
+    with stream(server, "second", CHAT, long) as running:
+        def decoded():
+            return [one["n_decoded"] for one in
+                    server.get("/slots", headers={"X-Api-Key": "other"}).json]
+        until(lambda: len(decoded()) == 2)
         assert ask("second").status == 429
         assert ask("other").status == 200
         read_again(server, "free:other\n")
         assert ask("second").status == 401 and ask("future").status == 401
-        assert not running.done()
-        assert running.result().events()[-1] == "[DONE]"
+        before = decoded()
+        until(lambda: all(now > then + 8 for now, then in zip(decoded(), before, strict=True)))
+        assert b'"error"' not in read_until(running, b'"content":"')
     assert ask("other").status == 200
 
 
@@ -284,9 +270,11 @@ def test_prompts_of_others_change_nothing(locked):
 
 
 def test_log_has_no_secrets(locked):
-    locked.post(CHAT, HELLO, headers={"X-Api-Key": KEY})
-    locked.get(f"/v1/models?api_key={KEY}")
-    assert any(r["client"] == "ann" for r in locked.log())
+    ids = [{"X-Request-Id": name} for name in ("with-key", "key-in-path")]
+    locked.post(CHAT, HELLO, headers={"X-Api-Key": KEY, **ids[0]})
+    locked.get(f"/v1/models?api_key={KEY}", headers=ids[1])
+    assert locked.logged(id="with-key")["client"] == "ann"
+    locked.logged(id="key-in-path")
     assert KEY not in "\n".join(locked.lines)
 
 
@@ -334,5 +322,5 @@ def test_allowed_names(serve, checkpoint):
 
 def test_open_bind_needs_a_key(serve, checkpoint):
     closed = serve("--model", checkpoint(), "--host", "0.0.0.0", ready=False)
-    assert closed.process.wait(20) == 2 and "--api-key" in "".join(closed.lines)
+    assert closed.ended() == 2 and "--api-key" in "".join(closed.lines)
     serve("--model", checkpoint("b"), "--host", "0.0.0.0", "--insecure", host="127.0.0.1")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import Response
+from conftest import Response, read_until, until, whole
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
@@ -171,9 +171,7 @@ def test_keep_alive(server):
     with server.connect() as s:
         for _ in range(3):
             s.sendall(request(server, method="GET", path="/v1/models"))
-            got = b""
-            while not got.endswith(b"]}\n"):
-                got += s.recv(4096)
+            got = read_until(s, whole)
             assert b"content-length" in got and b"connection: close" not in got
 
 
@@ -227,8 +225,9 @@ def test_no_injection(server):
     assert "x??Set-Cookie: y" in answer.headers["x-unknown-fields"]
 
 
-def test_half_closed_is_served(server):
-    body = json.dumps({**HELLO, "max_tokens": 4}).encode()
+def test_half_closed_is_served(serve, checkpoint):
+    server = serve("--model", checkpoint(), "--half-closed-seconds", 60)
+    body = json.dumps({"messages": [{"role": "user", "content": "ab"}], "max_tokens": 4}).encode()
     raw = server.raw(request(server, body, headers=[f"Content-Length: {len(body)}"]), shut=True)
     assert Response(raw).status == 200
 
@@ -238,42 +237,44 @@ def reset(s):
     s.close()
 
 
-def settled(server, seconds=3):
-    """Nothing runs any more."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if server.get("/slots").json == []:
-            return True
-        time.sleep(0.02)
-    return False
+def phase(server, name):
+    """How far the request of this name is."""
+    return [slot["phase"] for slot in server.get("/slots").json if slot["request"] == name]
 
 
-LONG = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 4000,
+def ended(server, name):
+    """How it has ended."""
+    return until(lambda: [one for one in server.get("/timeline").json if one["request"] == name])[0]
+
+
+LONG = {"messages": [{"role": "user", "content": "Count to 1000."}], "max_tokens": 8000,
         "ignore_eos": True}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("leave", ["reset", "close"])
 def test_client_leaves(server, stream, leave):
-    body = json.dumps({**LONG, "stream": stream}).encode()
+    body, name = json.dumps({**LONG, "stream": stream}).encode(), f"{leave}-{stream}"
     s = server.connect()
-    s.sendall(request(server, body, headers=[f"Content-Length: {len(body)}"]))
+    s.sendall(request(server, body, headers=[f"Content-Length: {len(body)}",
+                                             f"X-Request-Id: {name}"]))
     if stream:
-        s.recv(1000)
-    time.sleep(0.5)
-    assert len(server.get("/slots").json) == 1
+        read_until(s, b"data: ")
+    until(lambda: phase(server, name) == ["answer"])
     reset(s) if leave == "reset" else s.close()
-    assert settled(server)
+    gone = ended(server, name)
+    assert gone["finish_reason"] == "cancelled" and gone["n_decoded"] < 8000
 
 
 def test_client_leaves_while_the_prompt_is_read(server):
-    body = json.dumps({"prompt": "long " * 8000, "max_tokens": 5}).encode()
+    body, name = json.dumps({"prompt": "long " * 8000, "max_tokens": 5}).encode(), "early"
     s = server.connect()
     s.sendall(request(server, body, path="/v1/completions",
-                      headers=[f"Content-Length: {len(body)}"]))
-    time.sleep(0.4)
+                      headers=[f"Content-Length: {len(body)}", f"X-Request-Id: {name}"]))
+    until(lambda: phase(server, name) == ["prompt"])
     reset(s)
-    assert settled(server, 5)
+    gone = ended(server, name)
+    assert gone["finish_reason"] == "cancelled" and gone["n_decoded"] == 0
 
 
 def test_long_lists(server):
@@ -283,15 +284,23 @@ def test_long_lists(server):
         assert server.ask("POST", CHAT, raw_body=body).status in (400, 413)
 
 
-def test_thousands_of_slow_clients(serve, checkpoint):
-    """They are closed in time, and nobody else waits for them."""
+@pytest.fixture
+def files():
+    """As many open files as this process may have, and how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = 2000 if hard == resource.RLIM_INFINITY or hard >= 2200 else hard - 200
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 200), hard))
-    server = serve("--model", checkpoint(), "--header-seconds", 3, "--no-access-log")
+    count = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield count
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_thousands_of_slow_clients(serve, checkpoint, files):
+    """They are closed in time, and nobody else waits for them."""
+    count, patience = min(2000, files - 200), 8
+    server = serve("--model", checkpoint(), "--header-seconds", patience, "--no-access-log")
 
     def longest(times):
-        """Of answers, in seconds; each of them is right."""
+        """Of answers, in seconds, and the middle; each of them is right."""
         took = []
         for _ in range(times):
             begin = time.monotonic()
@@ -308,22 +317,22 @@ def test_thousands_of_slow_clients(serve, checkpoint):
     for byte in b"ET /":
         for s in slow:
             s.send(bytes([byte]))
-        assert longest(5)[1] < alone + 0.1
+        assert longest(5)[1] < alone + 1  # much less than the slow ones have
         assert server.get("/health").status == 200
-    assert time.monotonic() - begin < 3  # all of them are still there
+    assert time.monotonic() - begin < patience  # all of them are still there
     for s in slow:
         assert s.recv(10) == b""
         s.close()
-    assert time.monotonic() - begin < 10
-    assert longest(10)[1] < alone + 0.1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert time.monotonic() - begin > patience
+    assert longest(10)[1] < alone + 1
 
 
 def test_lines_of_the_log_stay_lines(server):
+    before = server.mark()
     server.get("/a%0d%0aforged")
     server.ask("GET", "/x\rforged", headers={"X-Request-Id": "a\rforged"})
     server.post(CHAT, {"model": "a\nforged", **HELLO})
-    time.sleep(0.2)
+    until(lambda: len(server.log(before)) == 3)
     assert not any(line.strip().startswith("forged") for line in server.lines)
 
 
@@ -333,7 +342,8 @@ def test_slow_headers_and_bodies(serve, checkpoint):
     t = time.monotonic()
     with quick.connect() as s:
         s.sendall(b"GET /hea")
-        assert s.recv(100) == b"" and time.monotonic() - t < 3
+        assert s.recv(100) == b""
+    assert time.monotonic() - t < 9  # not the usual 10 seconds
     with quick.connect() as s:
         s.sendall(request(quick, b"{", headers=["Content-Length: 10"]))
         assert s.recv(1000).startswith(b"HTTP/1.1 408 ")
@@ -342,5 +352,6 @@ def test_slow_headers_and_bodies(serve, checkpoint):
         assert s.recv(1000).startswith(b"HTTP/1.1 408 ")
     with quick.connect() as s:
         s.sendall(request(quick, method="GET", path="/health"))
-        assert b" 200 " in s.recv(1000)
-        assert s.recv(100) == b"" and time.monotonic() - t < 8
+        assert b" 200 " in read_until(s, whole)
+        t = time.monotonic()
+        assert s.recv(100) == b"" and time.monotonic() - t < 60  # nor the usual 75
