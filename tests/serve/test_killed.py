@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from conftest import Server
+from conftest import PATIENCE, Server
 
 KILLS = 100
 CONVERSATIONS = 6
@@ -31,18 +31,23 @@ def test_a_hundred_kills(checkpoint, tmp_path):
     model, texts, r = checkpoint(max_position_embeddings=2048), prompts(), random.Random(1)
     disk = ("--prompt-cache-dir", tmp_path / "disk", "--prompt-cache-dir-size", 1)
 
-    def write_on(server):
+    def write_on(server, asked, answered):
         try:
-            for _ in range(1000):
-                ask(server, r.choice(texts)[:r.randrange(40, 700)])
+            for text in asked:
+                ask(server, text)
+                answered.release()
         except (OSError, ValueError, IndexError, KeyError):
             pass  # it is gone
 
     for _ in range(KILLS):
         server = Server("--model", model, *disk)  # ready: the folder has opened
-        writer = threading.Thread(target=write_on, args=(server,))
+        asked = [r.choice(texts)[:r.randrange(40, 700)] for _ in range(1000)]
+        answered = threading.Semaphore(0)
+        writer = threading.Thread(target=write_on, args=(server, asked, answered))
         writer.start()
-        time.sleep(r.random() * 0.06)
+        for _ in range(r.randrange(5)):  # however slow the machine is
+            assert answered.acquire(timeout=PATIENCE)
+        time.sleep(r.random() * 0.01)
         server.stop(signal.SIGKILL)
         writer.join()
 
