@@ -493,6 +493,50 @@ void ArrayStore::put_page(int layer, const Page& page, const Arrays& rows) {
   }
 }
 
+// The arrays of its rows and of its head, one behind the other.
+std::vector<std::byte> ArrayStore::packed_layer(int slot, const Page& page) {
+  auto arrays = page_rows(slot, page);
+  auto head = heads_of(slot, page);
+  arrays.insert(arrays.end(), {head.center, head.stretch});
+  std::vector<std::byte> out;
+  for (auto x : arrays) {
+    x = mx::contiguous(x);
+    x.eval();
+    auto* begin = x.data<std::byte>();
+    out.insert(out.end(), begin, begin + x.nbytes());
+  }
+  return out;
+}
+
+bool ArrayStore::set_packed_layer(
+    int slot,
+    const Page& page,
+    std::span<const std::byte> bytes) {
+  auto rows = page_rows(slot, page);
+  auto head = heads_of(slot, page);
+  std::vector<mx::array*> parts{&head.center, &head.stretch};
+  for (std::size_t i = rows.size(); i > 0; --i)
+    parts.insert(parts.begin(), &rows[i - 1]);
+  std::size_t wanted = 0;
+  for (auto* x : parts)
+    wanted += x->nbytes();
+  if (bytes.size() != wanted) return false;
+  for (auto* x : parts) {
+    auto part = bytes.first(x->nbytes());
+    mx::array raw(
+        reinterpret_cast<const std::uint8_t*>(part.data()),
+        {int(part.size())},
+        mx::uint8);
+    *x = mx::reshape(mx::view(raw, x->dtype()), x->shape());
+    bytes = bytes.subspan(part.size());
+  }
+  put_page(slot, page, rows);
+  auto& heads = side(page).heads[slot];
+  heads.center = with_page(heads.center, page.id, head.center);
+  heads.stretch = with_page(heads.stretch, page.id, head.stretch);
+  return true;
+}
+
 void ArrayStore::copy(const Page& from, const Page& to) {
   for (int i = 0; i < int(side(from).layers.size()); ++i)
     put_page(i, to, page_rows(i, from));

@@ -12,9 +12,11 @@
 
 #include <mlx/array.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -183,6 +185,16 @@ class SequenceMemory {
   virtual CacheRows rows(int layer, int first, int count, bool codes) = 0;
   // Between begin and commit: what a pass would have written.
   virtual void set_rows(int layer, int first, const CacheRows& rows) = 0;
+  // Page `number` of `layer`, which must be remembered, as it is packed: bytes
+  // that only memory of the same specs and options reads. Empty where the page
+  // is plain.
+  virtual std::vector<std::byte> packed_page(int layer, int number) = 0;
+  // Between begin and commit, the whole page. Throws Error(io) where the page
+  // is plain here or of another size.
+  virtual void set_packed_page(
+      int layer,
+      int number,
+      std::span<const std::byte> bytes) = 0;
 };
 
 // Where the kernels of a pass find its sequences' pages.

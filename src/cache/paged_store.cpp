@@ -179,6 +179,22 @@ void PagedStore::pack(
   parallel_for(int(packed_.size()) * heads, one);
 }
 
+std::vector<std::byte> PagedStore::packed_layer(int slot, const Page& page) {
+  auto& [layout, offset] = packed_[slot];
+  auto* begin = page.data + offset;
+  return {begin, begin + layout->layer_bytes()};
+}
+
+bool PagedStore::set_packed_layer(
+    int slot,
+    const Page& page,
+    std::span<const std::byte> bytes) {
+  auto& [layout, offset] = packed_[slot];
+  if (bytes.size() != layout->layer_bytes()) return false;
+  std::memcpy(page.data + offset, bytes.data(), bytes.size());
+  return true;
+}
+
 CacheRows PagedStore::read(
     int slot,
     const PageList& pages,

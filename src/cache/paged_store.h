@@ -45,6 +45,11 @@ class PagedStore final : public KvStore {
       const std::shared_ptr<const PageList>& pages,
       int first,
       const CacheRows& rows) override;
+  std::vector<std::byte> packed_layer(int slot, const Page& page) override;
+  bool set_packed_layer(
+      int slot,
+      const Page& page,
+      std::span<const std::byte> bytes) override;
   std::size_t packed_page_bytes() const override {
     return packed_bytes_;
   }

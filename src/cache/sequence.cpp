@@ -315,6 +315,36 @@ void Sequence::set_rows(int layer, int first, const CacheRows& rows) {
       where.slot, tables_[where.group].pages(), first, rows);
 }
 
+std::vector<std::byte> Sequence::packed_page(int layer, int number) {
+  auto& where = with_rows(layer);
+  auto& pages = tables_[where.group].pages()->pages;
+  bool good = begun_ < 0 && number >= 0 && number < int(pages.size()) &&
+      pages[number] != nullptr;
+  MLXLM_CHECK(good, "a page that is remembered");
+  if (!pages[number]->packed) return {};
+  settle(where.group);
+  return shared_->stores[where.group]->packed_layer(where.slot, *pages[number]);
+}
+
+void Sequence::set_packed_page(
+    int layer,
+    int number,
+    std::span<const std::byte> bytes) {
+  auto& where = with_rows(layer);
+  auto& pages = tables_[where.group].pages()->pages;
+  bool good = begun_ >= 0 && number * shared_->options.page_tokens >= length_ &&
+      number < int(pages.size());
+  MLXLM_CHECK(good, "a page of what was begun");
+  settle(where.group);
+  auto& page = *pages[number];
+  auto& store = *shared_->stores[where.group];
+  if (!page.packed || !store.set_packed_layer(where.slot, page, bytes))
+    fail(
+        ErrorKind::io,
+        "packed page",
+        "expected one of this memory, found another's");
+}
+
 View Sequence::view(int group, const Segment& segment) const {
   MLXLM_CHECK(
       segment.offset == length_ &&

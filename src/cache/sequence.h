@@ -29,6 +29,9 @@ class Sequence final : public SequenceMemory {
   std::size_t bytes() const override;
   CacheRows rows(int layer, int first, int count, bool codes) override;
   void set_rows(int layer, int first, const CacheRows& rows) override;
+  std::vector<std::byte> packed_page(int layer, int number) override;
+  void set_packed_page(int layer, int number, std::span<const std::byte> bytes)
+      override;
 
   // For the layers.
   const Shared& shared() const {

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,13 @@ class KvStore {
       const Page& to,
       int tokens) = 0;
   virtual std::size_t packed_page_bytes() const = 0;
+  // One layer of a packed page as it lies here; all work on it is done.
+  virtual std::vector<std::byte> packed_layer(int slot, const Page& page) = 0;
+  // The opposite; false where the size is another.
+  virtual bool set_packed_layer(
+      int slot,
+      const Page& page,
+      std::span<const std::byte> bytes) = 0;
   // Rows [first, first + count) of one layer; all work on them is done.
   virtual CacheRows read(
       int slot,

@@ -11,8 +11,6 @@
 namespace mlxlm {
 namespace {
 
-constexpr int block_tokens = 64;
-
 using LayerKind = cache::Layer::Kind;
 
 disk::Key hash(
@@ -50,11 +48,6 @@ disk::Key end_key(const disk::Key& key) {
   return with(key, "end");
 }
 
-bool exact(const kernels::RowCodec& codec) {
-  using CodecKind = kernels::RowCodec::Kind;
-  return codec.kind == CodecKind::floats || codec.kind == CodecKind::affine;
-}
-
 } // namespace
 
 DiskPrefixes::DiskPrefixes(
@@ -64,16 +57,10 @@ DiskPrefixes::DiskPrefixes(
     std::shared_ptr<Memory> memory)
     : layout_(specs),
       type_(memory_options.dtype),
+      block_tokens_(memory_options.page_tokens),
       memory_(std::move(memory)),
-      root_(hash(bytes_of("mlxlm prefix 1\n"), bytes_of(options.owner))),
+      root_(hash(bytes_of("mlxlm prefix 2\n"), bytes_of(options.owner))),
       store_(std::move(options)) {
-  const auto& storage = memory_options.storage;
-  if (!exact(storage.keys) || !exact(storage.values))
-    fail(
-        ErrorKind::request,
-        "prompt cache folder",
-        "expected keys and values as numbers or affine codes, found a scheme "
-        "that rounds them when they are read back");
   layout_.limit(memory_options.max_tokens, memory_options.keep_tokens);
   plain_ = layout_.recurrent.empty() &&
       std::none_of(
@@ -96,7 +83,7 @@ DiskPrefixes::Keys DiskPrefixes::chain(
   std::span all(tokens);
   for (int i = 0; i < blocks; ++i) {
     auto ids =
-        all.subspan(static_cast<std::size_t>(i) * block_tokens, block_tokens);
+        all.subspan(static_cast<std::size_t>(i) * block_tokens_, block_tokens_);
     keys.push_back(hash(keys.back(), std::as_bytes(ids)));
   }
   return keys;
@@ -104,23 +91,39 @@ DiskPrefixes::Keys DiskPrefixes::chain(
 
 // ---- leaving
 // --------------------------------------------------------------------
+// Rows [first, last) of a layer: packed pages whole and as they are, others as
+// numbers.
+void DiskPrefixes::add_rows(
+    PrefixPart& part,
+    SequenceMemory& memory,
+    int layer,
+    int first,
+    int last) const {
+  for (int at = first, end; at < last; at = end) {
+    int number = at / block_tokens_;
+    end = std::min(last, (number + 1) * block_tokens_);
+    auto bytes = memory.packed_page(layer, number);
+    if (bytes.empty())
+      part.rows.push_back({layer, at, memory.rows(layer, at, end - at, false)});
+    else
+      part.pages.push_back({layer, number, std::move(bytes)});
+  }
+}
+
 PrefixPart DiskPrefixes::block(
     const std::vector<int>& tokens,
     SequenceMemory& memory,
     int number) const {
   PrefixPart part;
-  part.first = number * block_tokens;
+  part.first = number * block_tokens_;
   auto begin = tokens.begin() + part.first;
-  part.ids.assign(begin, begin + block_tokens);
+  part.ids.assign(begin, begin + block_tokens_);
   for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
     const auto& layer = layout_.layers[i];
     bool own = layer.kind == LayerKind::keys_values && !layer.borrows;
     if (!own || windowed(layer)) continue;
     auto index = static_cast<int>(i);
-    part.rows.push_back(
-        {index,
-         part.first,
-         memory.rows(index, part.first, block_tokens, true)});
+    add_rows(part, memory, index, part.first, part.first + block_tokens_);
   }
   return part;
 }
@@ -130,7 +133,7 @@ PrefixPart DiskPrefixes::end_of(
     SequenceMemory& memory) const {
   int length = memory.length();
   PrefixPart part;
-  part.first = length / block_tokens * block_tokens;
+  part.first = length / block_tokens_ * block_tokens_;
   part.ids.assign(tokens.begin() + part.first, tokens.begin() + length);
   Segment segment{&memory, 0, 1, length};
   for (std::size_t i = 0; i < layout_.layers.size(); ++i) {
@@ -151,11 +154,8 @@ PrefixPart DiskPrefixes::end_of(
       auto group = static_cast<std::size_t>(layer.group);
       runs = layout_.groups[group].geometry.shown(length);
     }
-    bool codes = !windowed(layer);
     for (auto [first, last] : runs)
-      if (last > first)
-        part.rows.push_back(
-            {index, first, memory.rows(index, first, last - first, codes)});
+      add_rows(part, memory, index, first, last);
   }
   return part;
 }
@@ -176,12 +176,12 @@ void DiskPrefixes::leave_all(
     std::uint64_t key,
     SequenceMemory& memory) {
   int length = memory.length();
-  int blocks = length / block_tokens;
+  int blocks = length / block_tokens_;
   auto keys = chain(tokens, key, blocks);
   for (int i = 0; i < blocks; ++i)
     if (!store_.has(keys[i + 1]))
       store_.put(keys[i + 1], encode(block(tokens, memory, i), type_));
-  if (length > blocks * block_tokens)
+  if (length > blocks * block_tokens_)
     store_.replace(
         tail_key(keys.back()), encode(end_of(tokens, memory), type_));
   if (!plain_) leave_ends(tokens, memory, keys);
@@ -194,18 +194,18 @@ void DiskPrefixes::leave_ends(
     SequenceMemory& memory,
     const Keys& keys) {
   bool states = !layout_.recurrent.empty();
-  int whole = memory.length() / block_tokens * block_tokens;
+  int whole = memory.length() / block_tokens_ * block_tokens_;
   int at = states ? memory.length() - 1 : whole;
   auto copy = memory.fork();
   for (int places = states ? 5 : 2; places > 0 && at > 0; --places) {
     at = copy->trim(at);
-    if (at == 0 || (!states && at % block_tokens != 0)) return;
-    const auto& key = keys[static_cast<std::size_t>(at / block_tokens)];
-    bool behind = at % block_tokens != 0;
+    if (at == 0 || (!states && at % block_tokens_ != 0)) return;
+    const auto& key = keys[static_cast<std::size_t>(at / block_tokens_)];
+    bool behind = at % block_tokens_ != 0;
     auto place = behind ? mark_key(key) : end_key(key);
     if (!store_.has(place))
       store_.put(place, encode(end_of(tokens, *copy), type_));
-    at -= states ? 1 : block_tokens;
+    at -= states ? 1 : block_tokens_;
   }
 }
 
@@ -228,7 +228,7 @@ std::optional<DiskPrefixes::Place> DiskPrefixes::place(
     int blocks,
     const std::vector<int>& prompt) {
   auto most = static_cast<int>(prompt.size()) - 1;
-  int first = blocks * block_tokens;
+  int first = blocks * block_tokens_;
   const auto& key = keys[static_cast<std::size_t>(blocks)];
   for (const auto& tail : {tail_key(key), mark_key(key)}) {
     auto end = store_.has(tail) ? read(tail) : std::nullopt;
@@ -254,12 +254,12 @@ std::optional<PrefixFound> DiskPrefixes::find(
     int least,
     const Begin& begin) {
   auto most = static_cast<int>(prompt.size()) - 1;
-  auto keys = chain(prompt, key, std::max(most, 0) / block_tokens);
+  auto keys = chain(prompt, key, std::max(most, 0) / block_tokens_);
   int blocks = 0;
   while (blocks + 1 < static_cast<int>(keys.size()) &&
          store_.has(keys[static_cast<std::size_t>(blocks) + 1]))
     ++blocks;
-  for (; (blocks + 1) * block_tokens > least && blocks >= 0; --blocks) {
+  for (; (blocks + 1) * block_tokens_ > least && blocks >= 0; --blocks) {
     auto found = place(keys, blocks, prompt);
     if (!found || found->length <= least || found->length == 0) continue;
     int usable = blocks;
@@ -277,7 +277,7 @@ std::unique_ptr<SequenceMemory> DiskPrefixes::restore(
     const Begin& begin,
     int& usable) {
   int behind = place.end ? static_cast<int>(place.end->ids.size()) : 0;
-  int length = place.blocks * block_tokens + behind;
+  int length = place.blocks * block_tokens_ + behind;
   auto memory = memory_->sequence();
   try {
     begin(*memory, length);
@@ -288,18 +288,20 @@ std::unique_ptr<SequenceMemory> DiskPrefixes::restore(
   try {
     for (int i = 0; i < place.blocks; ++i) {
       auto part = read(keys[static_cast<std::size_t>(i) + 1]);
-      auto ids = prompt.begin() + i * block_tokens;
+      auto ids = prompt.begin() + i * block_tokens_;
       bool good =
-          part && part->first == i * block_tokens &&
+          part && part->first == i * block_tokens_ &&
           std::equal(
-              part->ids.begin(), part->ids.end(), ids, ids + block_tokens);
+              part->ids.begin(), part->ids.end(), ids, ids + block_tokens_);
       if (!good) {
         memory->rollback();
         usable = i;
         return nullptr;
       }
+      usable = i; // a page that does not fit is missing
       apply(*part, *memory, length);
     }
+    usable = place.blocks;
     if (place.end) apply(*place.end, *memory, length);
   } catch (const std::exception&) {
     memory->rollback();
@@ -317,6 +319,8 @@ void DiskPrefixes::apply(
     int length) {
   for (const auto& rows : part.rows)
     memory.set_rows(rows.layer, rows.first, rows.rows);
+  for (const auto& page : part.pages)
+    memory.set_packed_page(page.layer, page.number, page.bytes);
   Segment segment{&memory, 0, length, 0};
   for (const auto& layer : part.states)
     for (std::size_t i = 0; i < layer.states.size(); ++i)

@@ -1,8 +1,8 @@
-// Prefixes that outlive the process. A sequence is kept in blocks of 64 tokens,
-// each found by a hash of every token up to its end, so that sequences share
-// the blocks of what they have in common. What has no place in a block (rows
-// that a window shows, recurrent states, the tokens behind the last block) is
-// kept for the places where sequences ended, in an entry of its own.
+// Prefixes that outlive the process. A sequence is kept in blocks of a page's
+// tokens, each found by a hash of every token up to its end, so that sequences
+// share the blocks of what they have in common. What has no place in a block
+// (rows that a window shows, recurrent states, the tokens behind the last
+// block) is kept for the places where sequences ended, in an entry of its own.
 #pragma once
 
 #include <memory>
@@ -20,8 +20,7 @@ namespace mlxlm {
 class DiskPrefixes final : public PrefixTier {
  public:
   // options.owner must name all that keys and values depend on. Throws
-  // Error(io) for a folder that cannot be made and Error(request) for storage
-  // whose rows do not come back as they were.
+  // Error(io) for a folder that cannot be made.
   DiskPrefixes(
       disk::StoreOptions options,
       const std::vector<CacheSpec>& specs,
@@ -48,6 +47,12 @@ class DiskPrefixes final : public PrefixTier {
 
   Keys chain(const std::vector<int>& tokens, std::uint64_t key, int blocks)
       const;
+  void add_rows(
+      PrefixPart& part,
+      SequenceMemory& memory,
+      int layer,
+      int first,
+      int last) const;
   PrefixPart block(
       const std::vector<int>& tokens,
       SequenceMemory& memory,
@@ -79,6 +84,7 @@ class DiskPrefixes final : public PrefixTier {
 
   cache::Layout layout_;
   mx::Dtype type_;
+  int block_tokens_;
   bool plain_; // no windows and no states: any length will do
   std::shared_ptr<Memory> memory_;
   disk::Key root_;

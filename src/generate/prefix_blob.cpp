@@ -11,7 +11,7 @@
 namespace mlxlm {
 namespace {
 
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 
 [[noreturn]] void refuse() {
   fail(
@@ -125,67 +125,48 @@ const cache::Layer& layer_at(const cache::Layout& layout, int index) {
   return layout.layers[static_cast<std::size_t>(index)];
 }
 
-void check_codes(
-    const CacheRows::Codes& codes,
-    const CacheRows& rows,
-    std::size_t values) {
-  auto groups = values / static_cast<std::size_t>(rows.group);
-  bool fits = values % static_cast<std::size_t>(rows.group) == 0 &&
-      codes.codes.size() == values && codes.scales.size() == groups &&
-      codes.biases.size() == groups;
-  if (!fits) refuse();
+const cache::Geometry& geometry_of(const cache::Layout& layout, int index) {
+  const auto& layer = layer_at(layout, index);
+  if (layer.kind != cache::Layer::Kind::keys_values || layer.borrows) refuse();
+  return layout.groups[static_cast<std::size_t>(layer.group)].geometry;
 }
 
-void check_rows(const PrefixPart::Rows& part, const cache::Layout& layout) {
-  const auto& layer = layer_at(layout, part.layer);
-  if (layer.kind != cache::Layer::Kind::keys_values || layer.borrows) refuse();
-  const auto& g = layout.groups[static_cast<std::size_t>(layer.group)].geometry;
-  const auto& rows = part.rows;
+void write(BlobWriter& w, const PrefixPart::Rows& part, mx::Dtype type) {
+  for (int number : {part.layer, part.first, part.rows.count})
+    w.number(static_cast<std::size_t>(number));
+  w.floats(part.rows.k, type);
+  w.floats(part.rows.v, type);
+}
+
+PrefixPart::Rows read_rows(
+    BlobReader& r,
+    mx::Dtype type,
+    const cache::Layout& layout) {
+  PrefixPart::Rows part;
+  auto& rows = part.rows;
+  for (int* number : {&part.layer, &part.first, &rows.count})
+    *number = r.number();
+  rows.k = r.floats(type);
+  rows.v = r.floats(type);
+  const auto& g = geometry_of(layout, part.layer);
   auto values = [&](int dim) {
     return static_cast<std::size_t>(rows.count) *
         static_cast<std::size_t>(g.kv_heads * dim);
   };
-  auto k = values(g.k_dim), v = g.latent ? 0 : values(g.v_dim);
-  if (rows.bits == 0) {
-    if (rows.k.size() != k || rows.v.size() != v) refuse();
-    return;
-  }
-  if (rows.bits > 8 || rows.group < 1 || g.latent) refuse();
-  check_codes(rows.k_codes, rows, k);
-  check_codes(rows.v_codes, rows, v);
-  int limit = 1 << rows.bits;
-  for (const auto* side : {&rows.k_codes, &rows.v_codes})
-    for (auto code : side->codes)
-      if (code >= limit) refuse();
-}
-
-void write(BlobWriter& w, const PrefixPart::Rows& part, mx::Dtype type) {
-  const auto& rows = part.rows;
-  for (int number : {part.layer, part.first, rows.count, rows.bits, rows.group})
-    w.number(static_cast<std::size_t>(number));
-  w.floats(rows.k, type);
-  w.floats(rows.v, type);
-  for (const auto* side : {&rows.k_codes, &rows.v_codes}) {
-    w.list(side->codes);
-    w.list(side->scales);
-    w.list(side->biases);
-  }
-}
-
-PrefixPart::Rows read_rows(BlobReader& r, mx::Dtype type) {
-  PrefixPart::Rows part;
-  auto& rows = part.rows;
-  for (int* number :
-       {&part.layer, &part.first, &rows.count, &rows.bits, &rows.group})
-    *number = r.number();
-  rows.k = r.floats(type);
-  rows.v = r.floats(type);
-  for (auto* side : {&rows.k_codes, &rows.v_codes}) {
-    side->codes = r.list<std::uint8_t>();
-    side->scales = r.list<float>();
-    side->biases = r.list<float>();
-  }
+  if (rows.k.size() != values(g.k_dim) ||
+      rows.v.size() != (g.latent ? 0 : values(g.v_dim)))
+    refuse();
   return part;
+}
+
+// Its size is for the memory it goes to.
+PrefixPart::Page read_page(BlobReader& r, const cache::Layout& layout) {
+  PrefixPart::Page page;
+  page.layer = r.number();
+  page.number = r.number();
+  page.bytes = r.list<std::byte>();
+  geometry_of(layout, page.layer);
+  return page;
 }
 
 PrefixPart::States read_states(BlobReader& r, const cache::Layout& layout) {
@@ -213,6 +194,12 @@ std::vector<std::byte> encode(const PrefixPart& part, mx::Dtype type) {
   w.number(part.rows.size());
   for (const auto& rows : part.rows)
     write(w, rows, type);
+  w.number(part.pages.size());
+  for (const auto& page : part.pages) {
+    w.number(static_cast<std::size_t>(page.layer));
+    w.number(static_cast<std::size_t>(page.number));
+    w.list(page.bytes);
+  }
   w.number(part.states.size());
   for (const auto& layer : part.states) {
     w.number(static_cast<std::size_t>(layer.layer));
@@ -232,10 +219,10 @@ PrefixPart decode(
   PrefixPart part;
   part.first = r.number();
   part.ids = r.list<int>();
-  for (int left = r.number(); left > 0; --left) {
-    part.rows.push_back(read_rows(r, type));
-    check_rows(part.rows.back(), layout);
-  }
+  for (int left = r.number(); left > 0; --left)
+    part.rows.push_back(read_rows(r, type, layout));
+  for (int left = r.number(); left > 0; --left)
+    part.pages.push_back(read_page(r, layout));
   for (int left = r.number(); left > 0; --left)
     part.states.push_back(read_states(r, layout));
   if (!r.done()) refuse();

@@ -1,5 +1,6 @@
-// What part of a sequence is when it lies on a disk: rows of some layers,
-// recurrent states, and the tokens they come from, as bytes.
+// What part of a sequence is when it lies on a disk: rows of some layers as
+// numbers or as packed pages, recurrent states, and the tokens they come from,
+// as bytes.
 #pragma once
 
 #include <mlx/array.h>
@@ -18,6 +19,10 @@ struct PrefixPart {
     int layer = 0, first = 0; // position of the first row
     CacheRows rows;
   };
+  struct Page { // SequenceMemory::packed_page
+    int layer = 0, number = 0;
+    std::vector<std::byte> bytes;
+  };
   struct States {
     int layer = 0;
     std::vector<mx::array> states;
@@ -25,6 +30,7 @@ struct PrefixPart {
   int first = 0; // position of the first token
   std::vector<int> ids;
   std::vector<Rows> rows;
+  std::vector<Page> pages;
   std::vector<States> states;
 };
 
