@@ -4,12 +4,23 @@ import json
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("MLXLM", str(ROOT / "build/release/mlxlm"))
+PATIENCE = 120  # seconds: a busy machine may take many times longer than a quiet one
+
+
+def until(condition, seconds=PATIENCE):
+    """Waits until something is so; what it is then."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
 
 
 class Result:
@@ -38,7 +49,7 @@ def environment(extra):
 @pytest.fixture
 def mlxlm():
     """Runs the program; returns exit code, standard output and error."""
-    def run(*arguments, stdin=b"", timeout=120, **extra):
+    def run(*arguments, stdin=b"", timeout=PATIENCE, **extra):
         if isinstance(stdin, str):
             stdin = stdin.encode()
         return Result(subprocess.run(

@@ -3,11 +3,10 @@
 import hashlib
 import random
 import subprocess
-import time
 
 import pytest
 
-from conftest import PROGRAM, Result, environment
+from conftest import PATIENCE, PROGRAM, Result, environment
 from hub_server import Hub
 
 NAME = "model.safetensors"
@@ -40,9 +39,10 @@ class Cache:
         self.home = path
 
     def environment(self, hub, **extra):
+        """What stalls is waited for half a minute, where a test does not say otherwise."""
         env = {**environment({}), "HF_HUB_CACHE": str(self.path),
                "HF_HOME": str(self.home / "hf"), "HF_ENDPOINT": hub.url if hub else "",
-               "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "2",
+               "HF_HUB_DOWNLOAD_TIMEOUT": "30", "HF_HUB_ETAG_TIMEOUT": "30",
                "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         env.pop("HF_HUB_OFFLINE", None)
         env.pop("HF_TOKEN", None)
@@ -53,7 +53,7 @@ class Cache:
                                 env=self.environment(hub, **extra),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def run(self, hub, *arguments, timeout=60, **extra):
+    def run(self, hub, *arguments, timeout=PATIENCE, **extra):
         done = Result(subprocess.run(
             [PROGRAM, *map(str, arguments)], capture_output=True, timeout=timeout,
             stdin=subprocess.DEVNULL, env=self.environment(hub, **extra)))
@@ -113,10 +113,3 @@ def good(cache, hub, repo, **extra):
     assert cache.files(repo) == {p: FILES[p] for p in WANTED}
     assert not [b for b in cache.blobs() if b.endswith(".incomplete")]
     return done
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

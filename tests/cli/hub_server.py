@@ -194,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
         cut = fault.drop_after if fault.drop_after is not None else fault.stall_after
         self.send_body(body if cut is None else body[:cut])
         if fault.stall_after is not None:
-            self.server.hub.closing.wait(30)
+            self.server.hub.closing.wait(300)
         if cut is not None or fault.length:
             self.close_connection = True
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from hub_cache import (  # noqa: F401  fixtures
-    FILES, NAME, WANTED, WEIGHTS, cache, good, hub, wait_for)
+from conftest import until
+from hub_cache import FILES, NAME, WANTED, WEIGHTS, cache, good, hub  # noqa: F401  fixtures
 from hub_server import Hub
 
 
@@ -161,7 +161,7 @@ def test_verify_and_repair(cache, hub):
     blob = cache.folder() / "blobs" / repo.etag(NAME)
     blob.write_bytes(b"x" + WEIGHTS[1:])
     done = cache.start(hub, "models", "verify", "org/name")
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=120)
     assert done.returncode == 1 and b"damaged model.safetensors" in out and b"--check" in err
     out, err = cache.start(hub, "models", "verify", "org/name", "--json").communicate()
     assert [f["file"] for f in json.loads(out) if f["problem"]] == [NAME]
@@ -178,14 +178,14 @@ def test_rm(cache, hub):
     assert not cache.folder().exists() and cache.path.exists()
 
 
-def test_rm_while_fetching(cache):
-    with Hub(rate=100_000) as hub:
-        repo = hub.add("org/name", FILES)
-        process = cache.start(hub, "models", "pull", "org/name")
-        partial = cache.folder() / f"blobs/{repo.etag(NAME)}.incomplete"
-        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
-        assert "another process" in cache.fails(hub, "models", "rm", "org/name")
-        process.kill()
-        process.communicate()
-        assert cache.run(hub, "models", "rm", "org/name").code == 0
-        assert not cache.folder().exists()
+def test_rm_while_fetching(cache, hub):
+    repo = hub.add("org/name", FILES)
+    hub.fault(NAME, stall_after=1000, times=-1)
+    process = cache.start(hub, "models", "pull", "org/name")
+    partial = cache.folder() / f"blobs/{repo.etag(NAME)}.incomplete"
+    until(lambda: partial.exists() and partial.stat().st_size > 0)
+    assert "another process" in cache.fails(hub, "models", "rm", "org/name")
+    process.kill()
+    process.communicate()
+    assert cache.run(hub, "models", "rm", "org/name").code == 0
+    assert not cache.folder().exists()

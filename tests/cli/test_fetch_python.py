@@ -22,7 +22,7 @@ def python(cache):
         code = ("import json, huggingface_hub as h\nout = None\n" + code +
                 "\nprint(json.dumps(out))")
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True,
-                              timeout=60)
+                              timeout=120)
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout.splitlines()[-1])
     return run

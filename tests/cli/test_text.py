@@ -100,7 +100,7 @@ def test_templates_that_fail(fails, tmp_path, template, hint):
     file = tmp_path / "template.jinja"
     file.write_text(template)
     assert hint in fails("template", "--template", file, "--messages", "-",
-                         stdin=json.dumps(MESSAGES), timeout=30)
+                         stdin=json.dumps(MESSAGES), timeout=120)
 
 
 @pytest.mark.parametrize("messages", ["", "{}", "[", '"text"', '[{"role": "user"},]'])

@@ -17,18 +17,7 @@ spec = importlib.util.spec_from_file_location("cli", ROOT / "tests/cli/conftest.
 cli = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cli)
 PROGRAM, environment, checkpoint = cli.PROGRAM, cli.environment, cli.checkpoint
-
-
-PATIENCE = 120  # seconds: a busy machine may take many times longer than a quiet one
-
-
-def until(condition, seconds=PATIENCE):
-    """Waits until something is so; what it is then."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
+PATIENCE, until = cli.PATIENCE, cli.until
 
 
 def rest(s, out=b""):

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 SAMPLES = [("b", True), ("i", 3), ("f", 0.5), ("s", "x"), ("se", ""), ("l", [5]), ("le", []),
            ("o", {"?": 5}), ("o", {})]
@@ -152,7 +152,7 @@ def table_of(server, route):
 @pytest.fixture
 def ask(serve, checkpoint):
     server = serve("--model", checkpoint(), "--no-access-log")
-    line = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    line = http.client.HTTPConnection(server.host, server.port, timeout=PATIENCE)
 
     def ask(path, body):
         line.request("POST", path, json.dumps(body))
