@@ -20,12 +20,22 @@ export async function startBrowser() {
   });
 }
 
+// A busy machine may take many times longer than a quiet one.
+export const patience = 120_000;
+
+// Waits until something is so: for what shows in no element.
+export async function until(holds) {
+  for (const end = Date.now() + patience; !(await holds()); await new Promise((soon) => setTimeout(soon, 50)))
+    if (Date.now() > end) throw new Error(`never so: ${holds}`);
+}
+
 export const desktop = { width: 1280, height: 800 };
 export const phone = { width: 390, height: 844 };
 
 // A page of its own profile. `seen` collects what went wrong or out.
 export async function openPage(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: desktop, acceptDownloads: true, ...options });
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   const seen = { outside: [], errors: [] };
   page.on('request', (request) => {
@@ -41,10 +51,32 @@ export async function openPage(browser, url, options = {}) {
   return { context, page, seen };
 }
 
+// Comes back when the message is shown and its answer runs: the page draws with the next frame.
 export async function send(page, text) {
+  const messages = page.locator('article.user');
+  const before = await messages.count();
   await page.getByLabel('Message', { exact: true }).fill(text);
   await page.keyboard.press('Enter');
+  await messages.nth(before).waitFor();
 }
+
+// Waits until this browser has kept a conversation in which all of these are said.
+export const kept = (page, ...texts) =>
+  until(async () => {
+    const all = await page.evaluate(() => new Promise((resolve, reject) => {
+      const opening = indexedDB.open('mlxlm', 1);
+      opening.onerror = () => reject(opening.error);
+      opening.onsuccess = () => {
+        const reading = opening.result.transaction('conversations').objectStore('conversations').getAll();
+        reading.onerror = () => reject(reading.error);
+        reading.onsuccess = () => {
+          opening.result.close();
+          resolve(reading.result.map((one) => JSON.stringify(one)));
+        };
+      };
+    }));
+    return all.some((one) => texts.every((text) => one.includes(text)));
+  });
 
 // The latest answer, once it is complete.
 export async function answer(page) {

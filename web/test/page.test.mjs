@@ -2,7 +2,7 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { deflateSync } from 'node:zlib';
-import { answer, desktop, drop, executablePath, openPage, phone, send, startBrowser } from './browser.mjs';
+import { answer, desktop, drop, executablePath, kept, openPage, patience, phone, send, startBrowser, until } from './browser.mjs';
 import { sleep, startMock } from './mock.mjs';
 
 const shots = process.env.SHOTS; // a folder for pictures, to be looked at
@@ -72,8 +72,9 @@ on('sends, streams, shows statistics', async (page) => {
   assert.deepEqual(body.messages, [{ role: 'user', content: 'Hello there' }]);
   assert.equal(body.stream, true);
   // Screen readers are told the answer, and once.
-  const told = await page.locator('#announcements').innerText();
-  assert.equal(told.split('You said').length - 1, 1);
+  const told = page.locator('#announcements');
+  await told.getByText('You said').waitFor();
+  assert.equal((await told.innerText()).split('You said').length - 1, 1);
   assert.equal(await page.evaluate(() => document.activeElement?.getAttribute('aria-label')), 'Message');
 });
 
@@ -111,7 +112,7 @@ on('hostile Markdown stays text', async (page) => {
 });
 
 on('the policy stops what would get through', async (page) => {
-  const blocked = await page.evaluate(async () => {
+  const blocked = await page.evaluate(async (patience) => {
     const found = [];
     document.addEventListener('securitypolicyviolation', (event) => found.push(event.effectiveDirective));
     const script = document.createElement('script');
@@ -130,11 +131,11 @@ on('the policy stops what would get through', async (page) => {
     } catch {
       found.push('html');
     }
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    return { found, hacked: window.hacked };
-  });
-  assert.equal(blocked.hacked, undefined);
-  for (const directive of ['img-src', 'connect-src', 'html']) assert.ok(blocked.found.includes(directive), `${directive} in ${blocked.found}`);
+    const missing = () => ['img-src', 'connect-src', 'html'].filter((one) => !found.includes(one));
+    for (const end = Date.now() + patience; missing().length > 0 && Date.now() < end;) await new Promise((resolve) => setTimeout(resolve, 50));
+    return { missing: missing(), hacked: window.hacked };
+  }, patience);
+  assert.deepEqual(blocked, { missing: [], hacked: undefined });
 }, { provokes: true });
 
 on('stops', async (page) => {
@@ -144,15 +145,13 @@ on('stops', async (page) => {
   await page.getByRole('button', { name: 'Stop' }).click();
   const last = await answer(page);
   assert.match(await last.innerText(), /Stopped/);
-  await sleep(100);
-  assert.equal(mock.state.aborted, before + 1);
+  await until(() => mock.state.aborted === before + 1);
   // Escape does the same.
   await send(page, 'another long one');
   await page.locator('article').nth(3).getByText('word word').waitFor();
   await page.keyboard.press('Escape');
   await answer(page);
-  await sleep(100);
-  assert.equal(mock.state.aborted, before + 2);
+  await until(() => mock.state.aborted === before + 2);
 });
 
 on('edits, retries, and keeps the branches', async (page) => {
@@ -195,12 +194,12 @@ on('edits while an answer runs', async (page) => {
 on('is the same after a reload', async (page) => {
   await send(page, 'remember me');
   await answer(page);
+  await kept(page, 'You said: remember me', '"finish":"stop"');
   await page.reload();
   await page.locator('.messages').getByText('You said: remember me').waitFor();
   assert.equal(await page.locator('nav a[aria-current]').innerText(), 'remember me');
   await send(page, 'a long one');
-  await page.getByText('word word word').first().waitFor();
-  await sleep(1500);
+  await kept(page, 'word word word');
   await page.reload();
   await page.locator('.messages').getByText('Interrupted').waitFor();
   assert.match(await page.locator('article.assistant').last().innerText(), /word word/);
@@ -296,6 +295,7 @@ on('settings go into the request', async (page) => {
   assert.equal(body.tools[0].function.name, 'f');
   assert.equal('top_p' in body, false);
   await page.keyboard.press('Control+Shift+O');
+  await page.getByText('What would you like to know?').waitFor();
   await send(page, 'anew');
   await answer(page);
   assert.equal(mock.requests.at(-1).temperature, 0.2);
@@ -344,11 +344,10 @@ on('the live view plots', async (page) => {
   await send(page, 'a long one');
   await page.getByText('word word').first().waitFor();
   await page.getByRole('link', { name: 'Live view' }).click();
-  await page.getByRole('region', { name: 'Throughput' }).waitFor();
-  await sleep(4500);
-  assert.match(await page.getByRole('region', { name: 'Throughput' }).innerText(), /answers\s+[\d.k]+ tok\/s/);
-  assert.match(await page.getByRole('region', { name: 'KV pages' }).innerText(), /in use\s+\d+/);
-  assert.match(await page.locator('.live table').innerText(), /64 of 64/);
+  const shows = (what, pattern) => until(async () => pattern.test(await what.innerText()));
+  await shows(page.getByRole('region', { name: 'Throughput' }), /answers\s+[\d.k]+ tok\/s/);
+  await shows(page.getByRole('region', { name: 'KV pages' }), /in use\s+\d+/);
+  await shows(page.locator('.live table'), /64 of 64/);
   await shoot(page, 'live-desktop');
   await page.setViewportSize(phone);
   await sleep(300);
@@ -382,16 +381,16 @@ test('keeps conversations on a server that offers it, with a key', { skip: execu
   await page.getByText('Kept on this server.').waitFor();
   await send(page, 'to the server');
   await answer(page);
-  await sleep(200);
-  const [kept] = server.state.conversations.values();
-  assert.equal(kept.title, 'to the server');
-  assert.equal(Object.keys(kept.messages).length, 2);
+  const first = () => [...server.state.conversations.values()][0];
+  await until(() => Object.keys(first()?.messages ?? {}).length === 2);
+  assert.equal(first().title, 'to the server');
   await context.close();
   server.stop();
 });
 
 async function openPageWithKey(url) {
   const context = await browser.newContext({ viewport: desktop });
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   await page.goto(url);
   await page.getByLabel('API key').first().waitFor();

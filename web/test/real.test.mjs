@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { answer, executablePath, openPage, send, startBrowser } from './browser.mjs';
+import { answer, executablePath, openPage, send, startBrowser, until } from './browser.mjs';
 import { hostile } from './mock.mjs';
 
 const program = process.env.MLXLM;
@@ -75,14 +75,17 @@ test('real: send, stream, stop, edit, reload', { skip }, async () => {
   await page.locator('article.assistant').first().getByText(/Berlin/).waitFor();
   await answer(page);
   if (shots) await page.screenshot({ path: `${shots}/real-desktop.png` });
-  await page.waitForTimeout(300);
+  await until(async () => {
+    const { data } = await (await fetch(`${url}conversations`)).json();
+    const all = await Promise.all(data.map(async ({ id }) => (await fetch(`${url}conversations/${id}`)).text()));
+    return all.some((one) => one.includes('Berlin'));
+  });
   await page.reload();
   await page.locator('article.assistant').first().getByText(/Berlin/).waitFor();
   await page.getByRole('link', { name: 'Live view' }).click();
-  await page.getByRole('region', { name: 'Memory' }).waitFor();
-  await page.waitForTimeout(2500);
-  assert.match(await page.getByRole('region', { name: 'Memory' }).innerText(), /process\s+[\d.]+ [MG]iB/);
-  assert.match(await page.getByRole('region', { name: 'KV pages' }).innerText(), /\d/);
+  const shows = (name, pattern) => until(async () => pattern.test(await page.getByRole('region', { name }).innerText()));
+  await shows('Memory', /process\s+[\d.]+ [MG]iB/);
+  await shows('KV pages', /\d/);
   if (shots) await page.screenshot({ path: `${shots}/real-live-desktop.png` });
   assert.deepEqual(seen, { outside: [], errors: [] });
   await context.close();
