@@ -8,10 +8,9 @@
 #include "runtime/kernels/attention/key_stretch.h"
 #include "runtime/kernels/attention/packed_layout.h"
 #include "runtime/kernels/ops/rows.h"
+#include "runtime/kernels/simd_targets.h"
 
-#define HWY_DISABLED_TARGETS                                               \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | \
-   HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS (MLXLM_NEEDLESS_TARGETS | MLXLM_SCALABLE_TARGETS)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/kernels/attention/key_center.cpp"
 #include <hwy/foreach_target.h>

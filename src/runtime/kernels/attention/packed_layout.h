@@ -133,14 +133,6 @@ void load_difference(
     int head,
     int token,
     float* y);
-// What load_packed_row gives, of a page of floats.
-void load_row(
-    const PageLayout& layout,
-    const std::byte* layer,
-    int head,
-    int token,
-    float* k,
-    float* v);
 
 // q [k_dim], scaled, and shrunk where keys are stretched -> [query_floats].
 void prepare_query(const PackedLayout& layout, const float* q, float* out);

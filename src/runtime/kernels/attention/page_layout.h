@@ -16,6 +16,7 @@ struct PageLayout {
   int kv_heads, k_dim, v_dim;
   int tokens; // of a page
   bool latent = false;
+  bool energies = false; // of queries lie behind the rows (query_energy.h)
 
   // Readable bytes behind the last page that vector loads may touch.
   static constexpr std::size_t slack = 64;
@@ -27,7 +28,16 @@ struct PageLayout {
     return latent ? 0 : size_of(type) * tokens * v_dim;
   }
   std::size_t layer_bytes() const {
-    return kv_heads * (key_bytes() + value_bytes());
+    auto rows = kv_heads * (key_bytes() + value_bytes());
+    return rows + (energies ? energy_bytes(kv_heads, k_dim) : 0);
+  }
+  static std::size_t energy_bytes(int kv_heads, int k_dim) {
+    auto bytes = sizeof(float) * kv_heads * k_dim;
+    return (bytes + slack - 1) / slack * slack; // layers stay aligned
+  }
+  std::size_t energy_offset(int head) const {
+    auto rows = kv_heads * (key_bytes() + value_bytes());
+    return rows + sizeof(float) * head * k_dim;
   }
   std::size_t key_offset(int head) const {
     return head * (key_bytes() + value_bytes());
@@ -49,6 +59,15 @@ void store_row(
     const void* k,
     const void* v,
     float* scratch);
+
+// A stored row, as floats; v is not written when the layout is latent.
+void load_row(
+    const PageLayout& layout,
+    const std::byte* layer,
+    int head,
+    int token,
+    float* k,
+    float* v);
 
 struct Visible {
   int first, last; // positions a query sees, inclusive

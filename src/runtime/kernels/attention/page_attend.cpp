@@ -1,6 +1,6 @@
-// SIMD over pages of plain floats; see page_layout.h. Every row of queries is
-// computed with the same operations in the same order whatever rows stand
-// beside it.
+// SIMD attention over pages of plain floats; see page_layout.h. Every row of
+// queries is computed with the same operations in the same order whatever rows
+// stand beside it.
 #include "runtime/kernels/attention/page_layout.h"
 
 #include <hwy/cache_control.h>
@@ -13,10 +13,11 @@
 
 #define HWY_DISABLED_TARGETS (MLXLM_NEEDLESS_TARGETS | MLXLM_SCALABLE_TARGETS)
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "runtime/kernels/attention/page_layout.cpp"
+#define HWY_TARGET_INCLUDE "runtime/kernels/attention/page_attend.cpp"
 #include <hwy/foreach_target.h>
 // Behind foreach_target.
 #include "runtime/kernels/attention/softmax-inl.h"
+#include "runtime/kernels/attention/typed-inl.h"
 #include "runtime/kernels/floats-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -25,85 +26,6 @@ namespace mlxlm::kernels::HWY_NAMESPACE {
 // Query rows and vectors that are accumulated in registers at a time.
 constexpr int most_rows = 6;
 constexpr int vectors = HWY_MAX_BYTES >= 64 ? 4 : 2;
-
-template <typename T>
-HWY_INLINE VF saturated(VF v) {
-  if (!std::is_same_v<T, hwy::float16_t>) return v;
-  auto most = hn::Set(f_tag, 65504.0f);
-  return hn::Max(hn::Neg(most), hn::Min(most, v)); // NaN stays
-}
-
-// ---- storing ----------------------------------------------------------------
-
-template <typename T, typename S>
-HWY_INLINE void convert(const S* x, int n, T* out) {
-  each_vector(
-      n,
-      [&](std::size_t i) { store(saturated<T>(load(x + i)), out + i); },
-      [&](std::size_t i, std::size_t rest) {
-        store_some(saturated<T>(load_some(x + i, rest)), out + i, rest);
-      });
-}
-
-template <typename T, typename S>
-HWY_INLINE void store_typed(
-    const PageLayout& layout,
-    std::byte* layer,
-    int head,
-    int token,
-    const S* k,
-    const S* v,
-    T* scratch) {
-  auto* keys = reinterpret_cast<T*>(layer + layout.key_offset(head));
-  if (layout.latent) {
-    convert(k, layout.k_dim, keys + std::size_t(token) * layout.k_dim);
-    return;
-  }
-  convert(k, layout.k_dim, scratch);
-  for (int d = 0; d < layout.k_dim; ++d) {
-    std::memcpy(
-        keys + std::size_t(d) * layout.tokens + token, scratch + d, sizeof(T));
-  }
-  auto* values = reinterpret_cast<T*>(layer + layout.value_offset(head));
-  convert(v, layout.v_dim, values + std::size_t(token) * layout.v_dim);
-}
-
-template <typename Fn>
-HWY_INLINE void typed(FloatType type, Fn fn) {
-  switch (type) {
-    case FloatType::f32:
-      return fn(float{});
-    case FloatType::f16:
-      return fn(hwy::float16_t{});
-    case FloatType::bf16:
-      return fn(hwy::bfloat16_t{});
-  }
-}
-
-void store_impl(
-    const PageLayout& layout,
-    std::byte* layer,
-    int head,
-    int token,
-    FloatType source,
-    const void* k,
-    const void* v,
-    float* scratch) {
-  typed(layout.type, [&](auto to) {
-    typed(source, [&](auto from) {
-      using T = decltype(to);
-      using S = decltype(from);
-      store_typed<T, S>(
-          layout,
-          layer,
-          head,
-          token,
-          static_cast<const S*>(k),
-          static_cast<const S*>(v),
-          reinterpret_cast<T*>(scratch));
-    });
-  });
-}
 
 // ---- fetching ahead ---------------------------------------------------------
 
@@ -412,23 +334,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mlxlm::kernels {
 
-HWY_EXPORT(store_impl);
 HWY_EXPORT(attend_impl);
 HWY_EXPORT(acc_stride_impl);
 HWY_EXPORT(score_floats_impl);
-
-void store_row(
-    const PageLayout& layout,
-    std::byte* layer,
-    int head,
-    int token,
-    FloatType source,
-    const void* k,
-    const void* v,
-    float* scratch) {
-  HWY_DYNAMIC_DISPATCH(store_impl)
-  (layout, layer, head, token, source, k, v, scratch);
-}
 
 void attend_pages(const AttendPages& job) {
   HWY_DYNAMIC_DISPATCH(attend_impl)(job);
