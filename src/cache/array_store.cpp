@@ -136,11 +136,13 @@ ArrayStore::ArrayStore(const Group& group, const StoreOptions& options)
     sides_[0].coders.emplace_back(
         g, options.dtype, kernels::RowCodec{}, kernels::RowCodec{});
     sides_[0].layers.push_back(blank(sides_[0].coders.back()));
+    mx::Shape none{0, g.kv_heads, g.k_dim};
+    if (options.keeps_energies(g))
+      sides_[0].energies.push_back(mx::zeros(none, mx::float32));
     if (!options.packs(g)) continue;
     auto [keys, values] = options.codecs(order);
     sides_[1].coders.emplace_back(g, options.dtype, keys, values);
     sides_[1].layers.push_back(blank(sides_[1].coders.back()));
-    mx::Shape none{0, g.kv_heads, g.k_dim};
     sides_[1].heads.push_back(
         {mx::zeros(none, mx::float16), mx::zeros(none, mx::int8)});
   }
@@ -177,6 +179,8 @@ void ArrayStore::grow(Side& side, int pages) const {
     longer(x.center, more);
     longer(x.stretch, more);
   }
+  for (auto& x : side.energies)
+    longer(x, more);
   side.capacity = next;
 }
 
@@ -215,23 +219,28 @@ void ArrayStore::put(
     auto& x = mine.layers[slot][i];
     x = mx::scatter(x, index_array(places), mx::expand_dims(coded[i], 1), 0);
   }
-  if (!centered) return;
+  if (!centered && mine.energies.empty()) return;
   int size = options_.page_tokens;
   for (auto& view : views) {
     auto& pages = view.pages->pages;
     for (int at = view.offset, end; at < view.offset + view.count; at = end) {
       int number = at / size;
       end = std::min(view.offset + view.count, (number + 1) * size);
-      if (!pages[number]->packed) continue;
+      if (pages[number]->packed != packed) continue;
       int first = view.first + at - view.offset;
+      bool begins = at % size == 0;
+      std::optional<mx::array> energy;
+      if (begins && q && kernels::measures_stretch(number))
+        energy = reference::query_energy(*q, first, rows.k.shape(2));
+      if (!packed) {
+        if (begins) keep_energy(slot, *pages[number], energy);
+        continue;
+      }
       auto keys = mx::slice(
           mx::squeeze(rows.k, 0),
           {first, 0, 0},
           {first + end - at, rows.k.shape(2), rows.k.shape(3)});
-      if (at % size == 0) {
-        std::optional<mx::array> energy;
-        if (q && kernels::measures_stretch(number))
-          energy = reference::query_energy(*q, first, rows.k.shape(2));
+      if (begins) {
         auto* before = number > 0 ? pages[number - 1].get() : nullptr;
         begin_page(slot, before, *pages[number], first_row(keys), energy);
       }
@@ -245,17 +254,23 @@ ArrayStore::PageHeads ArrayStore::heads_of(int slot, const Page& page) {
   return {one_page(all.center, page.id), one_page(all.stretch, page.id)};
 }
 
-mx::array ArrayStore::center(int slot, const Page& page, int tokens) {
+mx::array ArrayStore::center_behind(int slot, const Page& page) {
   auto& coder = *side(page).coders[slot].centered();
   auto rows = page_rows(slot, page);
-  auto first = mx::squeeze(heads_of(slot, page).center, 0);
-  first = mx::astype(first, mx::float32);
-  if (tokens == 0) return first;
   rows.erase(rows.begin() + coder.arrays(), rows.end());
-  for (auto& x : rows)
-    x = mx::slice(x, {0, 0, 0}, {tokens, x.shape(1), x.shape(2)});
-  auto moved = mx::sum(coder.codebook_part(rows), 0);
+  auto first = mx::astype(heads_of(slot, page).center, mx::float32);
+  auto moved = mx::sum(coder.codebook_part(rows), 0, true);
   return first + mx::array(kernels::center_step) * moved;
+}
+
+void ArrayStore::keep_energy(
+    int slot,
+    const Page& page,
+    const std::optional<mx::array>& query_energy) {
+  auto& all = side(page).energies[slot];
+  mx::Shape shape{1, all.shape(1), all.shape(2)};
+  auto unknown = mx::full(shape, -1.0f); // see moved_stretch
+  all = with_page(all, page.id, query_energy.value_or(unknown));
 }
 
 void ArrayStore::begin_page(
@@ -277,8 +292,7 @@ void ArrayStore::begin_page(
     if (before->packed) {
       stretch = heads_of(slot, *before).stretch;
       auto by = reference::stretch_factors(stretch);
-      int tokens = options_.page_tokens;
-      center = coder.turned_back(this->center(slot, *before, tokens)) / by;
+      center = coder.turned_back(center_behind(slot, *before)) / by;
       rows.erase(rows.begin() + coder.arrays(), rows.end());
       auto off = coder.turned_back(coder.codebook_part(rows)) / by;
       energy = mx::mean(mx::square(off), 0);
@@ -306,26 +320,26 @@ void ArrayStore::put_keys(
     const mx::array& keys) {
   auto& mine = side(page);
   auto& coder = *mine.coders[slot].centered();
-  int tokens = options_.page_tokens, heads = keys.shape(1), dim = keys.shape(2);
+  int tokens = options_.page_tokens;
   auto by = reference::stretch_factors(heads_of(slot, page).stretch);
-  auto rotated = coder.rotated(keys * by);
-  int last = token + keys.shape(0);
-  for (int at = token, end; at < last; at = end) {
-    int block = kernels::tokens_before_block(at);
-    end = std::min(last, block + kernels::center_block);
-    auto part =
-        mx::slice(rotated, {at - token, 0, 0}, {end - token, heads, dim});
-    auto coded = coder.encode_rotated(
-        part - center(slot, page, block), kernels::TurboNorm::product);
-    for (std::size_t i = 0; i < coded.size(); ++i) {
-      auto& x = mine.layers[slot][i];
-      int row = page.id * tokens;
-      x = mx::slice_update(
-          x,
-          coded[i],
-          mx::Shape{row + at, 0, 0},
-          mx::Shape{row + end, x.shape(1), x.shape(2)});
-    }
+  Arrays before;
+  for (int i = 0; token > 0 && i < coder.arrays(); ++i) {
+    auto& x = mine.layers[slot][i];
+    int row = page.id * tokens;
+    before.push_back(
+        mx::slice(x, {row, 0, 0}, {row + token, x.shape(1), x.shape(2)}));
+  }
+  auto first = mx::astype(heads_of(slot, page).center, mx::float32);
+  auto coded = reference::encode_centered(
+      coder, coder.rotated(keys * by), token, before, first);
+  for (std::size_t i = 0; i < coded.size(); ++i) {
+    auto& x = mine.layers[slot][i];
+    int row = page.id * tokens + token;
+    x = mx::slice_update(
+        x,
+        coded[i],
+        mx::Shape{row, 0, 0},
+        mx::Shape{row + keys.shape(0), x.shape(1), x.shape(2)});
   }
 }
 
@@ -458,7 +472,7 @@ Attended ArrayStore::attend(
     const std::vector<mx::array>&) {
   auto& views = group.views;
   if (rows) {
-    put(slot, views, *rows, false);
+    put(slot, views, *rows, false, q);
     put(slot, views, *rows, true, q);
   }
   std::vector<mx::array> outs;
@@ -544,6 +558,8 @@ void ArrayStore::copy(const Page& from, const Page& to) {
     x.center = with_page(x.center, to.id, one_page(x.center, from.id));
     x.stretch = with_page(x.stretch, to.id, one_page(x.stretch, from.id));
   }
+  for (auto& x : side(from).energies)
+    x = with_page(x, to.id, one_page(x, from.id));
 }
 
 void ArrayStore::pack(
@@ -558,7 +574,10 @@ void ArrayStore::pack(
     if (!sides_[1].coders[i].centered()) continue;
     auto keys = mx::slice(
         rows.k, {0, 0, 0}, {tokens, rows.k.shape(1), rows.k.shape(2)});
-    begin_page(i, before, to, first_row(keys), std::nullopt);
+    std::optional<mx::array> energy;
+    if (auto& all = side(from).energies; !all.empty())
+      energy = mx::squeeze(one_page(all[i], from.id), 0);
+    begin_page(i, before, to, first_row(keys), energy);
     put_keys(i, to, 0, keys);
   }
 }

@@ -88,6 +88,8 @@ class ArrayStore final : public KvStore {
     std::vector<Coder> coders;
     std::vector<Arrays> layers;
     std::vector<PageHeads> heads; // of each layer
+    // Of each layer, where plain pages keep them [pages, kv_heads, k_dim].
+    Arrays energies;
   };
   struct Gathered {
     Arrays keys, values; // of runs of pages
@@ -101,6 +103,11 @@ class ArrayStore final : public KvStore {
       const KeysValues& rows,
       bool packed,
       const std::optional<mx::array>& q = std::nullopt);
+  // Of a plain page's queries; none: not known.
+  void keep_energy(
+      int slot,
+      const Page& page,
+      const std::optional<mx::array>& query_energy);
   // As kernels::begin_page.
   void begin_page(
       int slot,
@@ -111,9 +118,8 @@ class ArrayStore final : public KvStore {
   // Keys [n, kv_heads, k_dim] of a packed page from `token` on, where they have
   // centers.
   void put_keys(int slot, const Page& page, int token, const mx::array& keys);
-  // The center behind the first `tokens` of a packed page, stretched and
-  // rotated.
-  mx::array center(int slot, const Page& page, int tokens);
+  // [1, kv_heads, k_dim], behind a whole packed page, stretched and rotated.
+  mx::array center_behind(int slot, const Page& page);
   PageHeads heads_of(int slot, const Page& page);
   void gather(int slot, const View& view, int first, int last, Gathered& out)
       const;

@@ -22,8 +22,7 @@ Footprint::Footprint(
       layout.with_keys};
   for (auto& group : layout.groups) {
     auto& g = group.geometry;
-    auto row = g.bytes_per_token(options.dtype) * group.layers;
-    groups_.push_back({row * options.page_tokens, g.window, g.keep});
+    groups_.push_back({store.page_bytes(group), g.window, g.keep});
     if (store.packs(g))
       groups_.back().packed = cache::packed_page_bytes(group, store);
   }

@@ -32,7 +32,7 @@ class CenteredKeys {
             storage.keys.sketch) {}
 
   // k [N, kv_heads, dim]; rows of plain pages as they are. energy: of every
-  // token's queries, the same shape, NaN where a page was packed later on.
+  // token's queries, the same shape.
   Floats operator()(const Floats& k, const Floats& energy) const {
     Floats out(k.size());
     for (int h = 0; h < heads_; ++h)

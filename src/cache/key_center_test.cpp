@@ -182,6 +182,28 @@ TEST(KeyCenters, StretchesWhatQueriesWeigh) {
   }
 }
 
+TEST(KeyCenters, OfPagesPackedLaterAreThoseOfPagesPackedAtOnce) {
+  int n = 420, start = 200, packed = 300;
+  Drawn in(n, 5);
+  for (bool arrays : {false, true}) {
+    auto run = [&](int tokens) {
+      auto storage = kv_storage("turbo4");
+      storage.start = tokens;
+      auto memory = make_memory(
+          {FullKv{kv_heads, k_dim, v_dim}},
+          {.dtype = mx::float32, .arrays = arrays, .storage = storage});
+      Way way{{150, packed}};
+      way.forks = true;
+      return part(go(*memory, in, in, way), packed, n);
+    };
+    auto at_once = run(0), later = run(start);
+    // Products of as many rows as there are may be rounded as they like.
+    auto same = arrays ? mx::allclose(later, at_once, 1e-4, 1e-5)
+                       : mx::array_equal(later, at_once);
+    EXPECT_TRUE(same.item<bool>());
+  }
+}
+
 TEST(KeyStretch, MovesAsThePlainOperationsSay) {
   int dim = 48;
   auto draw = [&](int seed) {

@@ -280,11 +280,7 @@ class Script {
       int count = below(2) ? 1 : 1 + below(11);
       auto& s = sequences_[i];
       auto& storage = options_.storage;
-      if (storage.packs() && s.length >= storage.start && !s.packs) {
-        s.packs = true;
-        for (auto& rows : s.layers)
-          rows.energy.assign(rows.energy.size(), NAN);
-      }
+      if (storage.packs() && s.length >= storage.start) s.packs = true;
       s.memory->begin(count);
       segments.push_back({s.memory.get(), tokens, count, s.length});
       members.push_back(int(i));

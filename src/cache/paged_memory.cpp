@@ -392,11 +392,9 @@ Shared::Shared(const std::vector<CacheSpec>& specs, const MemoryOptions& o)
       options.dtype, options.page_tokens, raw, storage, layout.with_keys};
   for (auto& group : layout.groups) {
     auto& g = group.geometry;
-    auto page =
-        g.bytes_per_token(options.dtype) * group.layers * options.page_tokens;
     auto& store = stores.emplace_back(make_store(group, of_store));
     auto& pool = pools.emplace_back();
-    pool.plain = std::make_shared<PagePool>(page, raw);
+    pool.plain = std::make_shared<PagePool>(of_store.page_bytes(group), raw);
     if (of_store.packs(g)) {
       pool.packed =
           std::make_shared<PagePool>(store->packed_page_bytes(), raw, true);

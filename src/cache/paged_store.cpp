@@ -5,6 +5,7 @@
 
 #include "cache/rows.h"
 #include "runtime/kernels/attention/key_center.h"
+#include "runtime/kernels/attention/query_energy.h"
 #include "runtime/threads.h"
 
 namespace mlxlm::cache {
@@ -19,7 +20,8 @@ kernels::PageLayout layout_of(const Group& group, const StoreOptions& options) {
       g.k_dim,
       g.v_dim,
       options.page_tokens,
-      g.latent};
+      g.latent,
+      options.keeps_energies(g)};
 }
 
 std::vector<PackedLayer> packed_layers(
@@ -147,14 +149,15 @@ void PagedStore::begin_page(
     const Page* before,
     std::byte* page,
     int head,
-    const float* key) {
+    const float* key,
+    const float* query_energy) {
   auto& [layout, offset] = packed_[slot];
   kernels::PageBefore place;
   if (before && before->packed)
     place.packed = before->data + offset;
   else if (before)
     place = {nullptr, before->data + slot * layout_.layer_bytes(), &layout_};
-  kernels::begin_page(*layout, page + offset, head, place, key);
+  kernels::begin_page(*layout, page + offset, head, place, key, query_energy);
 }
 
 void PagedStore::pack(
@@ -165,13 +168,15 @@ void PagedStore::pack(
   int heads = layout_.kv_heads;
   auto one = [&](int i) {
     int slot = i / heads, head = i % heads;
-    std::vector<float> row(layout_.k_dim + layout_.v_dim);
-    auto *k = row.data(), *v = k + layout_.k_dim;
+    std::vector<float> row(2 * layout_.k_dim + layout_.v_dim);
+    auto *k = row.data(), *v = k + layout_.k_dim, *q = v + layout_.v_dim;
     auto& packed = packed_[slot];
+    auto* layer = from.data + slot * layout_.layer_bytes();
+    bool known = kernels::kept_query_energy(layout_, layer, head, q);
     for (int t = 0; t < tokens; ++t) {
-      auto* layer = from.data + slot * layout_.layer_bytes();
       kernels::load_row(layout_, layer, head, t, k, v);
-      if (t == 0) begin_page(slot, before, to.data, head, k);
+      if (t == 0)
+        begin_page(slot, before, to.data, head, k, known ? q : nullptr);
       kernels::store_packed_row(
           *packed.layout, to.data + packed.offset, head, t, k, v);
     }
@@ -275,9 +280,11 @@ void PagedStore::write(
     const auto* v =
         layout_.latent ? k : plain.v.data() + std::size_t(i) * v_dim;
     if (!pages->packed[page]) {
+      auto* layer = data + slot * layout_.layer_bytes();
+      if (token == 0) kernels::keep_query_energy(layout_, layer, head, nullptr);
       kernels::store_row(
           layout_,
-          data + slot * layout_.layer_bytes(),
+          layer,
           head,
           token,
           kernels::FloatType::f32,
@@ -289,7 +296,7 @@ void PagedStore::write(
     auto& [layout, offset] = packed_[slot];
     if (token == 0) {
       auto* before = page > 0 ? pages->pages[page - 1].get() : nullptr;
-      begin_page(slot, before, data, head, k);
+      begin_page(slot, before, data, head, k, nullptr);
     }
     if (rows.bits && holds_affine(*layout, rows.bits, rows.group)) {
       kernels::store_affine_row(

@@ -61,7 +61,8 @@ class PagedStore final : public KvStore {
       const Page* before,
       std::byte* page,
       int head,
-      const float* key);
+      const float* key,
+      const float* query_energy);
   kernels::PagedRows rows_of(
       int slot,
       std::vector<kernels::PagedSegment> segments) const;

@@ -34,6 +34,19 @@ GroupViews::GroupViews(std::vector<View> list)
   }
 }
 
+bool StoreOptions::keeps_energies(const Geometry& g) const {
+  bool centers = storage.keys.kind == kernels::RowCodec::Kind::turbo;
+  return packs(g) && !g.latent && centers && storage.start > 0;
+}
+
+std::size_t StoreOptions::page_bytes(const Group& group) const {
+  auto& g = group.geometry;
+  auto bytes = g.bytes_per_token(dtype) * page_tokens;
+  if (keeps_energies(g))
+    bytes += kernels::PageLayout::energy_bytes(g.kv_heads, g.k_dim);
+  return bytes * group.layers;
+}
+
 std::pair<kernels::RowCodec, kernels::RowCodec> StoreOptions::codecs(
     int order) const {
   using Kind = kernels::RowCodec::Kind;

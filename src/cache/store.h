@@ -106,6 +106,10 @@ struct StoreOptions {
   bool packs(const Geometry& geometry) const {
     return storage.packs() && !geometry.exact;
   }
+  // Whether plain pages keep what queries weigh, for when they are packed.
+  bool keeps_energies(const Geometry& geometry) const;
+  // Of a plain page of all layers.
+  std::size_t page_bytes(const Group& group) const;
 
   // Of the layer that is number `order` of those with keys.
   std::pair<kernels::RowCodec, kernels::RowCodec> codecs(int order) const;

@@ -158,17 +158,16 @@ mx::array RowCoder::turned_back(const mx::array& y) const {
 }
 
 // See turbo_encode_rotated.
-std::vector<mx::array> RowCoder::encode_rotated(
+std::vector<mx::array> RowCoder::codes_of_rotated(
     const mx::array& y,
     TurboNorm kind) const {
   auto norm = norm_of(y);
   auto unit = direction(y, norm);
-  if (codec_.sketch) return encode_direction(unit, norm);
+  if (codec_.sketch) return sketched(unit, norm);
   int lengths = int(turbo_lengths.size());
   mx::array each(turbo_lengths.data(), {lengths, 1}, mx::float32);
   auto all = codes_of(mx::expand_dims(unit, -2) * each); // [..., lengths, dim]
-  auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
-  auto said = mx::take(table, all);
+  auto said = centroids_of(all);
   auto share = mx::sum(mx::expand_dims(unit, -2) * said, -1);
   auto square = mx::sum(mx::square(said), -1);
   auto best = mx::argmax(mx::square(share) / square, -1, true);
@@ -178,28 +177,42 @@ std::vector<mx::array> RowCoder::encode_rotated(
   square = mx::take_along_axis(square, best, -1);
   auto fit = kind == TurboNorm::least ? norm * share / square : norm / share;
   auto longer = mx::where(mx::greater(share, mx::array(0.0f)), fit, norm);
-  return {pack_bits(codes, codec_.bits), half(longer)};
+  return {codes, half(longer)};
+}
+
+std::vector<mx::array> RowCoder::packed(std::vector<mx::array> codes) const {
+  codes[0] = pack_bits(codes[0], code_bits());
+  if (codec_.sketch) codes[2] = pack_bits(codes[2], 1);
+  return codes;
+}
+
+std::vector<mx::array> RowCoder::encode_rotated(
+    const mx::array& y,
+    TurboNorm kind) const {
+  return packed(codes_of_rotated(y, kind));
 }
 
 mx::array RowCoder::decode_rotated(const std::vector<mx::array>& coded) const {
   return widened(coded[1]) * decode_direction(coded);
 }
 
-std::vector<mx::array> RowCoder::encode_direction(
+std::vector<mx::array> RowCoder::sketched(
     const mx::array& y,
     const mx::array& norm) const {
   auto codes = codes_of(y);
-  int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
-  std::vector<mx::array> out{pack_bits(codes, bits), half(norm)};
-  if (!codec_.sketch) return out;
-  auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
-  auto rest = y - mx::take(table, codes);
+  auto rest = y - centroids_of(codes);
   auto s = as_array(turbo_->projection, {dim_, dim_});
   auto signs =
       mx::greater_equal(mx::matmul(rest, mx::transpose(s)), mx::array(0.0f));
-  out.push_back(pack_bits(mx::astype(signs, mx::uint32), 1));
-  out.push_back(mx::astype(norm_of(rest), mx::float16));
-  return out;
+  return {
+      codes,
+      half(norm),
+      mx::astype(signs, mx::uint32),
+      mx::astype(norm_of(rest), mx::float16)};
+}
+
+int RowCoder::code_bits() const {
+  return codec_.sketch ? codec_.bits - 1 : codec_.bits;
 }
 
 mx::array RowCoder::codes_of(const mx::array& y) const {
@@ -213,10 +226,18 @@ mx::array RowCoder::codebook_part(const std::vector<mx::array>& coded) const {
   return widened(coded[1]) * looked_up(coded[0]);
 }
 
-mx::array RowCoder::looked_up(const mx::array& codes) const {
-  int bits = codec_.sketch ? codec_.bits - 1 : codec_.bits;
+mx::array RowCoder::codebook_part_of(
+    const std::vector<mx::array>& codes) const {
+  return widened(codes[1]) * centroids_of(codes[0]);
+}
+
+mx::array RowCoder::centroids_of(const mx::array& codes) const {
   auto table = as_array(turbo_->centroids, {int(turbo_->centroids.size())});
-  return mx::take(table, unpack_bits(codes, bits, dim_));
+  return mx::take(table, codes);
+}
+
+mx::array RowCoder::looked_up(const mx::array& codes) const {
+  return centroids_of(unpack_bits(codes, code_bits(), dim_));
 }
 
 mx::array RowCoder::decode_direction(

@@ -31,17 +31,23 @@ class RowCoder {
   // and back.
   std::vector<mx::array> encode_rotated(const mx::array& y, TurboNorm norm)
       const;
+  // What encode_rotated packs: codes and signs an uint32 each.
+  std::vector<mx::array> codes_of_rotated(const mx::array& y, TurboNorm norm)
+      const;
+  std::vector<mx::array> packed(std::vector<mx::array> codes) const;
   mx::array decode_rotated(const std::vector<mx::array>& coded) const;
   // Without the sketch.
   mx::array codebook_part(const std::vector<mx::array>& coded) const;
+  mx::array codebook_part_of(const std::vector<mx::array>& codes) const;
   mx::array rotated(const mx::array& x) const;
   mx::array turned_back(const mx::array& y) const;
 
  private:
   std::vector<mx::array> encode_affine(const mx::array& x) const;
-  std::vector<mx::array> encode_direction(
-      const mx::array& y,
-      const mx::array& norm) const;
+  int code_bits() const; // of a direction, without the sketch
+  mx::array centroids_of(const mx::array& codes) const;
+  std::vector<mx::array> sketched(const mx::array& y, const mx::array& norm)
+      const;
   mx::array decode_affine(const std::vector<mx::array>& coded) const;
   mx::array decode_direction(const std::vector<mx::array>& coded) const;
   mx::array codes_of(const mx::array& y) const;
