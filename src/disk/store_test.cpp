@@ -5,8 +5,10 @@
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
 #include "disk/index.h"
 #include "disk/testing.h"
@@ -272,7 +274,7 @@ int full_disk(const std::string& path) {
   Store store(
       {.folder = path,
        .owner = "model",
-       .pause = std::chrono::milliseconds(300)});
+       .pause = std::chrono::seconds(2)}); // longer than what follows takes
   if (!store.put(key_of(1), payload_of(1, 1000))) return 1;
   store.flush();
   rlimit limit{};
@@ -289,8 +291,11 @@ int full_disk(const std::string& path) {
   if (store.get(key_of(1)) != payload_of(1, 1000)) return 6;
   limit.rlim_cur = before;
   setrlimit(RLIMIT_FSIZE, &limit);
-  std::this_thread::sleep_for(std::chrono::milliseconds(320));
-  if (!store.put(key_of(2), payload_of(2, 100000))) return 7;
+  int tries = 0;
+  while (!store.put(key_of(2), payload_of(2, 100000))) {
+    if (++tries > 6000) return 7;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   store.flush();
   if (store.get(key_of(2)) != payload_of(2, 100000)) return 8;
   return 0;
@@ -312,7 +317,12 @@ TEST(DiskStore, AFullDiskOnlyStopsTheWriting) {
 
 constexpr std::uint64_t killed_limit = 600000;
 
-[[noreturn]] void write_until_killed(const std::string& path, int round) {
+// Says in a pipe when it has written something.
+[[noreturn]] void write_until_killed(
+    const std::string& path,
+    int round,
+    int pipe) {
+  bool said = false;
   Store store({.folder = path, .owner = "model", .max_bytes = killed_limit});
   std::mt19937 random(round);
   for (;;) {
@@ -321,7 +331,9 @@ constexpr std::uint64_t killed_limit = 600000;
       store.get(key_of(number));
     else
       store.put(key_of(number), payload_of(number, 100 + number * 40));
-    if (random() % 8 == 0) store.flush();
+    if (random() % 8 != 0) continue;
+    store.flush();
+    if (!said) said = ::write(pipe, "w", 1) == 1;
   }
 }
 
@@ -330,12 +342,19 @@ TEST(DiskStore, KilledAtAnyMomentItOpensAndHoldsNothingWrong) {
   std::mt19937 random(1);
   int found = 0;
   for (int round = 0; round < 100; ++round) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
     auto child = fork();
     ASSERT_GE(child, 0);
-    if (child == 0) write_until_killed(folder.path(), round);
+    if (child == 0) write_until_killed(folder.path(), round, ends[1]);
+    // While it opens the folder too, but not always: however slow it is.
+    char said = 0;
+    if (round % 2) EXPECT_EQ(::read(ends[0], &said, 1), 1);
     usleep(random() % 30000);
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
+    for (int end : ends)
+      close(end);
     if (round % 10 != 9) continue;
     Store store(
         {.folder = folder.path(), .owner = "model", .max_bytes = killed_limit});

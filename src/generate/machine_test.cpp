@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoint/testing.h"
+
 namespace mlxlm {
 namespace {
 
@@ -14,9 +16,6 @@ namespace fs = std::filesystem;
 class Machine : public ::testing::Test {
  protected:
   Machine() {
-    auto name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    root_ = fs::path(::testing::TempDir()) / "mlxlm_machine" / name;
-    fs::remove_all(root_);
     system_ = {(root_ / "proc").string(), (root_ / "cgroup").string()};
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n");
   }
@@ -29,7 +28,8 @@ class Machine : public ::testing::Test {
   }
 
  private:
-  fs::path root_;
+  testing::TempFolder folder_;
+  const fs::path root_ = folder_.path();
   SystemFolders system_;
 };
 

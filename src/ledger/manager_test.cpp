@@ -318,7 +318,7 @@ TEST_F(WiredMemoryTest, ManyThreads) {
   backend_->has_limit = false;
   auto wired = manager();
   auto policy = sum_policy(80);
-  std::atomic<int> used{0}, most{0}, through{0};
+  std::atomic<int> used{0}, most{0};
   std::atomic<bool> done{false};
   std::thread reader([&] {
     auto events = wired->events();
@@ -339,11 +339,11 @@ TEST_F(WiredMemoryTest, ManyThreads) {
         bool hurried = random() % 4 == 0;
         auto start =
             hurried ? wired->start(ticket, soon) : wired->start(ticket);
+        if (!hurried) EXPECT_EQ(start.outcome, Outcome::started);
         if (start.outcome != Outcome::started) continue;
         int now = used += size;
         for (int seen = most; now > seen;)
           most.compare_exchange_weak(seen, now);
-        ++through;
         std::this_thread::yield();
         used -= size;
         wired->end(ticket);
@@ -354,7 +354,6 @@ TEST_F(WiredMemoryTest, ManyThreads) {
   done = true;
   reader.join();
   EXPECT_LE(most, 80);
-  EXPECT_GE(through, 600);
   EXPECT_EQ(wired->status().active, 0);
 }
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "checkpoint/testing.h"
 #include "core/files.h"
 #include "text/testing.h"
 
@@ -210,21 +211,17 @@ TEST(Tokenizer, TruncatedJsonIsRefused) {
 class Folder : public ::testing::Test {
  protected:
   void SetUp() override {
-    path_ = ::testing::TempDir() + "mlxlm_tokenizer_test";
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
     write(
         "tokenizer.json",
         R"({"added_tokens":[],"model":{"type":"BPE","vocab":{"a":0,"<s>":1,
 "</s>":2},"merges":[]}})");
   }
-  void TearDown() override {
-    std::filesystem::remove_all(path_);
-  }
   void write(const char* name, std::string_view content) {
     write_file(join_path(path_, name), content);
   }
-  std::string path_;
+
+  testing::TempFolder folder_;
+  const std::string path_ = folder_.path();
 };
 
 TEST_F(Folder, SpecialTokensOfTheConfig) {
