@@ -6,185 +6,89 @@
 #include <algorithm>
 
 #include "cache/rows.h"
-#include "runtime/kernels/attention/key_center.h"
-#include "runtime/kernels/attention/key_stretch.h"
+#include "runtime/kernels/attention/reference.h"
+#include "runtime/slices.h"
 
 namespace mlxlm::cache {
 
-namespace {
-
 namespace reference = kernels::reference;
 
-mx::array index_array(const std::vector<int>& x) {
-  return mx::array(x.begin(), mx::Shape{int(x.size())}, mx::int32);
-}
-
-mx::array joined(const std::vector<mx::array>& parts, int axis) {
-  return parts.size() == 1 ? parts[0] : mx::concatenate(parts, axis);
-}
-
-mx::array columns(const mx::array& x, int begin, int count) {
-  if (begin == 0 && x.shape(-1) == count) return x;
-  auto start = mx::Shape(x.ndim(), 0), stop = x.shape();
-  start.back() = begin;
-  stop.back() = begin + count;
-  return mx::slice(x, start, stop);
-}
-
-mx::array one_page(const mx::array& x, int page) {
-  auto stop = mx::Shape{page + 1, x.shape(1), x.shape(2)};
-  return mx::slice(x, {page, 0, 0}, stop);
-}
+namespace {
 
 // Tokens [first, last) of [1, N, H, D].
 mx::array part_of(const mx::array& x, int first, int last) {
   return mx::slice(x, {0, first, 0, 0}, {1, last, x.shape(2), x.shape(3)});
 }
 
-mx::array first_row(const mx::array& x) {
-  return mx::slice(x, {0, 0, 0}, {1, x.shape(1), x.shape(2)});
-}
-
-mx::array with_page(const mx::array& x, int page, const mx::array& value) {
-  auto stop = mx::Shape{page + 1, x.shape(1), x.shape(2)};
-  return mx::slice_update(
-      x, mx::astype(value, x.dtype()), {page, 0, 0}, std::move(stop));
-}
-
 } // namespace
 
-ArrayStore::Coder::Coder(
-    const Geometry& g,
-    mx::Dtype type,
-    const kernels::RowCodec& keys,
-    const kernels::RowCodec& values)
-    : v_dim_(g.v_dim) {
-  auto part = [&](auto& codec, int begin, int dim, std::uint32_t seed) {
-    bool turbo = codec.kind == kernels::RowCodec::Kind::turbo;
-    return Part{begin, dim, {codec, dim, type, seed}, turbo};
-  };
-  if (!g.latent) {
-    keys_.push_back(part(keys, 0, g.k_dim, reference::key_seed));
-    values_.push_back(part(values, 0, g.v_dim, reference::value_seed));
-    return;
-  }
-  keys_.push_back(part(keys, 0, g.v_dim, reference::key_seed));
-  if (g.k_dim > g.v_dim) {
-    keys_.push_back(
-        part(keys, g.v_dim, g.k_dim - g.v_dim, reference::key_seed));
-  }
-}
-
-ArrayStore::Arrays ArrayStore::Coder::encode(const KeysValues& rows) const {
-  Arrays out;
-  auto add = [&](const std::vector<Part>& parts, const mx::array& x) {
-    for (auto& part : parts) {
-      for (auto& coded : part.coder.encode(columns(x, part.begin, part.dim)))
-        out.push_back(coded);
-    }
-  };
-  add(keys_, rows.k);
-  add(values_, rows.v);
-  return out;
-}
-
-bool ArrayStore::Coder::sees_own() const {
-  return !values_.empty() && (keys_[0].turbo || values_[0].turbo);
-}
-
-const reference::RowCoder* ArrayStore::Coder::centered() const {
-  bool are = !values_.empty() && keys_[0].turbo;
-  return are ? &keys_[0].coder : nullptr;
-}
-
-KeysValues ArrayStore::Coder::decode(
-    const Arrays& coded,
-    const PageHeads& heads) const {
-  auto at = coded.begin();
-  auto all = [&](const std::vector<Part>& list) {
-    if (auto* coder = centered(); coder && &list == &keys_) {
-      at += coder->arrays();
-      return reference::centered_keys(*coder, {coded.begin(), at}, heads);
-    }
-    Arrays out;
-    for (auto& part : list) {
-      auto end = at + part.coder.arrays();
-      out.push_back(part.coder.decode({at, end}));
-      at = end;
-    }
-    return joined(out, -1);
-  };
-  auto k = all(keys_);
-  if (values_.empty()) return {k, columns(k, 0, v_dim_)};
-  return {k, all(values_)};
-}
-
 ArrayStore::ArrayStore(const Group& group, const StoreOptions& options)
-    : geometry_(group.geometry), options_(options) {
+    : geometry_(group.geometry),
+      options_(options),
+      sides_{ArrayPages(options.page_tokens), ArrayPages(options.page_tokens)} {
   auto& g = geometry_;
-  auto blank = [&](const Coder& coder) {
-    auto zeros = [&](int dim) {
-      return mx::zeros({1, g.kv_heads, dim}, options_.dtype);
-    };
-    Arrays out;
-    for (auto& x : coder.encode({zeros(g.k_dim), zeros(g.v_dim)})) {
-      out.push_back(mx::zeros({0, g.kv_heads, x.shape(-1)}, x.dtype()));
-    }
-    return out;
-  };
+  auto type = options.dtype;
   for (int order : group.order) {
-    sides_[0].coders.emplace_back(
-        g, options.dtype, kernels::RowCodec{}, kernels::RowCodec{});
-    sides_[0].layers.push_back(blank(sides_[0].coders.back()));
-    mx::Shape none{0, g.kv_heads, g.k_dim};
-    if (options.keeps_energies(g))
-      sides_[0].energies.push_back(mx::zeros(none, mx::float32));
+    sides_[0].add_layer(g, type, {g, type, {}, {}}, options.keeps_energies(g));
     if (!options.packs(g)) continue;
     auto [keys, values] = options.codecs(order);
-    sides_[1].coders.emplace_back(g, options.dtype, keys, values);
-    sides_[1].layers.push_back(blank(sides_[1].coders.back()));
-    sides_[1].heads.push_back(
-        {mx::zeros(none, mx::float16), mx::zeros(none, mx::int8)});
+    sides_[1].add_layer(g, type, {g, type, keys, values}, false);
   }
 }
 
 std::size_t ArrayStore::packed_page_bytes() const {
-  std::size_t bytes = 0;
-  for (auto& layer : sides_[1].layers) {
-    for (auto& x : layer)
-      bytes += std::size_t(x.shape(1)) * x.shape(2) * x.itemsize();
-  }
-  bytes *= options_.page_tokens;
-  for (std::size_t i = 0; i < sides_[1].layers.size(); ++i) {
-    auto& x = sides_[1].heads[i].center;
-    constexpr std::size_t each = 3; // a half and a byte a dimension
-    if (sides_[1].coders[i].centered()) bytes += each * x.shape(1) * x.shape(2);
-  }
-  return bytes;
+  return sides_[1].page_bytes();
 }
 
-void ArrayStore::grow(Side& side, int pages) const {
-  if (pages <= side.capacity) return;
-  int next = std::max({pages, 2 * side.capacity, 8});
-  int more = next - side.capacity;
-  auto longer = [](mx::array& x, int rows) {
-    auto zeros = mx::zeros({rows, x.shape(1), x.shape(2)}, x.dtype());
-    x = mx::concatenate({x, zeros}, 0);
-  };
-  for (auto& layer : side.layers) {
-    for (auto& x : layer)
-      longer(x, more * options_.page_tokens);
-  }
-  for (auto& x : side.heads) {
-    longer(x.center, more);
-    longer(x.stretch, more);
-  }
-  for (auto& x : side.energies)
-    longer(x, more);
-  side.capacity = next;
+ArrayPages& ArrayStore::side(const Page& page) {
+  auto& mine = sides_[page.packed];
+  mine.grow(page.id + 1);
+  return mine;
 }
 
-// Keeps those of the pass' rows that lie in packed or in plain pages.
+Arrays ArrayStore::page_rows(int layer, const Page& page) {
+  return side(page).page(layer, page.id);
+}
+
+void ArrayStore::put_page(int layer, const Page& page, const Arrays& rows) {
+  side(page).put(layer, page.id * options_.page_tokens, rows);
+}
+
+std::vector<std::byte> ArrayStore::packed_layer(int slot, const Page& page) {
+  return side(page).bytes(slot, page.id);
+}
+
+bool ArrayStore::set_packed_layer(
+    int slot,
+    const Page& page,
+    std::span<const std::byte> bytes) {
+  return side(page).set_bytes(slot, page.id, bytes);
+}
+
+void ArrayStore::copy(const Page& from, const Page& to) {
+  side(from);
+  side(to).copy(from.id, to.id);
+}
+
+void ArrayStore::pack(
+    const Page* before,
+    const Page& from,
+    const Page& to,
+    int tokens) {
+  for (int i = 0; i < sides_[0].layers(); ++i) {
+    auto rows = sides_[0].coder(i).decode(page_rows(i, from), nullptr);
+    put_page(i, to, sides_[1].coder(i).encode(rows));
+    if (!sides_[1].coder(i).centered()) continue;
+    auto keys = mx::slice(
+        rows.k, {0, 0, 0}, {tokens, rows.k.shape(1), rows.k.shape(2)});
+    std::optional<mx::array> energy;
+    if (sides_[0].keeps_energies())
+      energy = mx::squeeze(side(from).energy(i, from.id), 0);
+    begin_page(i, before, to, slice_axis(keys, 0, 0, 1), energy);
+    put_keys(i, to, 0, keys);
+  }
+}
+
 void ArrayStore::put(
     int slot,
     const std::vector<View>& views,
@@ -207,143 +111,20 @@ void ArrayStore::put(
   }
   if (tokens.empty()) return;
   auto& mine = sides_[packed];
-  grow(mine, pages);
+  mine.grow(pages);
   auto flat = [&](const mx::array& x) {
     auto y = mx::squeeze(x, 0);
-    return int(tokens.size()) == all ? y : mx::take(y, index_array(tokens), 0);
+    int count = int(tokens.size());
+    if (count == all) return y;
+    return mx::take(y, mx::array(tokens.begin(), {count}, mx::int32), 0);
   };
-  auto coded = mine.coders[slot].encode({flat(rows.k), flat(rows.v)});
-  auto* centered = mine.coders[slot].centered();
-  for (std::size_t i = centered ? centered->arrays() : 0; i < coded.size();
-       ++i) {
-    auto& x = mine.layers[slot][i];
-    x = mx::scatter(x, index_array(places), mx::expand_dims(coded[i], 1), 0);
-  }
-  if (!centered && mine.energies.empty()) return;
-  int size = options_.page_tokens;
-  for (auto& view : views) {
-    auto& pages = view.pages->pages;
-    for (int at = view.offset, end; at < view.offset + view.count; at = end) {
-      int number = at / size;
-      end = std::min(view.offset + view.count, (number + 1) * size);
-      if (pages[number]->packed != packed) continue;
-      int first = view.first + at - view.offset;
-      bool begins = at % size == 0;
-      std::optional<mx::array> energy;
-      if (begins && q && kernels::measures_stretch(number))
-        energy = reference::query_energy(*q, first, rows.k.shape(2));
-      if (!packed) {
-        if (begins) keep_energy(slot, *pages[number], energy);
-        continue;
-      }
-      auto keys = mx::slice(
-          mx::squeeze(rows.k, 0),
-          {first, 0, 0},
-          {first + end - at, rows.k.shape(2), rows.k.shape(3)});
-      if (begins) {
-        auto* before = number > 0 ? pages[number - 1].get() : nullptr;
-        begin_page(slot, before, *pages[number], first_row(keys), energy);
-      }
-      put_keys(slot, *pages[number], at % size, keys);
-    }
-  }
+  auto coded = mine.coder(slot).encode({flat(rows.k), flat(rows.v)});
+  auto* centered = mine.coder(slot).centered();
+  mine.scatter(slot, places, coded, centered ? centered->arrays() : 0);
+  if (centered || mine.keeps_energies())
+    begin_pages(slot, views, mx::squeeze(rows.k, 0), packed, q);
 }
 
-ArrayStore::PageHeads ArrayStore::heads_of(int slot, const Page& page) {
-  auto& all = side(page).heads[slot];
-  return {one_page(all.center, page.id), one_page(all.stretch, page.id)};
-}
-
-mx::array ArrayStore::center_behind(int slot, const Page& page) {
-  auto& coder = *side(page).coders[slot].centered();
-  auto rows = page_rows(slot, page);
-  rows.erase(rows.begin() + coder.arrays(), rows.end());
-  auto first = mx::astype(heads_of(slot, page).center, mx::float32);
-  auto moved = mx::sum(coder.codebook_part(rows), 0, true);
-  return first + mx::array(kernels::center_step) * moved;
-}
-
-void ArrayStore::keep_energy(
-    int slot,
-    const Page& page,
-    const std::optional<mx::array>& query_energy) {
-  auto& all = side(page).energies[slot];
-  mx::Shape shape{1, all.shape(1), all.shape(2)};
-  auto unknown = mx::full(shape, -1.0f); // see moved_stretch
-  all = with_page(all, page.id, query_energy.value_or(unknown));
-}
-
-void ArrayStore::begin_page(
-    int slot,
-    const Page* before,
-    const Page& page,
-    const mx::array& first_key,
-    const std::optional<mx::array>& query_energy) {
-  grow(side(page), page.id + 1);
-  auto& mine = side(page).heads[slot];
-  auto& coder = *side(page).coders[slot].centered();
-  mx::Shape shape{1, mine.center.shape(1), mine.center.shape(2)};
-  auto stretch = mx::zeros(shape, mx::int8);
-  auto center = mx::astype(first_key, mx::float32);
-  if (before) {
-    // What that page tells, neither stretched nor rotated.
-    auto rows = page_rows(slot, *before);
-    auto energy = center;
-    if (before->packed) {
-      stretch = heads_of(slot, *before).stretch;
-      auto by = reference::stretch_factors(stretch);
-      center = coder.turned_back(center_behind(slot, *before)) / by;
-      rows.erase(rows.begin() + coder.arrays(), rows.end());
-      auto off = coder.turned_back(coder.codebook_part(rows)) / by;
-      energy = mx::mean(mx::square(off), 0);
-    } else {
-      auto& plain = sides_[0].coders[slot];
-      auto keys = plain.decode(rows, mine).k;
-      center = mx::mean(keys, 0, true);
-      energy = mx::mean(mx::square(keys - center), 0);
-    }
-    if (query_energy)
-      stretch = reference::moved_stretch(*query_energy, energy, stretch);
-    center = center * reference::stretch_factors(stretch);
-  }
-  center = coder.rotated(center);
-  auto most = mx::array(65504.0f);
-  center = mx::clip(center, mx::negative(most), most);
-  mine.center = with_page(mine.center, page.id, center);
-  mine.stretch = with_page(mine.stretch, page.id, stretch);
-}
-
-void ArrayStore::put_keys(
-    int slot,
-    const Page& page,
-    int token,
-    const mx::array& keys) {
-  auto& mine = side(page);
-  auto& coder = *mine.coders[slot].centered();
-  int tokens = options_.page_tokens;
-  auto by = reference::stretch_factors(heads_of(slot, page).stretch);
-  Arrays before;
-  for (int i = 0; token > 0 && i < coder.arrays(); ++i) {
-    auto& x = mine.layers[slot][i];
-    int row = page.id * tokens;
-    before.push_back(
-        mx::slice(x, {row, 0, 0}, {row + token, x.shape(1), x.shape(2)}));
-  }
-  auto first = mx::astype(heads_of(slot, page).center, mx::float32);
-  auto coded = reference::encode_centered(
-      coder, coder.rotated(keys * by), token, before, first);
-  for (std::size_t i = 0; i < coded.size(); ++i) {
-    auto& x = mine.layers[slot][i];
-    int row = page.id * tokens + token;
-    x = mx::slice_update(
-        x,
-        coded[i],
-        mx::Shape{row, 0, 0},
-        mx::Shape{row + keys.shape(0), x.shape(1), x.shape(2)});
-  }
-}
-
-// Appends rows of pages [first, last) of the view, all of one kind.
 void ArrayStore::gather(
     int slot,
     const View& view,
@@ -359,28 +140,13 @@ void ArrayStore::gather(
   auto first_rows = [&](const mx::array& x) {
     return mx::slice(x, {0, 0, 0}, {rows, x.shape(1), x.shape(2)});
   };
-  Arrays coded;
-  for (auto& x : mine.layers[slot]) {
-    int heads = x.shape(1), width = x.shape(2), pages = int(ids.size());
-    auto paged = mx::reshape(x, {mine.capacity, tokens, heads, width});
-    coded.push_back(mx::reshape(
-        mx::take(paged, index_array(ids), 0), {pages * tokens, heads, width}));
-  }
-  PageHeads heads{mx::array(0.0f), mx::array(0.0f)};
-  if (mine.coders[slot].centered()) {
-    auto& all = mine.heads[slot];
-    heads = {
-        mx::take(all.center, index_array(ids), 0),
-        mx::take(all.stretch, index_array(ids), 0)};
-  }
-  auto done = mine.coders[slot].decode(coded, heads);
+  auto done = mine.pages(slot, ids);
   out.keys.push_back(mx::expand_dims(first_rows(done.k), 0));
   out.values.push_back(mx::expand_dims(first_rows(done.v), 0));
   for (int i = 0; i < rows; ++i)
     out.positions.push_back(first * tokens + i);
 }
 
-// Rows of the first `kept` pages and from page `oldest` on.
 ArrayStore::Gathered ArrayStore::gather(
     int slot,
     const View& view,
@@ -423,7 +189,7 @@ mx::array ArrayStore::attend_one(
   int kept = std::min((geometry_.keep + tokens - 1) / tokens, oldest);
   auto all = gather(slot, view, kept, oldest);
   std::optional<reference::OwnRows> own;
-  if (rows && !sides_[1].coders.empty() && sides_[1].coders[slot].sees_own()) {
+  if (rows && sides_[1].layers() > 0 && sides_[1].coder(slot).sees_own()) {
     auto mine = [&](const mx::array& x) {
       return part_of(x, view.first, view.first + view.count);
     };
@@ -434,8 +200,8 @@ mx::array ArrayStore::attend_one(
   }
   return reference::attention(
       q,
-      joined(all.keys, 1),
-      joined(all.values, 1),
+      mx::concatenate(all.keys, 1),
+      mx::concatenate(all.values, 1),
       shape,
       options.sinks,
       view.offset,
@@ -451,15 +217,14 @@ Attended ArrayStore::keep(
   auto k = mx::expand_dims(rows, 2);
   put(slot, group.views, {k, k}, false);
   put(slot, group.views, {k, k}, true);
-  auto& mine = sides_[!sides_[1].layers.empty()];
-  return {mine.layers[slot][0], std::nullopt};
+  return {sides_[sides_[1].layers() > 0].rows(slot), std::nullopt};
 }
 
 mx::array ArrayStore::kept(
     int slot,
     const View& view,
     const std::vector<mx::array>&) {
-  auto rows = joined(gather(slot, view, 0, 0).keys, 1);
+  auto rows = mx::concatenate(gather(slot, view, 0, 0).keys, 1);
   return mx::reshape(rows, {rows.shape(1), rows.shape(3)});
 }
 
@@ -480,106 +245,7 @@ Attended ArrayStore::attend(
     auto part = part_of(q, view.first, view.first + view.count);
     outs.push_back(attend_one(slot, view, part, rows, options));
   }
-  return {joined(outs, 1), std::nullopt};
-}
-
-ArrayStore::Arrays ArrayStore::page_rows(int layer, const Page& page) {
-  grow(side(page), page.id + 1);
-  int tokens = options_.page_tokens;
-  Arrays out;
-  for (auto& x : side(page).layers[layer]) {
-    out.push_back(mx::slice(
-        x,
-        {page.id * tokens, 0, 0},
-        {(page.id + 1) * tokens, x.shape(1), x.shape(2)}));
-  }
-  return out;
-}
-
-void ArrayStore::put_page(int layer, const Page& page, const Arrays& rows) {
-  grow(side(page), page.id + 1);
-  int tokens = options_.page_tokens;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    auto& x = side(page).layers[layer][i];
-    mx::Shape start{page.id * tokens, 0, 0};
-    mx::Shape stop{(page.id + 1) * tokens, x.shape(1), x.shape(2)};
-    x = mx::slice_update(x, rows[i], start, stop);
-  }
-}
-
-// The arrays of its rows and of its head, one behind the other.
-std::vector<std::byte> ArrayStore::packed_layer(int slot, const Page& page) {
-  auto arrays = page_rows(slot, page);
-  auto head = heads_of(slot, page);
-  arrays.insert(arrays.end(), {head.center, head.stretch});
-  std::vector<std::byte> out;
-  for (auto x : arrays) {
-    x = mx::contiguous(x);
-    x.eval();
-    auto* begin = x.data<std::byte>();
-    out.insert(out.end(), begin, begin + x.nbytes());
-  }
-  return out;
-}
-
-bool ArrayStore::set_packed_layer(
-    int slot,
-    const Page& page,
-    std::span<const std::byte> bytes) {
-  auto rows = page_rows(slot, page);
-  auto head = heads_of(slot, page);
-  std::vector<mx::array*> parts{&head.center, &head.stretch};
-  for (std::size_t i = rows.size(); i > 0; --i)
-    parts.insert(parts.begin(), &rows[i - 1]);
-  std::size_t wanted = 0;
-  for (auto* x : parts)
-    wanted += x->nbytes();
-  if (bytes.size() != wanted) return false;
-  for (auto* x : parts) {
-    auto part = bytes.first(x->nbytes());
-    mx::array raw(
-        reinterpret_cast<const std::uint8_t*>(part.data()),
-        {int(part.size())},
-        mx::uint8);
-    *x = mx::reshape(mx::view(raw, x->dtype()), x->shape());
-    bytes = bytes.subspan(part.size());
-  }
-  put_page(slot, page, rows);
-  auto& heads = side(page).heads[slot];
-  heads.center = with_page(heads.center, page.id, head.center);
-  heads.stretch = with_page(heads.stretch, page.id, head.stretch);
-  return true;
-}
-
-void ArrayStore::copy(const Page& from, const Page& to) {
-  for (int i = 0; i < int(side(from).layers.size()); ++i)
-    put_page(i, to, page_rows(i, from));
-  for (auto& x : side(from).heads) {
-    x.center = with_page(x.center, to.id, one_page(x.center, from.id));
-    x.stretch = with_page(x.stretch, to.id, one_page(x.stretch, from.id));
-  }
-  for (auto& x : side(from).energies)
-    x = with_page(x, to.id, one_page(x, from.id));
-}
-
-void ArrayStore::pack(
-    const Page* before,
-    const Page& from,
-    const Page& to,
-    int tokens) {
-  for (int i = 0; i < int(sides_[0].layers.size()); ++i) {
-    auto rows =
-        sides_[0].coders[i].decode(page_rows(i, from), sides_[1].heads[i]);
-    put_page(i, to, sides_[1].coders[i].encode(rows));
-    if (!sides_[1].coders[i].centered()) continue;
-    auto keys = mx::slice(
-        rows.k, {0, 0, 0}, {tokens, rows.k.shape(1), rows.k.shape(2)});
-    std::optional<mx::array> energy;
-    if (auto& all = side(from).energies; !all.empty())
-      energy = mx::squeeze(one_page(all[i], from.id), 0);
-    begin_page(i, before, to, first_row(keys), energy);
-    put_keys(i, to, 0, keys);
-  }
+  return {mx::concatenate(std::move(outs), 1), std::nullopt};
 }
 
 CacheRows ArrayStore::read(

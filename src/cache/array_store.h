@@ -2,10 +2,8 @@
 // device. Packed pages hold rows as the plain MLX codecs give them.
 #pragma once
 
+#include "cache/array_pages.h"
 #include "cache/store.h"
-#include "runtime/kernels/attention/centered_keys.h"
-#include "runtime/kernels/attention/reference.h"
-#include "runtime/kernels/attention/row_coder.h"
 
 namespace mlxlm::cache {
 
@@ -50,59 +48,28 @@ class ArrayStore final : public KvStore {
   std::size_t packed_page_bytes() const override;
 
  private:
-  using Arrays = std::vector<mx::array>;
-
-  using PageHeads = kernels::reference::PageHeads;
-
-  // How one layer's rows become arrays.
-  class Coder {
-   public:
-    Coder(
-        const Geometry& geometry,
-        mx::Dtype type,
-        const kernels::RowCodec& keys,
-        const kernels::RowCodec& values);
-    Arrays encode(const KeysValues& rows) const; // [N, kv_heads, dim]
-    // As PackedLayout::sees_own.
-    bool sees_own() const;
-    // heads: of the pages whose keys are centered().
-    KeysValues decode(const Arrays& coded, const PageHeads& heads) const;
-    // The coder of keys that are differences from centers; else null. They come
-    // first among the arrays.
-    const kernels::reference::RowCoder* centered() const;
-
-   private:
-    struct Part {
-      int begin, dim;
-      kernels::reference::RowCoder coder;
-      bool turbo;
-    };
-    std::vector<Part> keys_;
-    std::vector<Part> values_; // none when latent
-    int v_dim_;
-  };
-  // Rows of plain or of packed pages: per layer arrays
-  // [pages * page_tokens, kv_heads, w].
-  struct Side {
-    int capacity = 0; // pages
-    std::vector<Coder> coders;
-    std::vector<Arrays> layers;
-    std::vector<PageHeads> heads; // of each layer
-    // Of each layer, where plain pages keep them [pages, kv_heads, k_dim].
-    Arrays energies;
-  };
   struct Gathered {
     Arrays keys, values; // of runs of pages
     std::vector<int> positions;
   };
 
-  void grow(Side& side, int pages) const;
+  // Keeps those of the pass' rows that lie in packed or in plain pages.
   void put(
       int slot,
       const std::vector<View>& views,
       const KeysValues& rows,
       bool packed,
       const std::optional<mx::array>& q = std::nullopt);
+
+  // Keys that are differences from centers (array_store_centers.cpp): those of
+  // packed pages, of plain ones what their queries weigh. keys: [N, kv_heads,
+  // k_dim] of the whole pass.
+  void begin_pages(
+      int slot,
+      const std::vector<View>& views,
+      const mx::array& keys,
+      bool packed,
+      const std::optional<mx::array>& q);
   // Of a plain page's queries; none: not known.
   void keep_energy(
       int slot,
@@ -115,14 +82,15 @@ class ArrayStore final : public KvStore {
       const Page& page,
       const mx::array& first_key,
       const std::optional<mx::array>& query_energy);
-  // Keys [n, kv_heads, k_dim] of a packed page from `token` on, where they have
-  // centers.
+  // Keys [n, kv_heads, k_dim] of one page from `token` on.
   void put_keys(int slot, const Page& page, int token, const mx::array& keys);
   // [1, kv_heads, k_dim], behind a whole packed page, stretched and rotated.
   mx::array center_behind(int slot, const Page& page);
-  PageHeads heads_of(int slot, const Page& page);
+
+  // Appends rows of pages [first, last) of the view, all of one kind.
   void gather(int slot, const View& view, int first, int last, Gathered& out)
       const;
+  // Rows of the first `kept` pages and from page `oldest` on.
   Gathered gather(int slot, const View& view, int kept, int oldest) const;
   mx::array attend_one(
       int slot,
@@ -130,15 +98,15 @@ class ArrayStore final : public KvStore {
       const mx::array& q,
       const std::optional<KeysValues>& rows,
       const AttendOptions& options) const;
+
   Arrays page_rows(int layer, const Page& page);
   void put_page(int layer, const Page& page, const Arrays& rows);
-  Side& side(const Page& page) {
-    return sides_[page.packed];
-  }
+  // The pages of its kind, with room for it.
+  ArrayPages& side(const Page& page);
 
   Geometry geometry_;
   StoreOptions options_;
-  Side sides_[2]; // plain, packed
+  ArrayPages sides_[2]; // plain, packed
 };
 
 } // namespace mlxlm::cache

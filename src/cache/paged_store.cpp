@@ -200,14 +200,15 @@ bool PagedStore::set_packed_layer(
   return true;
 }
 
-CacheRows PagedStore::read(
+// Rows to be read into: codes where all pages hold such and they are asked for.
+CacheRows PagedStore::blank_rows(
     int slot,
     const PageList& pages,
     int first,
     int count,
-    bool codes) {
-  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
-  auto rows = std::size_t(count) * heads;
+    bool codes) const {
+  int k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+  auto rows = std::size_t(count) * layout_.kv_heads;
   CacheRows out{count};
   bool packed = count > 0;
   for (int i = first; i < first + count; ++i)
@@ -231,6 +232,18 @@ CacheRows PagedStore::read(
     out.k.resize(rows * k_dim);
     if (!layout_.latent) out.v.resize(rows * v_dim);
   }
+  return out;
+}
+
+CacheRows PagedStore::read(
+    int slot,
+    const PageList& pages,
+    int first,
+    int count,
+    bool codes) {
+  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+  auto rows = std::size_t(count) * heads;
+  auto out = blank_rows(slot, pages, first, count, codes);
   for (std::size_t r = 0; r < rows; ++r) {
     int at = first + int(r) / heads, head = int(r) % heads;
     int page = at / layout_.tokens, token = at % layout_.tokens;

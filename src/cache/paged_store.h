@@ -55,6 +55,12 @@ class PagedStore final : public KvStore {
   }
 
  private:
+  CacheRows blank_rows(
+      int slot,
+      const PageList& pages,
+      int first,
+      int count,
+      bool codes) const;
   // Of layer `slot`, before its rows come.
   void begin_page(
       int slot,

@@ -96,7 +96,7 @@ class StatelessKv final : public LayerCache {
           0,
           0));
     }
-    return outs.size() == 1 ? outs[0] : mx::concatenate(outs, 1);
+    return mx::concatenate(std::move(outs), 1);
   }
 
   Geometry geometry_;

@@ -240,7 +240,7 @@ class Heads final : public Values {
       parts.push_back(of_head(head, at - head * inner, stop - head * inner));
       at = stop;
     }
-    return parts.size() == 1 ? parts[0] : mx::concatenate(parts, 0);
+    return mx::concatenate(std::move(parts), 0);
   }
 
  private:

@@ -8,6 +8,7 @@
 #include "core/strings.h"
 #include "nn/prediction.h"
 #include "runtime/kernels/elementwise.h"
+#include "runtime/slices.h"
 
 namespace mlxlm {
 
@@ -20,13 +21,7 @@ mx::array take_rows(const mx::array& x, const std::vector<int>& rows) {
     run = run && rows[i] == first + i;
   }
   if (run && count == x.shape(1)) return x;
-  if (run) {
-    auto start = mx::Shape(x.ndim(), 0);
-    auto stop = x.shape();
-    start[1] = first;
-    stop[1] = first + count;
-    return mx::slice(x, start, stop);
-  }
+  if (run) return slice_axis(x, 1, first, first + count);
   return mx::take(x, mx::array(rows.data(), {count}, mx::int32), 1);
 }
 

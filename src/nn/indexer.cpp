@@ -39,7 +39,7 @@ mx::array in_blocks(int queries, int scores_a_query, F f) {
   std::vector<mx::array> out;
   for (int at = 0; at < queries; at += size)
     out.push_back(f(at, std::min(at + size, queries)));
-  return out.size() == 1 ? out[0] : mx::concatenate(out, 0);
+  return mx::concatenate(std::move(out), 0);
 }
 
 // The top_k best keys [T, D] for queries [n, H, D] whose heads are summed with

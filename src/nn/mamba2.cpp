@@ -8,6 +8,7 @@
 #include "nn/recurrent.h"
 #include "runtime/kernels/mixers.h"
 #include "runtime/kernels/scan.h"
+#include "runtime/slices.h"
 
 namespace mlxlm {
 
@@ -15,14 +16,6 @@ namespace {
 
 // Up to so many tokens are stepped through on the CPU.
 constexpr int few_steps = 8;
-
-mx::array time_slice(const mx::array& x, int begin, int end) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[1] = begin;
-  stop[1] = end;
-  return mx::slice(x, start, stop);
-}
 
 // [B, L, G, S] -> [B, H, L, S], every group for each of its heads.
 mx::array by_head(const mx::array& x, int heads) {
@@ -101,16 +94,16 @@ std::pair<mx::array, mx::array> state_space(
   for (int i = 0; i < length; i += chunk) {
     int end = std::min(length, i + chunk);
     Chunk in{
-        time_slice(x, i, end),
-        time_slice(dt, i, end),
-        time_slice(b, i, end),
-        time_slice(c, i, end)};
+        slice_axis(x, 1, i, end),
+        slice_axis(dt, 1, i, end),
+        slice_axis(b, 1, i, end),
+        slice_axis(c, 1, i, end)};
     auto [y, next] =
         end - i == 1 ? run_step(in, a, state) : run_chunk(in, a, state);
     parts.push_back(y);
     state = next;
   }
-  auto y = parts.size() == 1 ? parts[0] : mx::concatenate(parts, 1);
+  auto y = mx::concatenate(std::move(parts), 1);
   return {y + x * mx::expand_dims(d, -1), state};
 }
 

@@ -189,8 +189,7 @@ class Mla : public Block {
           o_.kv_rank,
           o_.scale));
     }
-    return mx::expand_dims(
-        out.size() == 1 ? out[0] : mx::concatenate(out, 0), 0);
+    return mx::expand_dims(mx::concatenate(std::move(out), 0), 0);
   }
 
   std::tuple<mx::array, mx::array, mx::array> projections(

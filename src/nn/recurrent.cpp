@@ -5,17 +5,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "runtime/slices.h"
+
 namespace mlxlm {
 
 namespace {
-
-mx::array slice_axis(const mx::array& x, int axis, int begin, int end) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[axis] = begin;
-  stop[axis] = end;
-  return mx::slice(x, start, stop);
-}
 
 // Whether the batch's tokens lie one after another in the pass.
 bool adjacent(const SegmentBatch& b) {
@@ -56,14 +50,14 @@ mx::array SegmentBatch::of(const mx::array& x) const {
   std::vector<mx::array> parts;
   for (const auto& s : segments)
     parts.push_back(slice_axis(x, 1, s.first, s.first + count));
-  return mx::concatenate(parts, 0);
+  return mx::concatenate(std::move(parts), 0);
 }
 
 mx::array SegmentBatch::state(LayerCache& cache, int index) const {
   std::vector<mx::array> parts;
   for (const auto& s : segments)
     parts.push_back(cache.state(s, index));
-  return size() == 1 ? parts[0] : mx::concatenate(parts, 0);
+  return mx::concatenate(std::move(parts), 0);
 }
 
 void SegmentBatch::set_state(
@@ -90,7 +84,7 @@ mx::array in_order(
       for (int t = 0; t < b.count; ++t)
         place.push_back(s.first + t);
   }
-  auto all = flat.size() == 1 ? flat[0] : mx::concatenate(flat, 1);
+  auto all = mx::concatenate(std::move(flat), 1);
   if (std::is_sorted(place.begin(), place.end())) return all;
   std::vector<int> source(place.size());
   for (std::size_t i = 0; i < place.size(); ++i)
@@ -137,7 +131,7 @@ mx::array joined_weights(
     parts.push_back(*(s / names[i]).param("weight", {rows, taps}));
     left -= rows;
   }
-  return parts.size() == 1 ? parts[0] : mx::concatenate(parts, 0);
+  return mx::concatenate(std::move(parts), 0);
 }
 
 } // namespace

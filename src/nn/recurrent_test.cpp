@@ -9,6 +9,7 @@
 
 #include "nn/gated_delta.h"
 #include "nn/mamba2.h"
+#include "runtime/slices.h"
 #include "runtime/testing.h"
 
 namespace mlxlm {
@@ -18,11 +19,7 @@ using testing::distance;
 using testing::noise;
 
 mx::array times(const mx::array& x, int begin, int end) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[1] = begin;
-  stop[1] = end;
-  return mx::slice(x, start, stop);
+  return slice_axis(x, 1, begin, end);
 }
 
 TEST(StateSpace, ChunksEqualSteps) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "nn/rope_plan.h"
+#include "runtime/slices.h"
 
 namespace mlxlm {
 
@@ -13,11 +14,7 @@ namespace {
 
 // The segment's tokens, which lie along `axis`.
 mx::array tokens(const mx::array& x, int axis, const Segment& s) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[axis] = s.first;
-  stop[axis] = s.first + s.count;
-  return mx::slice(x, start, stop);
+  return slice_axis(x, axis, s.first, s.first + s.count);
 }
 
 } // namespace

@@ -8,6 +8,7 @@
 #include <mlx/transforms.h>
 
 #include "runtime/kernels/scan.h"
+#include "runtime/slices.h"
 #include "runtime/testing.h"
 
 namespace mlxlm::kernels {
@@ -17,11 +18,7 @@ using testing::distance;
 using testing::noise;
 
 mx::array tokens(const mx::array& x, int first, int count) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[1] = first;
-  stop[1] = first + count;
-  return mx::slice(x, start, stop);
+  return slice_axis(x, 1, first, first + count);
 }
 
 // States of two sequences, of 5 tokens and 1 (or a long one), and their places.

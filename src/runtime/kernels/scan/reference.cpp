@@ -6,17 +6,14 @@
 #include <vector>
 
 #include "runtime/kernels/scan.h"
+#include "runtime/slices.h"
 
 namespace mlxlm::kernels::reference {
 
 namespace {
 
 mx::array times(const mx::array& x, int begin, int end) {
-  auto start = mx::Shape(x.ndim(), 0);
-  auto stop = x.shape();
-  start[1] = begin;
-  stop[1] = end;
-  return mx::slice(x, start, stop);
+  return slice_axis(x, 1, begin, end);
 }
 
 mx::array at(const mx::array& x, int t) {
@@ -76,7 +73,7 @@ std::pair<mx::array, mx::array> selective_scan(
     parts.push_back(mx::squeeze(mx::matmul(all, read), -1));
     state = at(all, end - i - 1);
   }
-  auto y = parts.size() == 1 ? parts[0] : mx::concatenate(parts, 1);
+  auto y = mx::concatenate(std::move(parts), 1);
   return {y + x * d, state};
 }
 
