@@ -1,8 +1,29 @@
-// How a model writes reasoning and calls, by its files.
+// How a model writes reasoning and calls, by what its files tell.
+#include "core/check.h"
+#include "core/strings.h"
 #include "text/output_parser.h"
 #include "text/tokenizer.h"
 
 namespace mlxlm {
+
+OutputFormat output_format(const FormatClues& clues) {
+  OutputFormat format;
+  format.reasoning =
+      detect_reasoning_format(clues.chat_template, clues.has_token);
+  if (clues.tool_parser_type.empty()) {
+    format.tools = detect_tool_format(
+        clues.chat_template, clues.has_token, clues.model_type);
+    return format;
+  }
+  format.tools = find_tool_format(clues.tool_parser_type);
+  if (!format.tools)
+    fail(
+        ErrorKind::request,
+        "tool_parser_type",
+        "expected the name of a tool-call format, found \"{}\"",
+        printable(clues.tool_parser_type));
+  return format;
+}
 
 OutputFormat output_format(
     const Tokenizer& tokenizer,

@@ -391,23 +391,4 @@ Output parse_output(
   return output;
 }
 
-OutputFormat output_format(const FormatClues& clues) {
-  OutputFormat format;
-  format.reasoning =
-      detect_reasoning_format(clues.chat_template, clues.has_token);
-  if (clues.tool_parser_type.empty()) {
-    format.tools = detect_tool_format(
-        clues.chat_template, clues.has_token, clues.model_type);
-    return format;
-  }
-  format.tools = find_tool_format(clues.tool_parser_type);
-  if (!format.tools)
-    fail(
-        ErrorKind::request,
-        "tool_parser_type",
-        "expected the name of a tool-call format, found \"{}\"",
-        printable(clues.tool_parser_type));
-  return format;
-}
-
 } // namespace mlxlm
