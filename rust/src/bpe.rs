@@ -1,272 +1,19 @@
 //! Byte-pair encoding with tables that are quick to build: a program that answers one
 //! question builds its tokenizer every time. The ids are those of the `tokenizers` crate's
 //! `BPE` (merges by rank) and of SentencePiece (merges by score); the tests compare.
-use ahash::RandomState;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::OnceLock;
 use tokenizers::{Result, Token};
 
+mod merges;
+mod tokens;
+
+pub use merges::{Merges, Ranked, Rules};
+pub use tokens::Tokens;
+
 const NONE: u32 = u32::MAX;
-/// Ids above this are refused: they index arrays.
-const MAX_ID: u32 = 1 << 24;
-const MAX_MERGES: usize = 1 << 25;
-/// Merges asked for before the table of ids is built: about what it costs.
-const QUESTIONS: usize = 100_000;
 /// Up to here the best pair is searched for; beyond, a heap keeps it.
 const SMALL: usize = 24;
-
-/// The token strings: one arena, spans by id, and a hash table from string to id.
-pub struct Tokens {
-    arena: String,
-    spans: Vec<(u32, u32)>,
-    table: Vec<(u32, u32)>, // (part of the hash, id), NONE where empty
-    count: usize,
-    hasher: RandomState,
-}
-
-impl Tokens {
-    pub fn with_capacity(tokens: usize, bytes: usize) -> Self {
-        let slots = (tokens.max(8) * 2).next_power_of_two();
-        Tokens {
-            arena: String::with_capacity(bytes),
-            spans: Vec::with_capacity(tokens),
-            table: vec![(0, NONE); slots],
-            count: 0,
-            hasher: RandomState::new(),
-        }
-    }
-
-    /// A string seen twice keeps its last id.
-    pub fn insert(&mut self, text: &str, id: u32) -> std::result::Result<(), String> {
-        if id >= MAX_ID {
-            return Err(format!("vocabulary: expected ids below {MAX_ID}, found {id}"));
-        }
-        if self.arena.len() + text.len() > u32::MAX as usize {
-            return Err("vocabulary: expected at most 4 GiB of tokens".into());
-        }
-        if (self.count + 1) * 2 > self.table.len() {
-            self.grow();
-        }
-        if self.spans.len() <= id as usize {
-            self.spans.resize(id as usize + 1, (NONE, 0));
-        }
-        self.spans[id as usize] = (self.arena.len() as u32, text.len() as u32);
-        self.arena.push_str(text);
-        let hash = self.hasher.hash_one(text);
-        let slot = self.slot(text, hash);
-        if self.table[slot].1 == NONE {
-            self.count += 1;
-        }
-        self.table[slot] = ((hash >> 32) as u32, id);
-        Ok(())
-    }
-
-    fn grow(&mut self) {
-        let slots = self.table.len() * 2;
-        let old = std::mem::replace(&mut self.table, vec![(0, NONE); slots]);
-        for (_, id) in old.into_iter().filter(|&(_, id)| id != NONE) {
-            let hash = self.hasher.hash_one(self.text(id));
-            let mut slot = hash as usize & (slots - 1);
-            while self.table[slot].1 != NONE {
-                slot = (slot + 1) & (slots - 1);
-            }
-            self.table[slot] = ((hash >> 32) as u32, id);
-        }
-    }
-
-    /// The slot that holds `text`, or the empty one where it belongs.
-    fn slot(&self, text: &str, hash: u64) -> usize {
-        let mask = self.table.len() - 1;
-        let mut slot = hash as usize & mask;
-        loop {
-            let (part, id) = self.table[slot];
-            if id == NONE || (part == (hash >> 32) as u32 && self.text(id) == text) {
-                return slot;
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
-
-    fn text(&self, id: u32) -> &str {
-        let (start, size) = self.spans[id as usize];
-        &self.arena[start as usize..(start + size) as usize]
-    }
-
-    pub fn get(&self, id: u32) -> Option<&str> {
-        match self.spans.get(id as usize) {
-            Some(&(start, _)) if start != NONE => Some(self.text(id)),
-            _ => None,
-        }
-    }
-
-    pub fn find(&self, text: &str) -> Option<u32> {
-        let id = self.table[self.slot(text, self.hasher.hash_one(text))].1;
-        (id != NONE).then_some(id)
-    }
-
-    /// Number of different strings.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.table.iter().filter(|(_, id)| *id != NONE).map(|&(_, id)| (self.text(id), id))
-    }
-}
-
-/// The merges as texts, best first, and a hash table over them. Quick to fill: nothing
-/// is looked up in the vocabulary.
-pub struct Rules {
-    arena: String,
-    spans: Vec<(u32, u32, u32)>, // start, end of left, end of right
-    table: Vec<(u32, u32)>,      // (part of the hash, rank), NONE where empty
-    hasher: RandomState,
-}
-
-impl Rules {
-    pub fn with_capacity(merges: usize, bytes: usize) -> Self {
-        Rules {
-            arena: String::with_capacity(bytes),
-            spans: Vec::with_capacity(merges),
-            table: Vec::new(),
-            hasher: RandomState::new(),
-        }
-    }
-
-    pub fn push(&mut self, left: &str, right: &str) -> std::result::Result<(), String> {
-        let start = self.arena.len();
-        if start + left.len() + right.len() > u32::MAX as usize || self.spans.len() >= MAX_MERGES {
-            return Err("merges: expected at most 4 GiB of them".into());
-        }
-        self.arena.push_str(left);
-        let middle = self.arena.len();
-        self.arena.push_str(right);
-        self.spans.push((start as u32, middle as u32, self.arena.len() as u32));
-        Ok(())
-    }
-
-    /// After the last push. A pair given twice keeps its last rank.
-    fn index(&mut self) {
-        let slots = (self.spans.len().max(8) * 2).next_power_of_two();
-        self.table = vec![(0, NONE); slots];
-        for rank in 0..self.spans.len() {
-            let (left, right) = self.texts(rank as u32);
-            let hash = self.hash(left, right);
-            let slot = self.slot(left, right, hash);
-            self.table[slot] = ((hash >> 32) as u32, rank as u32);
-        }
-    }
-
-    fn texts(&self, rank: u32) -> (&str, &str) {
-        let (start, middle, end) = self.spans[rank as usize];
-        let text = &self.arena[start as usize..end as usize];
-        text.split_at((middle - start) as usize)
-    }
-
-    fn hash(&self, left: &str, right: &str) -> u64 {
-        self.hasher.hash_one((left, right))
-    }
-
-    fn slot(&self, left: &str, right: &str, hash: u64) -> usize {
-        let mask = self.table.len() - 1;
-        let mut slot = hash as usize & mask;
-        loop {
-            let (part, rank) = self.table[slot];
-            if rank == NONE || (part == (hash >> 32) as u32 && self.texts(rank) == (left, right)) {
-                return slot;
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
-
-    fn find(&self, left: &str, right: &str) -> Option<u32> {
-        let rank = self.table[self.slot(left, right, self.hash(left, right))].1;
-        (rank != NONE).then_some(rank)
-    }
-}
-
-/// (left, right) -> (rank, merged), open addressing.
-struct Pairs {
-    slots: Vec<(u32, u32, u32, u32)>, // left, right, rank, merged; merged NONE where empty
-    shift: u32,
-}
-
-impl Pairs {
-    /// Looks up the two parts and the whole of every merge; one whose tokens are not in
-    /// the vocabulary never happens.
-    fn new(rules: &Rules, tokens: &Tokens) -> Self {
-        let count = rules.spans.len();
-        let slots = (count.max(8) * 2).next_power_of_two();
-        let mut pairs =
-            Pairs { slots: vec![(0, 0, 0, NONE); slots], shift: 64 - slots.trailing_zeros() };
-        for rank in 0..count as u32 {
-            let (left, right) = rules.texts(rank);
-            let (start, _, end) = rules.spans[rank as usize];
-            let whole = &rules.arena[start as usize..end as usize];
-            let ids = (tokens.find(left), tokens.find(right), tokens.find(whole));
-            if let (Some(left), Some(right), Some(merged)) = ids {
-                let slot = pairs.slot(left, right);
-                pairs.slots[slot] = (left, right, rank, merged);
-            }
-        }
-        pairs
-    }
-
-    fn slot(&self, left: u32, right: u32) -> usize {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let mut slot = (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
-        loop {
-            let at = &self.slots[slot as usize];
-            if at.3 == NONE || (at.0 == left && at.1 == right) {
-                return slot as usize;
-            }
-            slot = (slot + 1) & (self.slots.len() as u64 - 1);
-        }
-    }
-
-    fn find(&self, left: u32, right: u32) -> Option<(u32, u32)> {
-        let at = &self.slots[self.slot(left, right)];
-        (at.3 != NONE).then_some((at.2, at.3))
-    }
-}
-
-/// Merges by rank. The first questions are answered from the texts; a program that asks
-/// much gets the table of ids, which takes longer to build than a short prompt to encode.
-pub struct Ranked {
-    rules: Rules,
-    asked: AtomicUsize,
-    pairs: OnceLock<Pairs>,
-}
-
-impl Ranked {
-    pub fn new(mut rules: Rules) -> Self {
-        rules.index();
-        Ranked { rules, asked: AtomicUsize::new(0), pairs: OnceLock::new() }
-    }
-
-    fn find(&self, tokens: &Tokens, left: u32, right: u32) -> Option<(u32, u32)> {
-        if let Some(pairs) = self.pairs.get() {
-            return pairs.find(left, right);
-        }
-        if self.asked.fetch_add(1, Ordering::Relaxed) >= QUESTIONS {
-            let pairs = self.pairs.get_or_init(|| Pairs::new(&self.rules, tokens));
-            return pairs.find(left, right);
-        }
-        let rank = self.rules.find(tokens.get(left)?, tokens.get(right)?)?;
-        let (start, _, end) = self.rules.spans[rank as usize];
-        let whole = &self.rules.arena[start as usize..end as usize];
-        Some((rank, tokens.find(whole)?))
-    }
-}
-
-pub enum Merges {
-    /// Lowest rank first.
-    ByRank(Ranked),
-    /// Highest score first; two neighbours merge when their text together is a token.
-    ByScore(Vec<f32>),
-}
 
 #[derive(Default)]
 pub struct Options {
@@ -509,7 +256,9 @@ impl Bpe {
 
 #[cfg(test)]
 mod tests {
+    use super::merges::QUESTIONS;
     use super::*;
+    use std::sync::atomic::Ordering;
     use tokenizers::models::bpe::BPE;
     use tokenizers::Model;
 

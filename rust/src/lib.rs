@@ -4,12 +4,14 @@
 
 mod bpe;
 mod ffi;
+mod filters;
 mod grammar;
 mod line;
 mod meter;
 mod model;
 mod pystr;
 mod python;
+mod rewrite;
 mod strftime;
 mod template;
 mod tokenizer;

@@ -1,5 +1,5 @@
 //! Methods of Python's str and filters of jinja2 that minijinja and its pycompat lack.
-use crate::template::{argument, invalid};
+use crate::filters::{argument, invalid};
 use minijinja::value::{from_args, Kwargs, Rest, Tuple};
 use minijinja::{Error, ErrorKind, State, Value};
 use regex::Regex;
