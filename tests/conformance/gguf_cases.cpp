@@ -28,7 +28,6 @@ std::vector<float> values(const mx::array& x) {
 }
 
 // ---- dequant_*
-// -----------------------------------------------------------------
 
 // The metadata that every one of these files carries.
 bool metadata_holds(const GgufMetadata& m) {
@@ -83,7 +82,6 @@ Outcome dequantize_case(const Case& c) {
 }
 
 // ---- smollm2
-// -------------------------------------------------------------------
 
 constexpr std::string_view default_model = "smollm2";
 constexpr std::string_view default_model_sha256 =
