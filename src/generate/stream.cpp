@@ -92,22 +92,8 @@ std::string Generation::text() {
   while (auto event = next())
     if (auto* chunk = std::get_if<TextChunk>(&*event)) result += chunk->text;
   if (info().finish_reason == FinishReason::error)
-    fail(ErrorKind::request, "generation", "{}", info().error);
+    fail(info().error_kind, "generation", "{}", info().error);
   return result;
-}
-
-std::string_view to_string(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::stop:
-      return "stop";
-    case FinishReason::length:
-      return "length";
-    case FinishReason::cancelled:
-      return "cancelled";
-    case FinishReason::error:
-      return "error";
-  }
-  return "";
 }
 
 } // namespace mlxlm

@@ -3,20 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <random>
 
 #include "core/strings.h"
 #include "serve/body.h"
+#include "serve/stamps.h"
 #include "serve/waiting.h"
 
 namespace mlxlm::serve {
 namespace {
-
-std::string random_id() {
-  static thread_local std::mt19937_64 random{std::random_device{}()};
-  return fmt::format("{:016x}{:016x}", random(), random());
-}
 
 // The client's own id, when it is one that may stand in a log.
 std::string request_id(const HttpRequest& request) {
@@ -69,10 +63,6 @@ bool matches(const Route& route, const std::string& path, std::string& tail) {
 bool changes_state(const HttpRequest& request) {
   return request.method != "GET" && request.method != "HEAD" &&
       request.method != "OPTIONS";
-}
-
-std::int64_t now_seconds() {
-  return std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
 }
 
 ReplyPtr ready(Response response) {
@@ -316,7 +306,7 @@ void Service::check_key(HttpRequest& request, bool open) {
   }
   if (keys->empty()) return;
   const auto* key = find_key(*keys, request);
-  if (key && (!key->until || now_seconds() < *key->until)) {
+  if (key && (!key->until || unix_time() < *key->until)) {
     request.client = request.owner = key->name;
     request.answers = key->answers;
     return;

@@ -7,18 +7,6 @@
 namespace mlxlm::serve {
 namespace {
 
-const char* name_of(Activity::Phase phase) {
-  switch (phase) {
-    case Activity::Phase::waiting:
-      return "waiting";
-    case Activity::Phase::prompt:
-      return "prompt";
-    case Activity::Phase::answer:
-      return "answer";
-  }
-  return "";
-}
-
 std::string header(
     std::string_view name,
     std::string_view type,
@@ -48,6 +36,18 @@ std::string labelled(
 }
 
 } // namespace
+
+const char* to_string(Activity::Phase phase) {
+  switch (phase) {
+    case Activity::Phase::waiting:
+      return "waiting";
+    case Activity::Phase::prompt:
+      return "prompt";
+    case Activity::Phase::answer:
+      return "answer";
+  }
+  return "";
+}
 
 void Histogram::add(double x) {
   auto at = std::lower_bound(bounds_.begin(), bounds_.end(), x);
@@ -119,12 +119,8 @@ void Statistics::token(std::uint64_t id, int tokens) {
 void Statistics::end(std::uint64_t id, const GenerateInfo& info) {
   std::lock_guard lock(mutex_);
   moved_ = Clock::now();
-  std::string finish = info.finish_reason == FinishReason::length ? "length"
-      : info.finish_reason == FinishReason::stop                  ? "stop"
-      : info.finish_reason == FinishReason::cancelled             ? "cancelled"
-                                                                  : "error";
   if (auto found = active_.find(id); found != active_.end()) {
-    auto& ended = keep(found->second, finish);
+    auto& ended = keep(found->second, info.finish_reason);
     ended.cached = info.cached_prompt_tokens;
     auto whole = ended.waited + ended.read + ended.answered;
     ended.read = info.prompt_time;
@@ -132,7 +128,7 @@ void Statistics::end(std::uint64_t id, const GenerateInfo& info) {
     ended.waited = std::max(0.0, whole - ended.read - ended.answered);
     active_.erase(found);
   }
-  ++finishes_[finish];
+  ++finishes_[std::string(to_string(info.finish_reason))];
   prompt_tokens_ += static_cast<std::uint64_t>(info.prompt_tokens);
   cached_tokens_ += static_cast<std::uint64_t>(info.cached_prompt_tokens);
   generated_ += static_cast<std::uint64_t>(info.generation_tokens);
@@ -150,13 +146,13 @@ void Statistics::abandoned(std::uint64_t id) {
   std::lock_guard lock(mutex_);
   auto found = active_.find(id);
   if (found == active_.end()) return;
-  ++cancels_[name_of(found->second.phase)];
-  keep(found->second, "cancelled");
+  ++cancels_[to_string(found->second.phase)];
+  keep(found->second, FinishReason::cancelled);
   active_.erase(found);
 }
 
 // Callers hold the mutex. Times by what has been seen from here.
-Ended& Statistics::keep(const Activity& activity, std::string finish) {
+Ended& Statistics::keep(const Activity& activity, FinishReason finish) {
   constexpr std::size_t kept = 256;
   auto now = Clock::now(), never = Clock::time_point{};
   auto first = activity.first == never ? now : activity.first;
@@ -164,7 +160,7 @@ Ended& Statistics::keep(const Activity& activity, std::string finish) {
   auto seconds = [](Clock::duration d) {
     return std::chrono::duration<double>(d).count();
   };
-  Ended out{activity, std::move(finish)};
+  Ended out{activity, std::string(to_string(finish))};
   out.unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
                     std::chrono::system_clock::now().time_since_epoch())
                     .count();
@@ -205,41 +201,47 @@ std::string Statistics::prometheus(
   auto rate = [](std::uint64_t n, double seconds) {
     return seconds > 0 ? static_cast<double>(n) / seconds : 0;
   };
-  auto counter = [](auto name, auto help, double x) {
-    return value(name, "counter", help, x);
-  };
-  auto out = counter(
-      "prompt_tokens_total", "Prompt tokens read.", double(prompt_tokens_));
-  out += counter(
-      "prompt_cached_tokens_total",
-      "Prompt tokens found in a cache.",
-      double(cached_tokens_));
-  out += counter(
-      "prompt_seconds_total", "Time spent on prompts.", prompt_seconds_);
-  out += counter(
-      "tokens_predicted_total", "Tokens generated.", double(generated_));
-  out += counter(
-      "tokens_predicted_seconds_total",
-      "Time spent on generating.",
-      generated_seconds_);
-  out += value(
-      "prompt_tokens_seconds",
-      "gauge",
-      "Prompt tokens a second, of one answer on average.",
-      rate(prompt_tokens_, prompt_seconds_));
-  out += value(
-      "predicted_tokens_seconds",
-      "gauge",
-      "Tokens generated a second, of one answer on average.",
-      rate(generated_, generated_seconds_));
-  out += value(
-      "requests_processing",
-      "gauge",
-      "Answers being made.",
-      double(active_.size()) - double(waiting));
-  out += value(
-      "requests_deferred", "gauge", "Answers that wait.", double(waiting));
-  out += value("slots", "gauge", "Answers that can be made together.", slots);
+  struct {
+    const char *name, *type, *help;
+    double value;
+  } figures[] = {
+      {"prompt_tokens_total",
+       "counter",
+       "Prompt tokens read.",
+       double(prompt_tokens_)},
+      {"prompt_cached_tokens_total",
+       "counter",
+       "Prompt tokens found in a cache.",
+       double(cached_tokens_)},
+      {"prompt_seconds_total",
+       "counter",
+       "Time spent on prompts.",
+       prompt_seconds_},
+      {"tokens_predicted_total",
+       "counter",
+       "Tokens generated.",
+       double(generated_)},
+      {"tokens_predicted_seconds_total",
+       "counter",
+       "Time spent on generating.",
+       generated_seconds_},
+      {"prompt_tokens_seconds",
+       "gauge",
+       "Prompt tokens a second, of one answer on average.",
+       rate(prompt_tokens_, prompt_seconds_)},
+      {"predicted_tokens_seconds",
+       "gauge",
+       "Tokens generated a second, of one answer on average.",
+       rate(generated_, generated_seconds_)},
+      {"requests_processing",
+       "gauge",
+       "Answers being made.",
+       double(active_.size()) - double(waiting)},
+      {"requests_deferred", "gauge", "Answers that wait.", double(waiting)},
+      {"slots", "gauge", "Answers that can be made together.", double(slots)}};
+  std::string out;
+  for (const auto& [name, type, help, number] : figures)
+    out += value(name, type, help, number);
   for (const auto& [name, number] : gauges)
     out += value(name, "gauge", "See the name.", number);
   out += labelled(

@@ -44,6 +44,8 @@ struct Activity {
   std::chrono::steady_clock::time_point started, reading, first;
 };
 
+const char* to_string(Activity::Phase phase); // "waiting"
+
 // What became of an answer, and where its time went.
 struct Ended {
   Activity activity;
@@ -76,7 +78,7 @@ class Statistics {
 
  private:
   using Clock = std::chrono::steady_clock;
-  Ended& keep(const Activity& activity, std::string finish);
+  Ended& keep(const Activity& activity, FinishReason finish);
 
   mutable std::mutex mutex_;
   std::map<std::uint64_t, Activity> active_;

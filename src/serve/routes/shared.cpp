@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-#include <random>
-
 #include "core/strings.h"
 
 namespace mlxlm::serve {
@@ -159,15 +156,7 @@ std::string joined_content(const OutputItems& items) {
 }
 
 std::string new_id(std::string_view prefix) {
-  static thread_local std::mt19937_64 random{std::random_device{}()};
-  return fmt::format("{}-{:016x}{:016x}", prefix, random(), random());
-}
-
-std::int64_t unix_time() {
-  using namespace std::chrono;
-  return duration_cast<std::chrono::seconds>(
-             system_clock::now().time_since_epoch())
-      .count();
+  return fmt::format("{}-{}", prefix, random_id());
 }
 
 std::string json_text(const Json& value) {

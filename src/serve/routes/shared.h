@@ -21,6 +21,7 @@
 #include "serve/routes/routes.h"
 #include "serve/sampling.h"
 #include "serve/service.h"
+#include "serve/stamps.h"
 
 namespace mlxlm::serve {
 
@@ -75,7 +76,6 @@ AnswerOptions answer_options(Context& context, bool stream);
 // The answer's text among what came, without reasoning and calls.
 std::string joined_content(const OutputItems& items);
 std::string new_id(std::string_view prefix); // "chatcmpl-..."
-std::int64_t unix_time();
 // As JSON text; bytes that are no UTF-8 are replaced.
 std::string json_text(const Json& value);
 std::string data_event(const Json& value);

@@ -6,18 +6,6 @@
 namespace mlxlm::serve {
 namespace {
 
-const char* phase_name(Activity::Phase phase) {
-  switch (phase) {
-    case Activity::Phase::waiting:
-      return "waiting";
-    case Activity::Phase::prompt:
-      return "prompt";
-    case Activity::Phase::answer:
-      return "answer";
-  }
-  return "";
-}
-
 Json default_settings(const GenerateParameters& defaults) {
   const auto& s = defaults.sampling;
   auto or_null = [](auto value) { return value ? Json(*value) : Json(); };
@@ -115,7 +103,7 @@ ReplyPtr slots(Context& context) {
          {"request", activity.request},
          {"client", activity.client},
          {"is_processing", activity.phase != Activity::Phase::waiting},
-         {"phase", phase_name(activity.phase)},
+         {"phase", to_string(activity.phase)},
          {"n_ctx", facts.context_length},
          {"n_prompt_tokens", activity.prompt_tokens},
          {"n_prompt_tokens_processed", activity.prompt_done},
