@@ -127,7 +127,6 @@ StoreFigures Store::figures() const {
 }
 
 // ---- the thread that writes
-// -----------------------------------------------------
 void Store::run() {
   folder_.sweep();
   Index index(folder_);

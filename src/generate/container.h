@@ -111,6 +111,7 @@ class Container final : public ModelContainer {
   DraftKind draft_kind(const GenerateParameters& parameters) const;
   void pretend(const BenchShape& shape);
   void check_prompt(const std::vector<int>& prompt) const;
+  int answer_room(int prompt, int asked) const;
   Request request(std::vector<int> prompt, const GenerateParameters& parameters)
       const;
   std::vector<GenerationPtr> submit(

@@ -90,7 +90,7 @@ DiskPrefixes::Keys DiskPrefixes::chain(
 }
 
 // ---- leaving
-// --------------------------------------------------------------------
+
 // Rows [first, last) of a layer: packed pages whole and as they are, others as
 // numbers.
 void DiskPrefixes::add_rows(
@@ -210,7 +210,6 @@ void DiskPrefixes::leave_ends(
 }
 
 // ---- finding
-// --------------------------------------------------------------------
 std::optional<PrefixPart> DiskPrefixes::read(const disk::Key& key) {
   auto bytes = store_.get(key);
   if (!bytes) return std::nullopt;

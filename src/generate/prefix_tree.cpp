@@ -27,7 +27,6 @@ bool PrefixTree::ByText::operator()(std::span<const int> a, const NodePtr& b)
 }
 
 // ---- finding
-// ----------------------------------------------------------------
 // Down whole pages.
 PrefixTree::Path PrefixTree::walk(std::span<const int> text, std::uint64_t key)
     const {
@@ -171,7 +170,6 @@ std::optional<PrefixTree::Match> PrefixTree::match(
 }
 
 // ---- keeping
-// ----------------------------------------------------------------
 // The node for a page of this text: one that holds it, one that held less of
 // it, or a new one.
 PrefixTree::Node& PrefixTree::child(Node& parent, std::span<const int> text) {
@@ -273,7 +271,6 @@ PrefixTree::Inserted PrefixTree::insert(
 }
 
 // ---- giving up
-// --------------------------------------------------------------
 void PrefixTree::touch_path(Node& node) {
   for (auto* at = &node; at->parent; at = at->parent)
     touch(at->use);

@@ -132,6 +132,14 @@ void Recordings::look(
     return;
   }
   entry.leaves.clear();
+  record(entry, recorder, result, std::move(inputs));
+}
+
+void Recordings::record(
+    Entry& entry,
+    kernels::Recorder& recorder,
+    const PassResult& result,
+    PassInputs inputs) {
   if (!memory_)
     memory_ = std::make_shared<kernels::ResultMemory>(
         std::numeric_limits<std::size_t>::max());

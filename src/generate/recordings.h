@@ -101,7 +101,13 @@ class Recordings {
     int last_use = 0;
   };
 
+  // Looks whether the pass is like the one before, and records it then.
   void look(Entry& entry, const PassResult& result, PassInputs inputs);
+  void record(
+      Entry& entry,
+      kernels::Recorder& recorder,
+      const PassResult& result,
+      PassInputs inputs);
   void make_room();
 
   std::map<PassKind, Entry> entries_;

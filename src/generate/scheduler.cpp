@@ -1,6 +1,7 @@
 #include "generate/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/check.h"
 
@@ -84,11 +85,10 @@ bool Scheduler::short_burst(int decoding) const {
 }
 
 void Scheduler::skip(std::uint64_t id, int tokens) {
-  for (auto& r : running_)
-    if (r.job.id == id) {
-      MLXLM_CHECK(tokens < r.unread, "a token to read");
-      r.unread -= tokens;
-    }
+  auto* runs = find(id);
+  if (!runs) return;
+  MLXLM_CHECK(tokens < runs->unread, "a token to read");
+  runs->unread -= tokens;
 }
 
 void Scheduler::read(
@@ -155,12 +155,16 @@ void Scheduler::finish(std::uint64_t id) {
     running_.erase(running_.begin() + (runs - running_.data()));
 }
 
-Scheduler::Running* Scheduler::find(std::uint64_t id) {
+const Scheduler::Running* Scheduler::find(std::uint64_t id) const {
   auto runs =
       std::find_if(running_.begin(), running_.end(), [&](const Running& r) {
         return r.job.id == id;
       });
   return runs == running_.end() ? nullptr : &*runs;
+}
+
+Scheduler::Running* Scheduler::find(std::uint64_t id) {
+  return const_cast<Running*>(std::as_const(*this).find(id));
 }
 
 void Scheduler::hold(std::uint64_t id, bool stands) {
@@ -179,9 +183,8 @@ void Scheduler::cut(std::uint64_t id, int tokens) {
 }
 
 int Scheduler::unread(std::uint64_t id) const {
-  for (const auto& r : running_)
-    if (r.job.id == id) return r.unread;
-  return 0;
+  const auto* runs = find(id);
+  return runs ? runs->unread : 0;
 }
 
 void Scheduler::requeue(std::uint64_t id, int prefill, int new_tokens) {

@@ -103,6 +103,7 @@ class Scheduler {
       return unread > 0 && !waits;
     }
   };
+  const Running* find(std::uint64_t id) const; // null: does not run
   Running* find(std::uint64_t id);
   bool follows_a_reader(const Job& job) const;
   bool held(const Running& running) const;

@@ -91,7 +91,6 @@ TEST(DraftLength, DearGuessesAreFewer) {
 }
 
 // ---- verifying
-// -----------------------------------------------------------------
 constexpr int vocab = 6;
 using Row = std::vector<float>;
 

@@ -1,3 +1,4 @@
+// What a request adds to the logits of tokens.
 #include "generate/sampling/stages.h"
 
 namespace mlxlm {
