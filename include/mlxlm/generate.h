@@ -102,6 +102,11 @@ struct GenerateParameters {
   std::optional<int> reasoning_budget = {};
   // Report each token's log-probability (log-softmax of the processed logits).
   bool logprobs = false;
+  // Begins with what other prompts that begin alike have left, and leaves its
+  // own to others: to those of the same salt, so that what is read quickly
+  // tells nothing of others' prompts. Any bytes.
+  bool share_prefix = true;
+  std::string cache_salt = {};
 };
 
 // ---- the table of settings

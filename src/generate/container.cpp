@@ -130,6 +130,8 @@ Request Container::request(
     request.sampling.xtc_special_tokens = xtc_special_;
   request.seed = parameters.seed ? *parameters.seed : entropy();
   request.logprobs = parameters.logprobs;
+  request.share_prefix = parameters.share_prefix;
+  request.cache_salt = parameters.cache_salt;
   request.constraint =
       constraints_->make(parameters, prompt, request.max_tokens);
   request.forced = parameters.draft.num_tokens.value_or(1) > 0;

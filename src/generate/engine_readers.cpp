@@ -22,7 +22,8 @@ void Engine::wait_for_reader(std::uint64_t id) {
     bool reads =
         about.runs && about.waits_for == 0 && scheduler_.unread(other) > 0;
     bool alike = other != id && reads && theirs.share_prefix &&
-        theirs.adapter == request.adapter;
+        theirs.adapter == request.adapter &&
+        theirs.cache_salt == request.cache_salt;
     if (!alike) continue;
     int common = std::min(most, common_prefix(request.prompt, theirs.prompt));
     common = common / page * page;

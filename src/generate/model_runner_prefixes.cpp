@@ -1,11 +1,24 @@
 // What sequences of a ModelRunner leave for others, and find; see
 // model_runner.h.
 #include <algorithm>
+#include <cstdint>
 #include <span>
+#include <string>
 
 #include "generate/model_runner_sequence.h"
+#include "hub/digest.h"
 
 namespace mlxlm {
+
+// A salt is somebody's secret: who does not know it finds no key that is equal.
+std::uint64_t ModelRunner::Sequence::key() const {
+  auto key = request->adapter ? request->adapter->key() : 0;
+  if (request->cache_salt.empty()) return key;
+  auto sha = hub::make_sha256();
+  sha->update(std::as_bytes(std::span(&key, 1)));
+  sha->update(std::as_bytes(std::span(request->cache_salt)));
+  return std::stoull(sha->finish().substr(0, 16), nullptr, 16);
+}
 
 // What another sequence has read of the prompt, if it is more.
 void ModelRunner::find_prefix(Sequence& sequence) const {

@@ -31,9 +31,7 @@ struct ModelRunner::Sequence {
   std::set<int> leave_at = {}; // tokens read that somebody waits for
 
   // Of what it remembers, besides its tokens.
-  std::uint64_t key() const {
-    return request->adapter ? request->adapter->key() : 0;
-  }
+  std::uint64_t key() const;
   const std::vector<int>& script() const { // what it reads
     return again.empty() ? request->prompt : again;
   }

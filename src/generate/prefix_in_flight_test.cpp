@@ -35,6 +35,14 @@ class TogetherTest : public ::testing::TestWithParam<const char*> {
     return request;
   }
 
+  static std::shared_ptr<Request> salted(
+      const std::vector<int>& prompt,
+      const std::string& salt) {
+    auto request = asks(prompt);
+    request->cache_salt = salt;
+    return request;
+  }
+
   struct Heard {
     std::vector<int> tokens;
     GenerateInfo info;
@@ -134,6 +142,26 @@ TEST_P(TogetherTest, WhenTheFirstGoesTheSecondReads) {
   auto expected = alone(prompt);
   EXPECT_EQ(two.tokens, expected);
   EXPECT_EQ(three.tokens, expected);
+}
+
+// Neither waited for nor found, and answered alike.
+TEST_P(TogetherTest, NothingCrossesSalts) {
+  auto prompt = random_tokens(1000, 7);
+  std::vector<RequestPtr> requests;
+  for (const char* salt : {"", "a", "b", "a", "b", ""})
+    requests.push_back(salted(prompt, salt));
+  engine_.submit(requests);
+  auto expected = alone(prompt);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    auto heard = hear(requests[i]);
+    EXPECT_EQ(heard.tokens, expected) << i;
+    EXPECT_EQ(heard.info.cached_prompt_tokens, i < 3 ? 0 : 960) << i;
+  }
+  for (const char* salt : {"b", "c"}) {
+    auto later = salted(prompt, salt);
+    engine_.submit({later});
+    EXPECT_EQ(hear(later).info.cached_prompt_tokens > 0, *salt == 'b');
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

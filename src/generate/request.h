@@ -96,6 +96,7 @@ struct Request {
   std::shared_ptr<SequenceCache> cache; // may be null
   // Begins with what others have read of the same text, and leaves its own.
   bool share_prefix = true;
+  std::string cache_salt = {}; // nothing is shared with those of another
   // Begins when the last request that does not follow has read its prompt.
   bool follows = false;
   std::shared_ptr<Channel> channel;

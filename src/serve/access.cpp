@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <set>
 
 #include "core/check.h"
 #include "core/strings.h"
@@ -98,11 +99,17 @@ void read_terms(std::string_view terms, Key& key) {
       key.answers = *answers;
     else if (until)
       key.until = until;
+    else if (word == "admin")
+      key.admin = true;
+    else if (word == "private" && key.salt.empty())
+      key.salt = "key " + key.secret;
+    else if (name == "salt" && !value.empty() && key.salt.empty())
+      key.salt = fmt::format("salt {}", value);
     else // it may be a part of a secret: not shown
       fail(
           ErrorKind::request,
           "API key",
-          "expected answers=N or until=DATE behind the key of \"{}\"",
+          "expected answers=N, until=DATE, admin, private or salt=WORD behind the key of \"{}\"",
           printable(key.name));
   }
 }
@@ -119,7 +126,8 @@ std::vector<Key> parse_keys(std::string_view text) {
       auto colon = word.find(':');
       Key key;
       if (colon != word.npos) key.name = word.substr(0, colon);
-      if (key.name.empty()) key.name = fmt::format("key{}", keys.size() + 1);
+      key.named = !key.name.empty();
+      if (!key.named) key.name = fmt::format("key{}", keys.size() + 1);
       auto rest = trimmed(colon == word.npos ? word : word.substr(colon + 1));
       auto blank = std::min(rest.find_first_of(" \t"), rest.size());
       key.secret = rest.substr(0, blank);
@@ -135,6 +143,27 @@ std::vector<Key> parse_keys(std::string_view text) {
     }
   }
   return keys;
+}
+
+void name_keys(
+    std::vector<Key>& keys,
+    const std::vector<Key>& before,
+    int& last) {
+  std::set<std::string> given;
+  for (const auto& key : keys)
+    if (key.named) given.insert(key.name);
+  for (auto& key : keys) {
+    if (key.named) continue;
+    auto same = std::find_if(before.begin(), before.end(), [&](const Key& old) {
+      return !old.named && old.secret == key.secret;
+    });
+    if (same != before.end())
+      key.name = same->name;
+    else
+      do
+        key.name = fmt::format("key{}", ++last);
+      while (given.count(key.name) > 0);
+  }
 }
 
 const Key* find_key(const std::vector<Key>& keys, const HttpRequest& request) {

@@ -12,17 +12,29 @@
 namespace mlxlm::serve {
 
 struct Key {
-  std::string name; // for logs and queues
+  std::string name; // for logs and queues, and whose is what is kept
+  bool named = false; // by who gave it; else "key" and a number
   std::string secret;
   int answers = 0; // that it may have under way or waiting; 0: no limit
   std::optional<std::int64_t> until = {}; // it is none from then on, Unix time
+  bool admin = false; // sees what is others'
+  // Prompts that begin alike are read once only among keys of the same.
+  std::string salt = {};
 };
 
 // "SECRET" or "NAME:SECRET", one a line or separated by commas, perhaps with
-// " answers=N" and " until=2030-12-31" or " until=2030-12-31T23:59:59Z" behind
-// it; lines that begin with # are comments. Throws Error(request) for a key
-// that is too long and for what is none of these.
+// " answers=N", " until=2030-12-31" or " until=2030-12-31T23:59:59Z", " admin",
+// " private" (a salt of its own) and " salt=WORD" behind it; lines that begin
+// with # are comments. Throws Error(request) for a key that is too long and for
+// what is none of these.
 std::vector<Key> parse_keys(std::string_view text);
+
+// Keys without a name keep the one they had `before`, or get a number beyond
+// `last`: what is one's is never another's because a list has changed.
+void name_keys(
+    std::vector<Key>& keys,
+    const std::vector<Key>& before,
+    int& last);
 
 // The key that the request carries (Authorization: Bearer, X-Api-Key), or null.
 // Takes the same time whatever is wrong.

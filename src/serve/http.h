@@ -28,6 +28,8 @@ struct HttpRequest {
   std::string owner; // name of the key, or empty: whose is what is kept
   std::string client; // name of the key, or the peer: who shares a queue
   int answers = 0; // that the key may have under way or waiting; 0: no limit
+  bool sees_all = false; // of others' requests, not only of its own
+  std::string salt; // of the key: whose prefixes it may find
   // What one that begins anew was waiting for: kept until it has begun.
   std::shared_ptr<void> held;
   bool wants_stream = false; // as its body says, once it has been read

@@ -100,14 +100,19 @@ TEST(Access, Keys) {
 
 TEST(Access, TermsOfKeys) {
   auto keys = parse_keys(
-      "a:one answers=3  until=1970-01-02\nb:two until=2038-01-19T03:14:08Z\nc");
-  ASSERT_EQ(keys.size(), 3u);
+      "a:one answers=3  until=1970-01-02\nb:two until=2038-01-19T03:14:08Z\n"
+      "c admin private\nd:four salt=x=y");
+  ASSERT_EQ(keys.size(), 4u);
   EXPECT_EQ(keys[0].secret, "one");
   EXPECT_EQ(keys[0].answers, 3);
   EXPECT_EQ(keys[0].until, 86400);
   EXPECT_EQ(keys[1].until, std::int64_t{1} << 31);
   EXPECT_EQ(keys[2].answers, 0);
   EXPECT_FALSE(keys[2].until);
+  EXPECT_TRUE(keys[2].admin && !keys[0].admin);
+  EXPECT_EQ(keys[0].salt, "");
+  EXPECT_EQ(keys[2].salt, "key c");
+  EXPECT_EQ(keys[3].salt, "salt x=y");
   for (const char* bad :
        {"a:b c",
         "a:b answers=0",
@@ -119,8 +124,34 @@ TEST(Access, TermsOfKeys) {
         "a:b until=1970-01-01T24:00:00Z",
         "a:b until=1970-01-01 00:00:00",
         "a:b =",
+        "a:b admin=1",
+        "a:b Admin",
+        "a:b private=yes",
+        "a:b private salt=x",
+        "a:b salt=",
+        "a:b salt",
         "a:b until="})
     EXPECT_THROW(parse_keys(bad), Error) << bad;
+}
+
+TEST(Access, NamesOfKeysWithoutOne) {
+  auto keys = parse_keys("one\nkey2:two\nthree");
+  for (auto& more : parse_keys("four\nann:one"))
+    keys.push_back(more);
+  int last = 0;
+  name_keys(keys, {}, last);
+  auto names = [](const std::vector<Key>& keys) {
+    std::vector<std::string> out;
+    for (const auto& key : keys)
+      out.push_back(key.name);
+    return out;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(names(keys), (Names{"key1", "key2", "key3", "key4", "ann"}));
+  // One has gone, one has come.
+  auto later = parse_keys("five\nfour\nthree\nkey2:six\ntwo");
+  name_keys(later, keys, last);
+  EXPECT_EQ(names(later), (Names{"key5", "key4", "key3", "key2", "key6"}));
 }
 
 // Welch's t of the times that two wrong keys take, measured in turns: one wrong

@@ -142,7 +142,9 @@ void Service::start(
 // ---- the model -------------------------------------------------------------
 Service::Service(ServiceOptions options)
     : options_(std::move(options)),
-      keys_(std::make_shared<const std::vector<Key>>(options_.keys)) {}
+      keys_(std::make_shared<const std::vector<Key>>()) {
+  set_keys(options_.keys);
+}
 
 void Service::set_models(ModelsPtr models) {
   std::lock_guard lock(mutex_);
@@ -161,6 +163,7 @@ ModelsPtr Service::models() const {
 
 void Service::set_keys(std::vector<Key> keys) {
   std::lock_guard lock(mutex_);
+  name_keys(keys, *keys_, last_key_);
   keys_ = std::make_shared<const std::vector<Key>>(std::move(keys));
 }
 
@@ -304,11 +307,14 @@ void Service::check_key(HttpRequest& request, bool open) {
     std::lock_guard lock(mutex_);
     keys = keys_;
   }
+  request.sees_all = keys->empty();
   if (keys->empty()) return;
   const auto* key = find_key(*keys, request);
   if (key && (!key->until || unix_time() < *key->until)) {
     request.client = request.owner = key->name;
     request.answers = key->answers;
+    request.sees_all = key->admin;
+    request.salt = key->salt;
     return;
   }
   if (open) return;

@@ -140,6 +140,7 @@ class Service final : public Handler {
   mutable std::mutex mutex_; // of what follows
   ModelsPtr models_;
   std::shared_ptr<const std::vector<Key>> keys_;
+  int last_key_ = 0; // of those without a name
   std::atomic<bool> draining_{false};
   Statistics statistics_;
 

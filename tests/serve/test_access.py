@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -108,7 +109,7 @@ def stream(server, key, path, body, *headers):
 @pytest.fixture
 def two_keys(serve, checkpoint, tmp_path):
     keys = tmp_path / "keys.txt"
-    keys.write_text("ann:first\nbob:second\n")
+    keys.write_text("ann:first\nbob:second\nroot:third admin\n")
     return serve("--model", checkpoint(max_position_embeddings=32768), "--api-key-file", keys)
 
 
@@ -135,12 +136,41 @@ def test_streams_of_others(two_keys):
         with server.connect() as other:
             other.sendall(b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n"
                           b"X-Api-Key: second\r\nX-Request-Id: mine\r\nContent-Length: 9\r\n\r\n{")
-        assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
+        assert [a["client"] for a in server.get("/slots", headers=ann).json] == ["ann"]
         rest = seen + read_until(s, b"0\r\n\r\n")
     assert b'"output_tokens":10000' in rest and b"event: response.incomplete" in rest
     assert server.get(f"/v1/responses/{kept}", headers=bob).status == 404
     assert server.ask("DELETE", f"/v1/responses/{kept}", headers=bob).status == 404
     assert server.get(f"/v1/responses/{kept}", headers=ann).status == 200
+
+
+def test_what_is_seen_of_others(two_keys):
+    """That a slot is busy and its counters; whose and which it is only with a key that administers."""
+    server = two_keys
+    ann, bob, root = ({"X-Api-Key": key} for key in ("first", "second", "third"))
+    body = {"prompt": "ab", "max_tokens": 30000, "ignore_eos": True}
+    with stream(server, "first", "/v1/completions", body, "X-Request-Id: of-ann") as s:
+        seen = read_until(s, b'"text"')
+        kept = re.search(rb'"id":"(cmpl-[0-9a-f]{32})"', seen).group(1).decode()
+        for key in (ann, root):
+            slot, = server.get("/slots", headers=key).json
+            assert slot["request"] == "of-ann" and slot["client"] == "ann" and slot["id"] > 0
+        slot, = server.get("/slots", headers=bob).json
+        assert set(slot) == {"is_processing", "phase", "n_ctx", "n_prompt_tokens",
+                             "n_prompt_tokens_processed", "n_decoded"}
+        assert slot["is_processing"] and slot["n_decoded"] > 0
+        for path in ("/slots", "/metrics", "/props", "/api/ps", "/v1/models", "/timeline"):
+            text = server.get(path, headers=bob).text
+            assert not re.search(rf"of-ann|\bann\b|{kept}", text), path
+        s.shutdown(socket.SHUT_RDWR)
+    until(lambda: server.get("/slots", headers=root).json == [])
+    same = {"prompt": "ab", "max_tokens": 1}
+    assert server.post("/v1/completions", same, headers={**bob, "X-Request-Id": "of-bob"}).status == 200
+
+    def timeline(key):
+        return [(one["request"], one["client"]) for one in server.get("/timeline", headers=key).json]
+    assert timeline(ann) == [("of-ann", "ann")] and timeline(bob) == [("of-bob", "bob")]
+    assert timeline(root) == [("of-bob", "bob"), ("of-ann", "ann")]
 
 
 ADMIN = [
@@ -157,9 +187,10 @@ def test_no_key_administers(two_keys):
     assert not [r for r in routes if r.split()[1] in ADMIN]
     for path in ADMIN:
         for method in ("GET", "POST", "PUT", "DELETE"):
-            answer = two_keys.ask(method, path, {"model": "x"} if method in ("POST", "PUT") else None,
-                                  headers={"X-Api-Key": "first"})
-            assert answer.status in (404, 405), (method, path)
+            for key in ("first", "third"):
+                body = {"model": "x"} if method in ("POST", "PUT") else None
+                answer = two_keys.ask(method, path, body, headers={"X-Api-Key": key})
+                assert answer.status in (404, 405), (method, path)
             assert two_keys.ask(method, path, headers={"Content-Length": "0"}).status == 401
     # What is shown cannot be set.
     for method, path in (("POST", "/slots"), ("POST", "/props"), ("DELETE", "/v1/models/model")):
@@ -178,7 +209,7 @@ def test_unloading_harms_nobody(two_keys):
         for _ in range(3):
             answer = server.post("/api/generate", {"model": "model", "keep_alive": 0}, headers=bob)
             assert answer.status == 200 and answer.json["done_reason"] == "unload"
-        assert [a["client"] for a in server.get("/slots", headers=bob).json] == ["ann"]
+        assert [a["phase"] for a in server.get("/slots", headers=bob).json] == ["answer"]
         seen += read_until(s, b"0\r\n\r\n")
     assert b'"completion_tokens":10000' in seen and b'"finish_reason":"length"' in seen
     assert b'"error"' not in seen and b"data: [DONE]" in seen
@@ -206,6 +237,30 @@ def test_keys_are_read_again(locked):
     read_again(locked, ":\n", "old keys stay")
     assert locked.get("/v1/models", headers={"X-Api-Key": "fresh-secret"}).status == 200
     read_again(locked, old)
+
+
+def test_keys_without_names_stay_apart(serve, checkpoint, tmp_path):
+    """What one keeps is never another's, in whatever place of which list it stands."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text("first\nsecond\n")
+    server = serve("--model", checkpoint(), "--api-key", "zeroth", "--api-key-file", keys)
+    server.keys = keys
+
+    def ask(method, path, key, body=None):
+        return server.ask(method, path, body, headers={"X-Api-Key": key})
+    body = {"input": "ab", "max_output_tokens": 1}
+    kept = {key: ask("POST", "/v1/responses", key, body).json["id"]
+            for key in ("zeroth", "first", "second")}
+
+    def seen(*by):
+        for key in by:
+            for owner, name in kept.items():
+                assert ask("GET", f"/v1/responses/{name}", key).status == (200 if key == owner else 404)
+    seen("zeroth", "first", "second")
+    read_again(server, "third\nsecond\n")
+    seen("zeroth", "second", "third")
+    read_again(server, "fourth\nfirst\n")
+    seen("zeroth", "fourth")
 
 
 def test_a_file_without_keys_opens_nothing(locked):
@@ -267,6 +322,73 @@ def test_prompts_of_others_change_nothing(locked):
     assert "heliotrope" not in with_others[0]["text"]
     assert "heliotrope" not in locked.get("/slots", headers=bob).text
     assert "heliotrope" not in locked.get("/metrics", headers=bob).text
+
+
+SALTED = """ann:first
+bob:second
+cat:third private
+dan:fourth salt=ours
+eve:fifth salt=ours
+fay:sixth salt=theirs
+"""
+SALTS = {"first": "", "second": "", "third": "private", "fourth": "ours", "fifth": "ours",
+         "sixth": "theirs"}
+
+
+def test_salts_of_prefixes(serve, checkpoint, tmp_path):
+    """How quickly a prompt is read tells only of prompts of the same salt, in memory and on disk."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text(SALTED)
+    command = ("--model", checkpoint(), "--api-key-file", keys, "--prompt-cache-dir", tmp_path / "disk")
+    server = serve(*command)
+
+    def cached(key, prompt, path="/v1/completions", **more):
+        asked = {"prompt": prompt} if path != CHAT else {
+            "messages": [{"role": "user", "content": prompt}]}
+        answer = server.post(path, {**asked, "max_tokens": 1, **more}, headers={"X-Api-Key": key})
+        assert answer.status == 200 and "x-unknown-fields" not in answer.headers
+        return answer.json["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    known = set()  # prompts and salts
+
+    def ask(key, prompt, salt=None, path="/v1/completions"):
+        more = {"cache_salt": salt} if salt else {}
+        which = (path, prompt, SALTS[key], salt)
+        assert (cached(key, prompt, path, **more) > 0) == (which in known), (key, salt)
+        known.add(which)
+
+    first, second, third = "abcdefgh" * 20, "bcdefgha" * 20, "cdefghab" * 20
+    for key in [*SALTS, *SALTS]:
+        ask(key, first)
+    for key in ("fifth", "third", "first", "second", "sixth", "fourth"):
+        # A salt of a request is one within its key's: it names nobody else's.
+        for salt in ("x", None, "salt ours", "ours", "salt ours\nx", "\nx", "x"):
+            ask(key, second, salt)
+        ask(key, third, "y", CHAT)
+    assert cached("first", first, cache_prompt=False) == 0
+    assert server.stop() == 0
+    server = serve(*command)
+    for key in ("third", "sixth", "first", "fourth"):
+        for salt in (None, "new", "x"):
+            ask(key, second, salt)
+    assert not any(word in line for line in server.lines for word in ("private", "salt", "ours"))
+
+
+@pytest.mark.parametrize("path", [
+    CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate"])
+def test_salts_of_requests(server, path):
+    body = {"model": "smollm2", "max_tokens": 1, "stream": False}
+    if path == "/v1/responses":
+        body = {"input": "ab", "max_output_tokens": 16}
+    elif path in ("/v1/completions", "/api/generate"):
+        body["prompt"] = "ab"
+    else:
+        body["messages"] = HELLO["messages"]
+    for salt in ("", "x" * 513, 5, ["x"]):
+        answer = server.post(path, {**body, "cache_salt": salt})
+        assert answer.status == 400 and "cache_salt" in answer.text
+    answer = server.post(path, {**body, "cache_salt": "é", "cache_prompt": False})
+    assert answer.status == 200 and "cache" not in answer.headers.get("x-unknown-fields", "")
 
 
 def test_log_has_no_secrets(locked):

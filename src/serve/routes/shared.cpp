@@ -57,7 +57,14 @@ Question::Question(Context& asked)
           asked.request.body,
           static_cast<std::size_t>(limits.json_depth))),
       body(json),
-      engine(engine_for(asked, json, body)) {}
+      engine(engine_for(asked, json, body)),
+      cache_salt(asked.request.salt) {
+  if (auto salt = body.text("cache_salt", 512)) {
+    if (salt->empty()) wrong_value("cache_salt", "1 to 512 bytes", Json(*salt));
+    cache_salt += "\n" + *salt; // a key's has no ends of lines
+  }
+  share_prefix = body.boolean("cache_prompt").value_or(true);
+}
 
 GenerateParameters Question::sampling(int least_tokens) {
   auto out = read_sampling(body, options.defaults, limits, least_tokens);
@@ -111,6 +118,8 @@ ReplyPtr start_answer(
   for (std::size_t i = 0; i < choices.size(); ++i) {
     choices[i].index = static_cast<int>(i);
     auto job = std::move(choices[i].job);
+    job.parameters.cache_salt = question.cache_salt;
+    job.parameters.share_prefix = question.share_prefix;
     service.start(
         context,
         *answer,
@@ -222,7 +231,6 @@ void accept_remarks(Body& body) {
        "prompt_cache_retention",
        "prediction",
        "moderation",
-       "cache_prompt",
        "return_progress",
        "timings_per_token"});
   body.refuse("role_mapping", "expected the model's own chat template");

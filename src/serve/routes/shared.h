@@ -44,6 +44,9 @@ struct Question {
   const Json json;
   Body body;
   const EnginePtr engine;
+  // vLLM's `cache_salt` within the key's, llama-server's `cache_prompt`.
+  std::string cache_salt;
+  bool share_prefix = true;
 };
 
 // `n` answers to a conversation, each another draw, a call enforced where it

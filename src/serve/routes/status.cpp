@@ -21,6 +21,11 @@ Json default_settings(const GenerateParameters& defaults) {
       {"seed", or_null(defaults.seed)}};
 }
 
+// With several keys each sees its own requests; of others', that they are.
+bool may_see(const HttpRequest& request, const Activity& activity) {
+  return request.sees_all || activity.client == request.client;
+}
+
 } // namespace
 
 ReplyPtr health(Context& context) {
@@ -97,17 +102,21 @@ ReplyPtr props(Context& context) {
 ReplyPtr slots(Context& context) {
   const auto facts = context.service.models()->states().front().facts;
   auto out = Json::array();
-  for (const auto& activity : context.service.statistics().activities())
-    out.push_back(
-        {{"id", activity.id},
-         {"request", activity.request},
-         {"client", activity.client},
-         {"is_processing", activity.phase != Activity::Phase::waiting},
-         {"phase", to_string(activity.phase)},
-         {"n_ctx", facts.context_length},
-         {"n_prompt_tokens", activity.prompt_tokens},
-         {"n_prompt_tokens_processed", activity.prompt_done},
-         {"n_decoded", activity.generated}});
+  for (const auto& activity : context.service.statistics().activities()) {
+    Json slot = {
+        {"is_processing", activity.phase != Activity::Phase::waiting},
+        {"phase", to_string(activity.phase)},
+        {"n_ctx", facts.context_length},
+        {"n_prompt_tokens", activity.prompt_tokens},
+        {"n_prompt_tokens_processed", activity.prompt_done},
+        {"n_decoded", activity.generated}};
+    if (may_see(context.request, activity)) {
+      slot["id"] = activity.id;
+      slot["request"] = activity.request;
+      slot["client"] = activity.client;
+    }
+    out.push_back(std::move(slot));
+  }
   if (context.request.query.find("fail_on_no_slot=1") != std::string::npos &&
       static_cast<int>(out.size()) >= facts.slots)
     throw ApiError{503, "No slot is free.", {}, "no_slot", 1};
@@ -119,7 +128,8 @@ ReplyPtr timeline(Context& context) {
     return std::round(seconds * 1e4) / 10;
   };
   auto out = Json::array();
-  for (const auto& ended : context.service.statistics().ended())
+  for (const auto& ended : context.service.statistics().ended()) {
+    if (!may_see(context.request, ended.activity)) continue;
     out.push_back(
         {{"id", ended.activity.id},
          {"request", ended.activity.request},
@@ -132,6 +142,7 @@ ReplyPtr timeline(Context& context) {
          {"n_prompt_tokens", ended.activity.prompt_tokens},
          {"n_cached_tokens", ended.cached},
          {"n_decoded", ended.activity.generated}});
+  }
   return context.json(out);
 }
 
