@@ -161,7 +161,8 @@ typedef struct {
   uint64_t steps;      /* of building the lexer; about 50 in a microsecond */
 } mlxlm_grammar_limits;
 
-/* A grammar and a place in it. One thread at a time. */
+/* A grammar and a place in it. One thread at a time. `begins`, unless null: 0 where no
+ * token of the vocabulary can begin the text. */
 typedef struct mlxlm_matcher mlxlm_matcher;
 int mlxlm_matcher_new(
     const mlxlm_vocabulary* vocabulary,
@@ -169,6 +170,7 @@ int mlxlm_matcher_new(
     mlxlm_slice source,
     const mlxlm_grammar_limits* limits,
     mlxlm_matcher** out,
+    int32_t* begins,
     mlxlm_buffer* error);
 /* Another place, the same for now. */
 int mlxlm_matcher_copy(

@@ -3,12 +3,12 @@
 use crate::ffi::{caught, guard, items, Buffer, Slice};
 use crate::meter::metered;
 use crate::tokenizer::{Inner, Tokenizer};
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{
     InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Matcher, ParserFactory, TokenParser};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -118,7 +118,13 @@ impl Vocabulary {
         Ok(Vocabulary { factory, capabilities })
     }
 
-    fn compile(&self, kind: i32, source: &str, limits: &Limits) -> Result<Matcher, String> {
+    fn compile(
+        &self,
+        kind: i32,
+        source: &str,
+        limits: &Limits,
+        begins: Option<&mut i32>,
+    ) -> Result<Matcher, String> {
         if source.len() > limits.source_bytes {
             return Err(format!(
                 "expected at most {} bytes, found {}",
@@ -145,11 +151,29 @@ impl Vocabulary {
             self.capabilities.clone(),
             limits,
         );
+        if let (Some(begins), Ok(parser)) = (begins, &parser) {
+            *begins = i32::from(can_begin(parser.deep_clone())?);
+        }
         let matcher = Matcher::new(parser);
         match matcher.get_error() {
             Some(error) => Err(line(&error)),
             None => Ok(matcher),
         }
+    }
+}
+
+/// Whether any token may come first: small vocabularies cannot write everything.
+fn can_begin(mut parser: TokenParser) -> Result<bool, String> {
+    if parser.is_fresh() {
+        parser.start_without_prompt();
+    }
+    if parser.stopped() {
+        return Ok(true);
+    }
+    match parser.compute_mask() {
+        Ok(_) => Ok(true),
+        Err(_) if parser.stop_reason() == StopReason::NoExtensionBias => Ok(false),
+        Err(error) => Err(line(&error.to_string())),
     }
 }
 
@@ -218,12 +242,15 @@ pub unsafe extern "C" fn mlxlm_matcher_new(
     source: Slice,
     limits: *const Limits,
     out: *mut *mut Matcher,
+    begins: *mut i32,
     error: *mut Buffer,
 ) -> i32 {
     guard(out, error, || {
         let source = source.text()?;
         let limits = &*limits;
-        let matcher = metered(limits.memory_bytes, || (*vocabulary).compile(kind, source, limits))?;
+        let matcher = metered(limits.memory_bytes, || {
+            (*vocabulary).compile(kind, source, limits, begins.as_mut())
+        })?;
         Ok(Box::into_raw(Box::new(matcher)))
     })
 }

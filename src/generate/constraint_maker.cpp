@@ -31,23 +31,6 @@ GrammarSource source_of(const ResponseFormat& format) {
   return {GrammarKind::json_schema, R"({"type": "object"})"};
 }
 
-// Small vocabularies cannot write everything.
-void check_begins(Grammar copy) {
-  try {
-    copy.mask();
-  } catch (const Error& error) {
-    // llguidance's name for it.
-    if (std::string_view(error.what()).find("NoExtensionBias") ==
-        std::string_view::npos)
-      throw;
-    fail(
-        ErrorKind::request,
-        "response_format",
-        "expected what the tokens of this model can write, found a beginning "
-        "that none of them has");
-  }
-}
-
 } // namespace
 
 ConstraintMaker::ConstraintMaker(
@@ -78,9 +61,7 @@ Grammar ConstraintMaker::grammar(const GrammarSource& source) {
     return one.first == source;
   });
   if (known == compiled_.end()) {
-    Grammar made(vocabulary_, source);
-    check_begins(made);
-    compiled_.emplace_front(source, std::move(made));
+    compiled_.emplace_front(source, Grammar(vocabulary_, source));
     if (compiled_.size() > kept_grammars) compiled_.pop_back();
   } else {
     compiled_.splice(compiled_.begin(), compiled_, known);

@@ -126,13 +126,15 @@ namespace {
 using MatcherPtr =
     std::unique_ptr<mlxlm_matcher, decltype(&mlxlm_matcher_free)>;
 
-// Null, and what the compiler says, where it does not compile.
+// Null, and what the compiler says, where it does not compile. `begins`: 0
+// where no token can be the first; null: not asked.
 MatcherPtr compiled(
     const GrammarVocabulary& vocabulary,
     GrammarKind kind,
     const std::string& text,
     const GrammarLimits& limits,
-    RustBuffer& error) {
+    RustBuffer& error,
+    std::int32_t* begins = nullptr) {
   // The options that were put in count for nothing.
   mlxlm_grammar_limits bounds{
       limits.source_bytes + 256, limits.memory_bytes, limits.steps};
@@ -143,6 +145,7 @@ MatcherPtr compiled(
       text::slice(text),
       &bounds,
       &handle,
+      begins,
       error.out());
   return {done ? handle : nullptr, &mlxlm_matcher_free};
 }
@@ -201,8 +204,16 @@ Grammar::Grammar(
     : vocabulary_(std::move(vocabulary)) {
   auto text = compiled_text(source, limits);
   RustBuffer error;
+  std::int32_t begins = 1;
   handle_.reset(
-      compiled(*vocabulary_, source.kind, text, limits, error).release());
+      compiled(*vocabulary_, source.kind, text, limits, error, &begins)
+          .release());
+  if (handle_ && begins == 0)
+    fail(
+        ErrorKind::request,
+        name_of(source.kind),
+        "expected what the tokens of this model can write, found a beginning "
+        "that none of them has");
   if (handle_) return;
   std::string said(error.view()), part;
   if (source.kind == GrammarKind::json_schema) {

@@ -80,7 +80,7 @@ using GrammarVocabularyPtr = std::shared_ptr<const GrammarVocabulary>;
 class Grammar {
  public:
   // Throws Error(request) in one line that says what cannot be compiled and
-  // where.
+  // where, or that no token can begin the text.
   Grammar(
       GrammarVocabularyPtr vocabulary,
       const GrammarSource& source,

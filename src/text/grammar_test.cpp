@@ -13,6 +13,7 @@ namespace mlxlm {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int end_token = 261; // "<|end|>" of the small vocabulary
 
@@ -152,6 +153,43 @@ TEST_F(GrammarTest, WhatCannotBeCompiledIsOneError) {
   EXPECT_NE(error(GrammarKind::choice, "[]"), "");
   EXPECT_NE(error(GrammarKind::choice, "[1]"), "");
   EXPECT_NE(error(GrammarKind::json_schema, ""), "");
+}
+
+// The kind of the error, not the compiler's words, tells that the tokens are
+// too few; what begins with them compiles.
+TEST(GrammarBeginningTest, TokensThatAreTooFew) {
+  auto few = Tokenizer::from_json(R"({"added_tokens": [
+    {"id": 0, "content": "<s>", "special": true, "single_word": false,
+     "lstrip": false, "rstrip": false, "normalized": false}],
+    "decoder": {"type": "Fuse"}, "model": {
+    "type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2}, "merges": []}})");
+  auto vocabulary =
+      std::make_shared<GrammarVocabulary>(*few, 3, std::set<int>{0});
+  const std::pair<GrammarKind, const char*> sources[] = {
+      {GrammarKind::choice, R"(["c", "da"])"},
+      {GrammarKind::regex, "c[ab]*"},
+      {GrammarKind::lark, "start: \"c\" \"a\""},
+      {GrammarKind::json_schema, R"({"type": "object"})"}};
+  for (const auto& [kind, source] : sources) {
+    try {
+      Grammar made(vocabulary, {kind, source});
+      ADD_FAILURE() << source;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::request);
+      EXPECT_THAT(e.what(), HasSubstr("that none of them has"));
+    }
+  }
+  Grammar fine(vocabulary, {GrammarKind::regex, "[ac]b|"});
+  EXPECT_EQ(fine.mask()[0], 3U); // its end as well
+  EXPECT_TRUE(fine.accept(1));
+  EXPECT_TRUE(Grammar(vocabulary, {GrammarKind::regex, ""}).may_end());
+  // No shortage: the compiler's own complaint.
+  try {
+    Grammar made(vocabulary, {GrammarKind::regex, "(c"});
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), Not(HasSubstr("that none of them has")));
+  }
 }
 
 TEST_F(GrammarTest, OneOfOfTaggedObjects) {

@@ -100,3 +100,17 @@ def test_what_the_tokens_cannot_write(serve, checkpoint):
         assert answer.status == 400 and answer.error["param"] == "response_format", answer.raw
     answer = letters.post("/v1/completions", {"prompt": "ab", "regex": "[ab]+", "max_tokens": 3})
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("more", [
+    {"response_format": {"type": "json_object"}}, {"json_schema": PERSON}, {"regex": "[0-9]+"},
+    {"choice": ["1", "{"]}, {"grammar": 'start: "<" "a"'}])
+def test_what_the_vocabulary_cannot_begin(serve, checkpoint, more):
+    """A mistake of the request, and no harm to the next."""
+    letters = serve("--model", checkpoint())
+    body = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 4}
+    for _ in range(2):
+        answer = letters.post(CHAT, {**body, **more})
+        assert answer.status == 400 and "that none of them has" in answer.error["message"]
+    answer = letters.post(CHAT, {**body, "choice": ["1", "ab"]})
+    assert answer.json["choices"][0]["message"]["content"] == "ab"

@@ -27,12 +27,12 @@ def fields(kinds, names, prefix="", **beside):
     return {prefix + n: (kinds, {prefix + k: v for k, v in beside.items()}) for n in names.split()}
 
 
-MODEL = {**fields("s", "model adapters"), "keep_alive": "ifs"}
+MODEL = {**fields("s", "model adapters cache_salt"), "keep_alive": "ifs", "cache_prompt": "b"}
 SAMPLING = {**fields("i", "max_completion_tokens repeat_last_n min_keep reasoning_budget "
                           "thinking_budget"), "repeat_penalty": "if", "ignore_eos": "b", "stop": "sl"}
 REMARKS = {**fields(ANY, "user metadata store service_tier verbosity safety_identifier "
                          "prompt_cache_key prompt_cache_options prompt_cache_retention prediction "
-                         "moderation cache_prompt return_progress timings_per_token"),
+                         "moderation return_progress timings_per_token"),
            "role_mapping": NONE}
 STREAM = {"stream": "b", "stream_options": ("o", {"stream": True}),
           "stream_options.include_usage": ("b", {"stream": True}),
