@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/running.h"
@@ -55,7 +56,40 @@ std::string utc_now() {
       ms);
 }
 
+// Of what is no request at all, so many lines in a time: anybody could fill a
+// disk with them.
+class Refusals {
+ public:
+  // Whether one more may be told, and how many were not since the last.
+  bool tell(std::int64_t& left_out) {
+    constexpr int most = 20;
+    constexpr auto time = std::chrono::seconds(10);
+    auto now = std::chrono::steady_clock::now();
+    std::lock_guard lock(mutex_);
+    if (now >= begin_ + time) {
+      begin_ = now;
+      told_ = 0;
+    }
+    if (told_ == most) {
+      ++left_out_;
+      return false;
+    }
+    ++told_;
+    left_out = std::exchange(left_out_, 0);
+    return true;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::chrono::steady_clock::time_point begin_;
+  int told_ = 0;
+  std::int64_t left_out_ = 0;
+};
+
 void log_access(const serve::AccessRecord& r) {
+  static Refusals refusals;
+  std::int64_t left_out = 0;
+  if (r.outcome == "refused" && !refusals.tell(left_out)) return;
   Json line = {
       {"time", utc_now()},
       {"id", r.id},
@@ -67,6 +101,7 @@ void log_access(const serve::AccessRecord& r) {
       {"bytes", r.bytes},
       {"seconds", std::round(r.seconds * 1e4) / 1e4}};
   if (!r.note.empty()) line["tokens"] = r.note;
+  if (left_out > 0) line["left_out"] = left_out; // others like it
   log_line(line.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 

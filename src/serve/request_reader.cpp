@@ -18,6 +18,22 @@ std::string lower(boost::beast::string_view text) {
   return lower_ascii({text.data(), text.size()});
 }
 
+// A length or a way of coding that somebody on the way may read otherwise: a
+// list, one beside another.
+bool ambiguous(const http::request<http::string_body>& message) {
+  int lengths = 0;
+  for (const auto& field : message) {
+    std::string_view value(field.value().data(), field.value().size());
+    if (field.name() == http::field::content_length &&
+        (++lengths > 1 || value.find_first_not_of("0123456789") != value.npos))
+      return true;
+    if (field.name() == http::field::transfer_encoding &&
+        (lower_ascii(value) != "chunked" || message.version() != 11))
+      return true;
+  }
+  return false;
+}
+
 // A header that goes on in the next line: a relic that proxies and servers read
 // in ways of their own.
 bool folded(std::string_view headers) {
@@ -116,6 +132,8 @@ void RequestReader::check_headers() {
             limits_.header_fields));
   if (message.version() != 10 && message.version() != 11)
     return refuse(400, "Expected HTTP/1.1.");
+  if (ambiguous(message))
+    return refuse(400, "The length of the body can be read in several ways.");
   auto length = parser_->content_length();
   if (length && *length > static_cast<std::uint64_t>(limits_.body_bytes))
     return refuse(

@@ -57,6 +57,26 @@ TEST(RequestReader, Refusals) {
       status(
           "POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\n"),
       415);
+  for (const char* headers :
+       {"Content-Length: 5,5",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: +5",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: identity"})
+    for (const char* version : {"1.0", "1.1"})
+      EXPECT_EQ(
+          status(
+              "POST / HTTP/" + std::string(version) + "\r\n" + headers +
+              "\r\n\r\n"),
+          400)
+          << headers;
+  EXPECT_EQ(
+      status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+  EXPECT_EQ(
+      status("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n"), 0);
 }
 
 TEST(Paths, Normalized) {

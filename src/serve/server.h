@@ -18,7 +18,8 @@ namespace mlxlm::serve {
 struct AccessRecord {
   std::string id, peer, client, method, path; // without the query
   int status = 0; // 0: the client left before there was one
-  std::string_view outcome; // "ok", "client gone", "slow reader", "stopped"
+  std::string_view
+      outcome; // "ok", "client gone", "slow reader", "stopped", "refused"
   std::size_t bytes = 0; // of the answer, framing included
   double seconds = 0;
   std::string note;

@@ -60,6 +60,13 @@ bool matches(const Route& route, const std::string& path, std::string& tail) {
   return true;
 }
 
+// Without its parameters: "text/html" of "Text/HTML; charset=utf-8".
+std::string media_type(std::string_view header) {
+  auto type = lower_ascii(header.substr(0, header.find(';')));
+  type.erase(type.find_last_not_of(" \t") + 1);
+  return type;
+}
+
 bool changes_state(const HttpRequest& request) {
   return request.method != "GET" && request.method != "HEAD" &&
       request.method != "OPTIONS";
@@ -275,7 +282,7 @@ Headers Service::check_origin(const HttpRequest& request) const {
   if (changes_state(request)) {
     // A page can send other types without asking first.
     const auto* type = request.header("content-type");
-    if (!type || !starts_with(lower_ascii(*type), "application/json"))
+    if (!type || media_type(*type) != "application/json")
       throw ApiError{415, "Expected content-type application/json."};
   }
   return {

@@ -42,6 +42,7 @@ WRONG = {
     "messages": [[], {}, "Hi", [5], [{}], user(0), user(None), user({}), user([5]),
                  user([{"type": "image_url", "image_url": {"url": "x"}}]),
                  user([{"type": "text"}]), [{"role": "king", "content": "x"}],
+                 [{"role": "user"}], [{"content": "x"}],
                  [{"role": 5, "content": "x"}],
                  [{"role": "assistant", "content": "x", "tool_calls": [{}]}],
                  [{"role": "user", "content": "x"}] * 4097],
@@ -131,11 +132,21 @@ def test_wrong_completions(server, more):
 
 
 @pytest.mark.parametrize("model", [
-    "SmolLM2", "../x", "/etc/passwd", "a\0b", "x" * 10000, "http://localhost/x", ""])
+    "SmolLM2", "../x", "/etc/passwd", "a\0b", "x" * 10000, "http://localhost/x", "smollm2/../smollm2",
+    " smollm2", "smollm2+x"])
 def test_unknown_models(server, model):
     answer = server.post(CHAT, {**HELLO, "model": model})
-    assert answer.status in (404, 400)
-    assert answer.error["param"] == "model"
+    assert answer.status == 404 and answer.error["code"] == "model_not_found"
+    assert answer.error["param"] == "model" and len(answer.raw) < 1500
+
+
+def test_tools_are_named_in_errors(server):
+    twice = [tool("look"), tool("look")]
+    assert "look" in server.post(CHAT, {**HELLO, "tools": twice}).error["message"]
+    choice = {"type": "function", "function": {"name": "missing"}}
+    answer = server.post(CHAT, {**HELLO, "tools": [tool("look")], "tool_choice": choice})
+    assert answer.status == 400 and "missing" in answer.error["message"]
+    assert server.post(CHAT, {**HELLO, "model": ""}).error["param"] == "model"
 
 
 def test_length_of_the_context(server):

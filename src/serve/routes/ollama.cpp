@@ -173,8 +173,8 @@ void read_thinking(Body& body, Json& kwargs) {
 
 std::string read_model(Question& question) {
   auto& body = question.body;
-  auto model = body.text("model", 4096);
-  if (!model) model = body.text("name", 4096);
+  auto model = body.text("model");
+  if (!model) model = body.text("name");
   return body.needed("model", std::move(model));
 }
 
@@ -205,7 +205,7 @@ ReplyPtr unload(Context& context, Kind kind) {
   if (!time || !*time || (*time)->count() > 0 ||
       (text && !text->empty() && *text != ""))
     return nullptr;
-  auto model = body.needed("model", body.text("model", 4096));
+  auto model = body.needed("model", body.text("model"));
   context.service.models()->unload({model});
   return context.json(nothing_said(kind, model, "unload"));
 }
@@ -345,8 +345,8 @@ ReplyPtr ollama_show(Context& context) {
       context.request.body,
       static_cast<std::size_t>(context.service.limits().json_depth));
   Body body(json);
-  auto model = body.text("model", 4096);
-  if (!model) model = body.text("name", 4096);
+  auto model = body.text("model");
+  if (!model) model = body.text("name");
   body.accept({"name", "verbose"});
   context.unknown(body.unknown());
   context.report_unknown();

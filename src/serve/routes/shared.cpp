@@ -10,9 +10,9 @@ namespace {
 EnginePtr engine_for(Context& context, const Json& json, Body& body) {
   context.request.wants_stream = json.value("stream", Json()) == Json(true);
   ModelWish wish;
-  auto model = body.text("model", 4096);
+  auto model = body.text("model");
   if (style_of(context.request.path) == Style::ollama && !model)
-    model = body.text("name", 4096);
+    model = body.text("name");
   if (model && model->empty()) wrong_value("model", "a name", Json(*model));
   wish.model = model.value_or("");
   wish.adapter = body.text("adapters", 4096).value_or("");
