@@ -12,28 +12,31 @@ namespace {
 
 constexpr std::int64_t int_max = std::numeric_limits<int>::max();
 
-// Where HTTP allows less than the library.
-struct Narrower {
+constexpr std::int64_t most_tokens = std::int64_t{1} << 40; // then cut
+using Seeds = std::numeric_limits<std::int64_t>;
+
+// Where HTTP has bounds of its own.
+struct OwnBounds {
   std::string_view name;
-  double low, high;
+  Bounds bounds;
 };
-constexpr Narrower narrower[] = {
-    {"temperature", 0, 2},
-    {"repetition_penalty", 1e-3, 100},
-    {"presence_penalty", -2, 2},
-    {"frequency_penalty", -2, 2},
+constexpr OwnBounds own_bounds[] = {
+    {"temperature", {0, 2}},
+    {"repetition_penalty", {1e-3, 100}},
+    {"presence_penalty", {-2, 2}},
+    {"frequency_penalty", {-2, 2}},
+    {"max_tokens", {1, double(most_tokens)}},
+    {"seed", {double(Seeds::min()), double(Seeds::max())}},
 };
 
 void read_row(Body& body, const Setting& row, GenerateParameters& out) {
-  double low = row.low, high = row.high;
-  for (const auto& n : narrower)
-    if (n.name == row.name) low = n.low, high = n.high;
+  auto [low, high] = bounds_of(row);
   if (row.type == SettingType::real) {
     if (auto value = body.number(row.name, low, high))
       set(out, row.name, fmt::format("{}", *value));
   } else if (row.type == SettingType::integer) {
-    auto top = high > double(int_max) ? int_max : std::int64_t(high);
-    if (auto value = body.integer(row.name, std::int64_t(low), top))
+    if (auto value =
+            body.integer(row.name, std::int64_t(low), std::int64_t(high)))
       set(out, row.name, std::to_string(*value));
   } else if (row.type == SettingType::choice) {
     if (auto value = body.text(row.name, 64)) set(out, row.name, *value);
@@ -94,6 +97,13 @@ void read_bias(Body& body, const Limits& limits, GenerateParameters& out) {
 
 } // namespace
 
+Bounds bounds_of(const Setting& row) {
+  for (const auto& own : own_bounds)
+    if (own.name == row.name) return own.bounds;
+  bool whole = row.type == SettingType::integer;
+  return {row.low, whole ? std::min(row.high, double(int_max)) : row.high};
+}
+
 std::vector<std::string> read_stop(
     Body& body,
     std::string_view name,
@@ -148,17 +158,13 @@ GenerateParameters read_sampling(
   read_other_names(body, out);
   // 0 leaves the one best token, as with an infinitely small mass.
   if (auto p = body.number("top_p", 0, 1); p && *p == 0) out.sampling.top_k = 1;
-  if (auto seed = body.integer(
-          "seed",
-          std::numeric_limits<std::int64_t>::min(),
-          std::numeric_limits<std::int64_t>::max()))
+  if (auto seed = body.integer("seed", Seeds::min(), Seeds::max()))
     out.seed = static_cast<std::uint64_t>(*seed);
   read_bias(body, limits, out);
   if (body.has("stop")) out.stop = read_stop(body, "stop", limits);
   body.accept({"stop"});
-  auto limit = body.integer("max_tokens", least, std::int64_t{1} << 40);
-  if (auto later =
-          body.integer("max_completion_tokens", least, std::int64_t{1} << 40))
+  auto limit = body.integer("max_tokens", least, most_tokens);
+  if (auto later = body.integer("max_completion_tokens", least, most_tokens))
     limit = later;
   if (limit) out.max_tokens = static_cast<int>(std::min(*limit, int_max));
   for (const char* name : {"reasoning_budget", "thinking_budget"})

@@ -7,6 +7,13 @@
 
 namespace mlxlm::serve {
 
+// What a number may be in a request: less, here and there, than the library
+// takes.
+struct Bounds {
+  double low, high;
+};
+Bounds bounds_of(const Setting& row);
+
 // OpenAI's fields and mlx-lm's and llama-server's extensions of them, over the
 // server's defaults. `least`: tokens that may be asked for.
 GenerateParameters read_sampling(

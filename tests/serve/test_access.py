@@ -307,6 +307,45 @@ def test_limits_and_ends_of_keys(serve, tmp_path):
     assert ask("other").status == 200
 
 
+def test_a_key_that_ends(serve, checkpoint, tmp_path):
+    """From its time on nothing more may be asked with it; what has been asked is answered."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text("ann:first\n")
+    server = serve("--model", checkpoint(max_position_embeddings=8192), "--decode-concurrency", 1,
+                   "--api-key-file", keys)
+    server.keys = keys
+    ann, bob = {"X-Api-Key": "first"}, {"X-Api-Key": "second"}
+
+    def ask(key, **body):
+        data = json.dumps({"prompt": "ab", "ignore_eos": True, **body}).encode()
+        s = server.connect()
+        s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {key}\r\n"
+                  f"Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        return s
+
+    def asked():
+        return len(server.get("/slots", headers=ann).json)
+    for seconds in (2, 8, 30):
+        # Enough for that time, and all of it before the last.
+        before = [ask("first", max_tokens=8000) for _ in range(40)]
+        until(lambda: asked() == len(before))
+        end = int(time.time()) + seconds
+        ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
+        read_again(server, f"ann:first\nbob:second until={ends}\n")
+        with ask("second", max_tokens=2, priority=1000) as waits:
+            until(lambda: asked() > len(before) or time.time() >= end, 60)
+            until(lambda: server.get("/v1/models", headers=bob).status == 401, 60)
+            assert time.time() >= end
+            for s in before:
+                s.close()
+            answer = events_of(waits, b"}\n")
+        if not answer.startswith(b"HTTP/1.1 401 "):  # a machine that was too slow for its time
+            break
+    assert b'"completion_tokens":2' in answer
+    assert server.post("/v1/completions", {"prompt": "a"}, headers=bob).status == 401
+    assert server.get("/v1/models", headers=ann).status == 200
+
+
 def test_prompts_of_others_change_nothing(locked):
     """What one key has sent makes another's equal beginning quick, and no more."""
     ann, bob = {"X-Api-Key": KEY}, {"X-Api-Key": "another-secret"}
