@@ -32,7 +32,11 @@ def locked(tmp_path_factory):
     {"Authorization": f"Bearer {KEY}x"}, {"Authorization": "Bearer "},
     {"Authorization": "Bearer " + "x" * 10000}, {"Authorization": f"Basic {KEY}"},
     {"Authorization": KEY}, {"X-Api-Key": "wrong"},
-    {"Authorization": f"Bearer {KEY}", "X-Api-Key": KEY}])
+    {"Authorization": f"Bearer {KEY}", "X-Api-Key": KEY},
+    {"Authorization": f"Bearer {KEY}\r\nAuthorization: Bearer {KEY}"},
+    {"Authorization": f"Bearer {KEY}, Bearer {KEY}"}, {"X-Api-Key": f"{KEY}\r\nX-Api-Key: {KEY}"},
+    {"Cookie": f"api_key={KEY}"}, {"Proxy-Authorization": f"Bearer {KEY}"},
+    {"Authorization": f"Bearer ann:{KEY}"}])
 def test_no_entry(locked, headers):
     answer = locked.post(CHAT, HELLO, headers=headers)
     assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
@@ -442,10 +446,16 @@ def test_log_has_no_secrets(locked):
 @pytest.mark.parametrize("host,status", [
     ("localhost", 200), ("LOCALHOST:8080", 200), ("127.0.0.1", 200), ("[::1]:80", 200),
     ("evil.com", 403), ("127.0.0.1.nip.io", 403), ("localhost.evil.com", 403),
-    ("localhost:x", 403), ("", 403), (None, 400)])
+    ("localhost.", 200), ("[::1]", 200), ("127.0.0.1:1", 200), ("127.9.9.9", 200),
+    ("[::1", 403), ("[::2]", 403), ("0.0.0.0", 403), ("10.0.0.1:8080", 403), ("localhost@evil.com", 403),
+    ("localhost/evil.com", 403), ("localhost evil.com", 403), ("127.0.0.1:80:80", 403),
+    ("localhost:123456", 403), ("localhost:x", 403), ("", 403), (None, 400)])
 def test_hosts(server, host, status):
-    answer = server.get("/v1/models", headers={"Host": host})
-    assert answer.status == status
+    for path in ("/v1/models", "/health", "/"):
+        answer = server.get(path, headers={"Host": host})
+        assert answer.status == status
+        if status == 403:
+            assert answer.error["code"] == "host_not_allowed"
 
 
 def test_two_hosts(server):
@@ -454,22 +464,39 @@ def test_two_hosts(server):
     assert raw.startswith(b"HTTP/1.1 400 ")
 
 
+FOREIGN = ("http://evil.com", "null", "http://localhost:3000", "http://127.0.0.1", "file://", "")
+
+
+def permissions(answer):
+    return [name for name in answer.headers if name.startswith("access-control-")]
+
+
 def test_origins(server):
-    def ask(origin):
-        return server.post(CHAT, HELLO, headers={"Origin": origin})
-    assert ask(server.url).headers["access-control-allow-origin"] == server.url
-    for origin in ("http://evil.com", "null", "http://localhost:3000"):
-        answer = ask(origin)
-        assert answer.status == 403 and "access-control-allow-origin" not in answer.headers
+    own = server.post(CHAT, HELLO, headers={"Origin": server.url})
+    assert own.status == 200 and own.headers["access-control-allow-origin"] == server.url
+    assert "access-control-allow-credentials" not in own.headers
+    routes = [route.split() for route in server.get("/props").json["routes"]]
+    changing = [(method, path.replace("*", "x")) for method, path in routes if method != "GET"]
+    assert len(changing) > 15
+    for origin in FOREIGN:
+        for method, path in [*changing, ("POST", "/nothing"), ("PATCH", CHAT)]:
+            body = None if method == "DELETE" else HELLO
+            answer = server.ask(method, path, body, headers={"Origin": origin})
+            assert answer.status == 403 and not permissions(answer), (origin, method, path)
         answer = server.get("/v1/models", headers={"Origin": origin})
-        assert answer.status == 200 and "access-control-allow-origin" not in answer.headers
+        assert answer.status == 200 and not permissions(answer)
+        assert answer.headers["vary"] == "Origin"
 
 
 def test_preflight(server):
-    own = server.ask("OPTIONS", CHAT, headers={"Origin": server.url})
+    asked = {"Access-Control-Request-Method": "POST",
+             "Access-Control-Request-Headers": "content-type, authorization"}
+    own = server.ask("OPTIONS", CHAT, headers={"Origin": server.url, **asked})
     assert own.status == 204 and "POST" in own.headers["access-control-allow-methods"]
-    other = server.ask("OPTIONS", CHAT, headers={"Origin": "http://evil.com"})
-    assert other.status == 204 and "access-control-allow-methods" not in other.headers
+    assert "authorization" in own.headers["access-control-allow-headers"]
+    for origin in FOREIGN:
+        other = server.ask("OPTIONS", CHAT, headers={"Origin": origin, **asked})
+        assert other.status == 204 and not permissions(other)
 
 
 def test_allowed_names(serve, checkpoint):

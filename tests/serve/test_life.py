@@ -220,7 +220,19 @@ def test_timeline(server):
 def test_page(server):
     page = server.get("/")
     assert page.headers["content-type"].startswith("text/html") and b"<script" in page.body
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/", "/page/app.js", *re.findall(r'(?:src|href)="(/page/[^"]+)"', page.text)):
+        headers = server.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        policy = dict(part.strip().split(" ", 1) for part in
+                      headers["content-security-policy"].split(";"))
+        # What a model says runs nothing and fetches nothing.
+        assert policy["default-src"] == policy["form-action"] == policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert policy["img-src"] == policy["media-src"] == "'self' data: blob:"
+        assert policy["frame-ancestors"] == policy["trusted-types"] == "'none'"
+        assert set(policy) <= {"default-src", "script-src", "style-src", "img-src", "media-src", "connect-src",
+                               "form-action", "base-uri", "require-trusted-types-for", "trusted-types",
+                               "frame-ancestors", "font-src"}
     again = server.get("/", headers={"If-None-Match": page.headers["etag"]})
     assert again.status == 304 and again.body == b""
     assert server.get("/page/app.js").headers["content-type"].startswith("text/javascript")
