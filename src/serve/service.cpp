@@ -61,7 +61,7 @@ bool matches(const Route& route, const std::string& path, std::string& tail) {
 }
 
 // Without its parameters: "text/html" of "Text/HTML; charset=utf-8".
-std::string media_type(std::string_view header) {
+std::string type_without_parameters(std::string_view header) {
   auto type = lower_ascii(header.substr(0, header.find(';')));
   type.erase(type.find_last_not_of(" \t") + 1);
   return type;
@@ -282,7 +282,7 @@ Headers Service::check_origin(const HttpRequest& request) const {
   if (changes_state(request)) {
     // A page can send other types without asking first.
     const auto* type = request.header("content-type");
-    if (!type || media_type(*type) != "application/json")
+    if (!type || type_without_parameters(*type) != "application/json")
       throw ApiError{415, "Expected content-type application/json."};
   }
   return {

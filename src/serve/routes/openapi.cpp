@@ -123,7 +123,7 @@ Json body_schema(const Route& route) {
 }
 
 // "get_v1_models_id"
-std::string name_of(std::string_view method, std::string_view path) {
+std::string operation_name(std::string_view method, std::string_view path) {
   auto out = lower_ascii(method);
   bool gap = true;
   for (char c : path) {
@@ -135,24 +135,25 @@ std::string name_of(std::string_view method, std::string_view path) {
   return out;
 }
 
-Json content(std::string_view type, Json schema) {
+Json content_of(std::string_view type, Json schema) {
   return {{std::string(type), {{"schema", std::move(schema)}}}};
 }
 
 Json operation(const Route& route, std::string_view path) {
   Json out = {
-      {"summary", route.about}, {"operationId", name_of(route.method, path)}};
+      {"summary", route.about},
+      {"operationId", operation_name(route.method, path)}};
   out["responses"] = {
       {"200", {{"description", "OK"}}},
       {"default",
        {{"description", "why not"},
-        {"content", content("application/json", reference("Error"))}}}};
+        {"content", content_of("application/json", reference("Error"))}}}};
   auto key = [](const char* scheme) { return Json{{scheme, Json::array()}}; };
   if (!route.open) out["security"] = Json::array({key("key"), key("header")});
   if (auto schema = body_schema(route); !schema.is_null())
     out["requestBody"] = {
         {"required", true},
-        {"content", content("application/json", std::move(schema))}};
+        {"content", content_of("application/json", std::move(schema))}};
   return out;
 }
 
