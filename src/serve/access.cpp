@@ -157,7 +157,7 @@ void name_keys(
     auto same = std::find_if(before.begin(), before.end(), [&](const Key& old) {
       return !old.named && old.secret == key.secret;
     });
-    if (same != before.end())
+    if (same != before.end() && given.count(same->name) == 0)
       key.name = same->name;
     else
       do

@@ -75,8 +75,7 @@ TEST(RequestReader, Refusals) {
           << headers;
   EXPECT_EQ(
       status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
-  EXPECT_EQ(
-      status("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n"), 0);
+  EXPECT_EQ(status("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n"), 0);
 }
 
 TEST(Paths, Normalized) {
@@ -172,6 +171,9 @@ TEST(Access, NamesOfKeysWithoutOne) {
   auto later = parse_keys("five\nfour\nthree\nkey2:six\ntwo");
   name_keys(later, keys, last);
   EXPECT_EQ(names(later), (Names{"key5", "key4", "key3", "key2", "key6"}));
+  auto last_of_all = parse_keys("key5:seven\nfive\none");
+  name_keys(last_of_all, later, last);
+  EXPECT_EQ(names(last_of_all), (Names{"key5", "key7", "key8"}));
 }
 
 // Welch's t of the times that two wrong keys take, measured in turns: one wrong

@@ -81,7 +81,7 @@ Json error_schema() {
   return object_of({{"error", object_of(std::move(properties))}});
 }
 
-enum class Takes { nothing, object, model, sampling, options };
+enum class Takes { object, model, sampling, options };
 
 // What a route's body must have, and where the settings are.
 struct Asked {
@@ -143,11 +143,11 @@ Json operation(const Route& route, std::string_view path) {
   Json out = {
       {"summary", route.about},
       {"operationId", operation_name(route.method, path)}};
+  Json failed = {{"description", "why not"}};
+  if (style_of(path) == Style::openai)
+    failed["content"] = content_of("application/json", reference("Error"));
   out["responses"] = {
-      {"200", {{"description", "OK"}}},
-      {"default",
-       {{"description", "why not"},
-        {"content", content_of("application/json", reference("Error"))}}}};
+      {"200", {{"description", "OK"}}}, {"default", std::move(failed)}};
   auto key = [](const char* scheme) { return Json{{scheme, Json::array()}}; };
   if (!route.open) out["security"] = Json::array({key("key"), key("header")});
   if (auto schema = body_schema(route); !schema.is_null())
