@@ -37,10 +37,11 @@ struct ResponseFormat {
   std::string source = {};
 };
 
-// ---- drafting
-// ----------------------------------------------------------------- Tokens
-// guessed ahead, which the model then reads in one pass and keeps as far as it
-// would have drawn them: an answer comes faster and stays what it would be.
+// ---- drafting --------------------------------------------------------------
+
+// Tokens guessed ahead, which the model then reads in one pass and keeps as far
+// as it would have drawn them: an answer comes faster and stays what it would
+// be.
 enum class DraftKind {
   // The draft model where one is loaded, else the model's own module where that
   // is, else none.
@@ -109,9 +110,10 @@ struct GenerateParameters {
   std::string cache_salt = {};
 };
 
-// ---- the table of settings
-// --------------------------------------------------- Each setting is declared
-// once; command-line flags, JSON fields and manuals derive from this table.
+// ---- the table of settings -------------------------------------------------
+
+// Each setting is declared once; command-line flags, JSON fields and manuals
+// derive from this table.
 enum class SettingType {
   integer,
   real,
@@ -143,8 +145,7 @@ GenerateParameters program_defaults();
 // Throws Error(request) naming the first value out of its range.
 void validate(const GenerateParameters& parameters);
 
-// ---- events
-// -------------------------------------------------------------------
+// ---- events ----------------------------------------------------------------
 enum class FinishReason {
   stop, // a stop token or stop text
   length, // max_tokens reached, or the context is full
@@ -217,8 +218,8 @@ class Generation {
   virtual void cancel() = 0;
   // Complete once next() has returned nothing.
   virtual const GenerateInfo& info() const = 0;
-  // Reads to the end and returns the whole text. Throws Error(request) on
-  // FinishReason::error.
+  // Reads to the end and returns the whole text. Throws Error of
+  // GenerateInfo::error_kind on FinishReason::error.
   std::string text();
 };
 using GenerationPtr = std::unique_ptr<Generation>;

@@ -20,8 +20,7 @@
 
 namespace mlxlm {
 
-// ---- fetching
-// -----------------------------------------------------------------
+// ---- fetching --------------------------------------------------------------
 struct DownloadProgress {
   std::size_t done = 0, total = 0; // bytes, those found here included
   int files_done = 0, files = 0;
@@ -94,11 +93,12 @@ struct FetchOptions {
 };
 // Where a reference leads: a folder or a .gguf file, fetched first when it is a
 // hub id that is not completely here. What is here is used as it is, without
-// asking the hub whether there is something newer.
+// asking the hub whether there is something newer. Throws Error(request) for
+// what the hub does not know, Error(io), Error(resource) where the disk is too
+// small, and Interrupted.
 std::string fetch(std::string_view reference, const FetchOptions& options = {});
 
-// ---- the cache
-// ----------------------------------------------------------------
+// ---- the cache -------------------------------------------------------------
 struct LocalModel {
   std::string reference; // what to pass to load
   std::string path;
@@ -118,7 +118,8 @@ struct FileCheck {
   std::size_t bytes = 0;
   std::string problem; // empty: the file is what its name promises
 };
-// Reads every file of a cached model and compares size and digest.
+// Reads every file of a cached model and compares size and digest. Throws
+// Error(request) for what is not in the cache, Interrupted.
 std::vector<FileCheck> verify_model(
     std::string_view reference,
     const DownloadControl& control = {});

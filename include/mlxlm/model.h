@@ -26,11 +26,11 @@
 
 namespace mlxlm {
 
-// ---- finding
-// ------------------------------------------------------------------ Where a
-// reference leads: a folder or a .gguf file on this machine; `fetch` of hub.h
-// downloads what is not here. Throws Error(io) or Error(request) saying where
-// it looked.
+// ---- finding ---------------------------------------------------------------
+
+// Where a reference leads: a folder or a .gguf file on this machine; `fetch` of
+// hub.h downloads what is not here. Throws Error(io) or Error(request) saying
+// where it looked.
 std::string resolve(std::string_view reference);
 
 // ---- what a model is --------------------------------------------------------
@@ -51,7 +51,7 @@ struct TensorSummary {
   std::size_t bytes = 0;
 };
 
-// From file headers and config alone; the array engine is not started.
+// What a reference holds, by inspect().
 struct ModelSummary {
   std::string path;
   std::string container; // "GGUF" or "safetensors"
@@ -74,6 +74,8 @@ struct ModelSummary {
   int context_that_fits = 0; // tokens, weights included
   Capabilities capabilities;
 };
+// From file headers and config alone; the array engine is not started. Throws
+// as resolve(), Error(config) and Error(weights) for damaged files.
 ModelSummary inspect(std::string_view reference);
 
 // ---- what there is ----------------------------------------------------------
@@ -89,9 +91,9 @@ struct ModelPreset {
 };
 std::vector<ModelPreset> model_presets();
 
-// ---- loading
-// ------------------------------------------------------------------ automatic:
-// the checkpoint's own type on a GPU, float32 activations on a CPU.
+// ---- loading ---------------------------------------------------------------
+
+// automatic: the checkpoint's own type on a GPU, float32 activations on a CPU.
 enum class ComputeType { automatic, float32, bfloat16, float16 };
 
 // How keys and values are remembered.
@@ -288,7 +290,9 @@ class ModelContainer {
 
   // Starts generating. Throws Error(request) for an empty prompt, ids outside
   // the vocabulary, a prompt that leaves no room in the context, or parameters
-  // out of range; Error(resource) when the queue is full. `cache` may be null.
+  // out of range. Where the queue is full or memory for it never comes, the
+  // generation ends at once: FinishReason::error, ErrorKind::resource. `cache`
+  // may be null.
   virtual GenerationPtr generate(
       std::vector<int> prompt,
       const GenerateParameters& parameters,
@@ -305,6 +309,7 @@ class ModelContainer {
   // tokens() is read behind it. Throws Error(io | weights) for a file that is
   // damaged, Error(request) for another model's.
   virtual PromptCachePtr load_prompt_cache(const std::string& path) = 0;
+  // Throws Error(io); Error(request) for a cache that is empty.
   virtual void save_prompt_cache(
       const PromptCachePtr& cache,
       const std::string& path,

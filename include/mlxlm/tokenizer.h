@@ -48,7 +48,8 @@ class TextCodec {
   // The rendered text, byte for byte. Throws Error(text) when the template
   // raises.
   virtual std::string render(const TemplateInput& input) const = 0;
-  // Rendered and encoded (the template spells special tokens itself).
+  // Rendered and encoded (the template spells special tokens itself); throws as
+  // render().
   virtual std::vector<int> apply_chat_template(
       const TemplateInput& input) const = 0;
 };
