@@ -211,7 +211,7 @@ Grammar::Grammar(
   if (handle_ && begins == 0)
     fail(
         ErrorKind::request,
-        name_of(source.kind),
+        "response_format", // as clients know it
         "expected what the tokens of this model can write, found a beginning "
         "that none of them has");
   if (handle_) return;

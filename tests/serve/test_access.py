@@ -421,7 +421,7 @@ def test_salts_of_prefixes(serve, checkpoint, tmp_path):
 @pytest.mark.parametrize("path", [
     CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate"])
 def test_salts_of_requests(server, path):
-    body = {"model": "smollm2", "max_tokens": 1, "stream": False}
+    body = {"model": "smollm2", "max_tokens": 1, "stream": False, "options": {"num_predict": 1}}
     if path == "/v1/responses":
         body = {"input": "ab", "max_output_tokens": 16}
     elif path in ("/v1/completions", "/api/generate"):
@@ -430,7 +430,7 @@ def test_salts_of_requests(server, path):
         body["messages"] = HELLO["messages"]
     for salt in ("", "x" * 513, 5, ["x"]):
         answer = server.post(path, {**body, "cache_salt": salt})
-        assert answer.status == 400 and "cache_salt" in answer.text
+        assert answer.status == 400 and "cache_salt" in answer.text, answer.text
     answer = server.post(path, {**body, "cache_salt": "é", "cache_prompt": False})
     assert answer.status == 200 and "cache" not in answer.headers.get("x-unknown-fields", "")
 

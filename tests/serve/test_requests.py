@@ -133,7 +133,7 @@ def test_wrong_completions(server, more):
 
 @pytest.mark.parametrize("model", [
     "SmolLM2", "../x", "/etc/passwd", "a\0b", "x" * 10000, "http://localhost/x", "smollm2/../smollm2",
-    " smollm2", "smollm2+x"])
+    " smollm2"])
 def test_unknown_models(server, model):
     answer = server.post(CHAT, {**HELLO, "model": model})
     assert answer.status == 404 and answer.error["code"] == "model_not_found"

@@ -94,23 +94,13 @@ def test_what_the_tokens_cannot_write(serve, checkpoint):
     """A vocabulary of letters writes no JSON: that is the request's, not a failure."""
     letters = serve("--model", checkpoint())
     for more in ({"response_format": {"type": "json_object"}}, {"regex": "[0-9]+!"},
-                 {"json_schema": {"type": "string"}}):
+                 {"json_schema": {"type": "string"}}, {"choice": ["1", "{"]},
+                 {"grammar": 'start: "<" "a"'}) * 2:
         body = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 3, **more}
         answer = letters.post("/v1/chat/completions", body)
         assert answer.status == 400 and answer.error["param"] == "response_format", answer.raw
+        assert "that none of them has" in answer.error["message"]
+    answer = letters.post("/v1/completions", {"prompt": "ab", "choice": ["1", "ab"], "max_tokens": 3})
+    assert answer.json["choices"][0]["text"] == "ab"
     answer = letters.post("/v1/completions", {"prompt": "ab", "regex": "[ab]+", "max_tokens": 3})
     assert answer.status == 200
-
-
-@pytest.mark.parametrize("more", [
-    {"response_format": {"type": "json_object"}}, {"json_schema": PERSON}, {"regex": "[0-9]+"},
-    {"choice": ["1", "{"]}, {"grammar": 'start: "<" "a"'}])
-def test_what_the_vocabulary_cannot_begin(serve, checkpoint, more):
-    """A mistake of the request, and no harm to the next."""
-    letters = serve("--model", checkpoint())
-    body = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 4}
-    for _ in range(2):
-        answer = letters.post(CHAT, {**body, **more})
-        assert answer.status == 400 and "that none of them has" in answer.error["message"]
-    answer = letters.post(CHAT, {**body, "choice": ["1", "ab"]})
-    assert answer.json["choices"][0]["message"]["content"] == "ab"
