@@ -63,7 +63,7 @@ enum class DraftAcceptance {
 struct DraftParameters {
   DraftKind kind = DraftKind::automatic;
   // Most tokens guessed at once; how many it is follows from how many of the
-  // earlier ones were taken. Nothing: 7 for prompt lookup, else 3.
+  // earlier ones were taken. Nothing: 15 for prompt lookup, else 3.
   std::optional<int> num_tokens = {};
   DraftAcceptance acceptance = DraftAcceptance::rejection;
 };

@@ -311,7 +311,7 @@ const std::array<Row, 32> rows{{
       "auto none prompt-lookup model mtp"},
      drafting<&DraftParameters::kind>()},
     {{"num_draft_tokens", "--num-draft-tokens", integer, "", "", 0, 64,
-      "Most tokens guessed at once; 7 for prompt lookup, else 3"},
+      "Most tokens guessed at once; 15 for prompt lookup, else 3"},
      {[](G& p, const Setting& s, std::string_view text) {
         p.draft.num_tokens = parse_in_range<int>(s, text);
       },
