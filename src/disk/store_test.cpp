@@ -349,7 +349,9 @@ TEST(DiskStore, KilledAtAnyMomentItOpensAndHoldsNothingWrong) {
     if (child == 0) write_until_killed(folder.path(), round, ends[1]);
     // While it opens the folder too, but not always: however slow it is.
     char said = 0;
-    if (round % 2) EXPECT_EQ(::read(ends[0], &said, 1), 1);
+    if (round % 2) {
+      EXPECT_EQ(::read(ends[0], &said, 1), 1);
+    }
     usleep(random() % 30000);
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);

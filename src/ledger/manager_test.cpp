@@ -339,7 +339,9 @@ TEST_F(WiredMemoryTest, ManyThreads) {
         bool hurried = random() % 4 == 0;
         auto start =
             hurried ? wired->start(ticket, soon) : wired->start(ticket);
-        if (!hurried) EXPECT_EQ(start.outcome, Outcome::started);
+        if (!hurried) {
+          EXPECT_EQ(start.outcome, Outcome::started);
+        }
         if (start.outcome != Outcome::started) continue;
         int now = used += size;
         for (int seen = most; now > seen;)

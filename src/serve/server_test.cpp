@@ -49,7 +49,6 @@ TEST(Server, HangIsUnhealthy) {
   running.engine->hangs = true;
   SocketClient waiting(running.server->port());
   waiting.send(chat_request("hello", true));
-  std::this_thread::sleep_for(1500ms);
   auto get = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
   auto health = [&] {
     auto text = ask(
@@ -58,6 +57,9 @@ TEST(Server, HangIsUnhealthy) {
     return text.substr(9, 3);
   };
   EXPECT_EQ(ask(running.server->port(), get).substr(9, 3), "403");
+  for (auto end = std::chrono::steady_clock::now() + 60s;
+       health() != "503" && std::chrono::steady_clock::now() < end;)
+    std::this_thread::sleep_for(20ms);
   EXPECT_EQ(health(), "503");
   running.engine->hangs = false;
   waiting.read_all();

@@ -36,7 +36,7 @@ struct RunningServer {
     server.emplace(server_options, service);
   }
   // What runs has been let go.
-  bool settled(std::chrono::milliseconds time = 3000ms) {
+  bool settled(std::chrono::milliseconds time = 60s) {
     for (auto waited = 0ms; waited < time; waited += 10ms) {
       if (engine->running() == 0 && service.admitted() == 0 &&
           service.statistics().activities().empty())

@@ -5,8 +5,11 @@
 
 #include "conformance.h"
 #include "golden.h"
+#include "runtime/kernels/attention/row_coder.h"
 
 namespace mlxlm::conformance {
+
+namespace mx = mlx::core;
 
 Outcome turbo_codebook_case(const Case&);
 Outcome turbo_transform_case(const Case&);

@@ -1,8 +1,8 @@
 // The parts of TurboQuant, each by itself: codebooks, rotations, packings.
 #include <mlx/ops.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "core/files.h"
 #include "golden.h"
