@@ -270,59 +270,66 @@ CacheRows PagedStore::read(
   return out;
 }
 
+// Number `i` of the rows written: a head of token first + i / heads.
+void PagedStore::write_row(
+    int slot,
+    const PageList& pages,
+    int first,
+    const Written& rows,
+    int i,
+    float* scratch) {
+  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
+  int at = first + i / heads, head = i % heads;
+  int page = at / layout_.tokens, token = at % layout_.tokens;
+  auto* data = pages.data[page];
+  const auto* k = rows.plain.k.data() + std::size_t(i) * k_dim;
+  const auto* v =
+      layout_.latent ? k : rows.plain.v.data() + std::size_t(i) * v_dim;
+  if (!pages.packed[page]) {
+    auto* layer = data + slot * layout_.layer_bytes();
+    constexpr auto f32 = kernels::FloatType::f32;
+    if (token == 0) kernels::keep_query_energy(layout_, layer, head, nullptr);
+    kernels::store_row(layout_, layer, head, token, f32, k, v, scratch);
+    return;
+  }
+  auto& [layout, offset] = packed_[slot];
+  if (token == 0) {
+    auto* before = page > 0 ? pages.pages[page - 1].get() : nullptr;
+    begin_page(slot, before, data, head, k, nullptr);
+  }
+  auto& codes = rows.codes;
+  if (codes.bits && holds_affine(*layout, codes.bits, codes.group)) {
+    kernels::store_affine_row(
+        *layout,
+        data + offset,
+        head,
+        token,
+        affine_row(codes.k_codes, i, k_dim, codes.group),
+        affine_row(codes.v_codes, i, v_dim, codes.group));
+  } else {
+    kernels::store_packed_row(*layout, data + offset, head, token, k, v);
+  }
+}
+
 void PagedStore::write(
     int slot,
     const std::shared_ptr<const PageList>& pages,
     int first,
     const CacheRows& rows) {
-  int heads = layout_.kv_heads, k_dim = layout_.k_dim, v_dim = layout_.v_dim;
-  Geometry shape{heads, k_dim, v_dim, 0, layout_.latent};
+  int heads = layout_.kv_heads;
+  Geometry shape{heads, layout_.k_dim, layout_.v_dim, 0, layout_.latent};
   check_rows(rows, shape);
   CacheRows codes, made;
   if (rows.bits > 0) {
     codes = rows;
     made = decoded(rows, shape);
   }
-  const auto& plain = rows.bits > 0 ? made : rows;
-  std::vector<float> scratch(k_dim + v_dim);
-  for (int i = 0; i < rows.count * heads; ++i) {
-    int at = first + i / heads, head = i % heads;
-    int page = at / layout_.tokens, token = at % layout_.tokens;
-    auto* data = pages->data[page];
-    const auto* k = plain.k.data() + std::size_t(i) * k_dim;
-    const auto* v =
-        layout_.latent ? k : plain.v.data() + std::size_t(i) * v_dim;
-    if (!pages->packed[page]) {
-      auto* layer = data + slot * layout_.layer_bytes();
-      if (token == 0) kernels::keep_query_energy(layout_, layer, head, nullptr);
-      kernels::store_row(
-          layout_,
-          layer,
-          head,
-          token,
-          kernels::FloatType::f32,
-          k,
-          v,
-          scratch.data());
-      continue;
-    }
-    auto& [layout, offset] = packed_[slot];
-    if (token == 0) {
-      auto* before = page > 0 ? pages->pages[page - 1].get() : nullptr;
-      begin_page(slot, before, data, head, k, nullptr);
-    }
-    if (rows.bits && holds_affine(*layout, rows.bits, rows.group)) {
-      kernels::store_affine_row(
-          *layout,
-          data + offset,
-          head,
-          token,
-          affine_row(codes.k_codes, i, k_dim, rows.group),
-          affine_row(codes.v_codes, i, v_dim, rows.group));
-    } else {
-      kernels::store_packed_row(*layout, data + offset, head, token, k, v);
-    }
-  }
+  Written written{codes, rows.bits > 0 ? made : rows};
+  parallel_for(heads, [&](int head) {
+    std::vector<float> scratch(layout_.k_dim + layout_.v_dim);
+    for (int i = head; i < rows.count * heads; i += heads)
+      write_row(slot, *pages, first, written, i, scratch.data());
+  });
 }
 
 } // namespace mlxlm::cache

@@ -69,6 +69,17 @@ class PagedStore final : public KvStore {
       int head,
       const float* key,
       const float* query_energy);
+  struct Written { // rows to be written
+    CacheRows& codes; // empty where they came as numbers
+    const CacheRows& plain;
+  };
+  void write_row(
+      int slot,
+      const PageList& pages,
+      int first,
+      const Written& rows,
+      int i,
+      float* scratch);
   kernels::PagedRows rows_of(
       int slot,
       std::vector<kernels::PagedSegment> segments) const;
