@@ -62,6 +62,11 @@ struct OracleSequence {
   bool packs = false;
 };
 
+// How far TurboQuant's rounding the other way, as a processor's and a library's
+// last bits fall, moves what comes out: a norm, which is a half; and now and
+// then a code or a step of a stretch, which later pages follow from.
+constexpr float another_norm = 4e-3f, another_code = 0.3f;
+
 class Script {
  public:
   Script(const Kind& kind, const MemoryOptions& options, unsigned seed)
@@ -70,6 +75,11 @@ class Script {
         random_(seed),
         memory_(make_memory(kind.specs, options)) {
     add_sequence();
+  }
+
+  // Most that a result was from what it should be.
+  float farthest() const {
+    return farthest_;
   }
 
   void run(int steps) {
@@ -309,8 +319,7 @@ class Script {
     Rows packed_rows;
     if (options_.storage.packs() && !shared) packed_rows = coded(i, ka, va);
     bool turbo = options_.storage.values.kind == kernels::RowCodec::Kind::turbo;
-    // Norms are halves: rounded the other way now and then.
-    float tolerance = turbo ? 4e-3f : 4e-5f;
+    float tolerance = turbo ? another_code : 4e-5f;
     for (std::size_t m = 0; m < members.size(); ++m) {
       auto& s = sequences_[members[m]];
       auto& g = step.segments()[m];
@@ -328,6 +337,7 @@ class Script {
         for (std::size_t d = 0; d < want.size(); ++d) {
           ASSERT_NEAR(got[d], want[d], tolerance)
               << kind_.name << " layer " << i << " token " << g.offset + t;
+          farthest_ = std::max(farthest_, std::abs(got[d] - want[d]));
         }
       }
     }
@@ -335,6 +345,7 @@ class Script {
 
   const Kind& kind_;
   MemoryOptions options_;
+  float farthest_ = 0;
   std::mt19937 random_;
   std::unique_ptr<Memory> memory_;
   std::vector<OracleSequence> sequences_;
@@ -395,6 +406,7 @@ TEST_P(MemoryScripts, PackedPagesAgreeWithThePlainCodecs) {
       {.keys = {turbo, 3, 64, true}, .values = {turbo, 4}},
   };
   auto seed = GetParam();
+  int scripts = 0, other_codes = 0;
   for (auto& kind : kinds()) {
     for (auto storage : storages) {
       bool latent = kind.shapes[0].latent;
@@ -407,11 +419,15 @@ TEST_P(MemoryScripts, PackedPagesAgreeWithThePlainCodecs) {
             .page_tokens = 4,
             .arrays = arrays,
             .storage = storage};
-        Script(kind, options, seed += 100).run(arrays ? 12 : 30);
+        Script script(kind, options, seed += 100);
+        script.run(arrays ? 12 : 30);
         if (HasFailure()) return;
+        ++scripts;
+        other_codes += script.farthest() > another_norm;
       }
     }
   }
+  EXPECT_LE(other_codes, scripts / 20);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, MemoryScripts, ::testing::Range(1u, 7u));
