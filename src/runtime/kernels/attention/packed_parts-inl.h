@@ -11,7 +11,7 @@
 
 #include "runtime/kernels/attention/code_block-inl.h"
 #include "runtime/kernels/attention/packed_parts.h"
-#include "runtime/kernels/attention/typed-inl.h"
+#include "runtime/kernels/typed-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlxlm::kernels::HWY_NAMESPACE {

@@ -17,8 +17,8 @@
 #include <hwy/foreach_target.h>
 // Behind foreach_target.
 #include "runtime/kernels/attention/softmax-inl.h"
-#include "runtime/kernels/attention/typed-inl.h"
 #include "runtime/kernels/floats-inl.h"
+#include "runtime/kernels/typed-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlxlm::kernels::HWY_NAMESPACE {

@@ -12,8 +12,8 @@
 #define HWY_TARGET_INCLUDE "runtime/kernels/attention/page_rows.cpp"
 #include <hwy/foreach_target.h>
 // Behind foreach_target.
-#include "runtime/kernels/attention/typed-inl.h"
 #include "runtime/kernels/floats-inl.h"
+#include "runtime/kernels/typed-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlxlm::kernels::HWY_NAMESPACE {

@@ -11,22 +11,10 @@
 #include <hwy/foreach_target.h>
 // Behind foreach_target.
 #include "runtime/kernels/floats-inl.h"
+#include "runtime/kernels/typed-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlxlm::kernels::HWY_NAMESPACE {
-
-// Calls fn with x cast to the row's element type.
-template <typename Fn>
-HWY_INLINE void typed(FloatType type, Fn fn) {
-  switch (type) {
-    case FloatType::f32:
-      return fn(float{});
-    case FloatType::f16:
-      return fn(hwy::float16_t{});
-    case FloatType::bf16:
-      return fn(hwy::bfloat16_t{});
-  }
-}
 
 // sum of (x - mean)^2 or of x, over n values.
 template <typename T, typename Term>
